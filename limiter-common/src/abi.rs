@@ -1,0 +1,113 @@
+//! Names and numbers that both sides must agree on to find each other.
+
+/// The layout version of everything pinned. It is part of the pin path, so that an agent never
+/// mistakes the maps of another version for its own. Raise it whenever a layout here changes.
+pub const VERSION: u32 = 1;
+
+/// Uids below this are looked up in one dense array; those above (sub-uid ranges, mostly) in a
+/// trie of prefixes.
+pub const DENSE_UIDS: u32 = 1 << 18;
+
+/// The tenant index of the node itself: the root of every tree, holding the node's own limits.
+pub const NODE: u32 = 0;
+/// The tenant index of whatever nobody claims.
+pub const DEFAULT: u32 = 1;
+/// The first index that a configured tenant can have.
+pub const FIRST_TENANT: u32 = 2;
+/// "No tenant", where an index is expected.
+pub const NOBODY: u32 = u32::MAX;
+
+/// Trees are at most this deep (reseller, customer, domain and one more), the node not included.
+pub const MAX_DEPTH: usize = 4;
+/// The deepest level of the cgroup tree at which a tenant's cgroup can be claimed.
+pub const MAX_CGROUP_DEPTH: u32 = 63;
+/// The longest tenant name, in bytes.
+pub const MAX_TENANT_NAME: usize = 127;
+
+/// Names of the maps in the kernel object, which are also the names of their pins.
+pub mod maps {
+    /// `Array<Tenant>`: the policy of each tenant.
+    pub const TENANTS: &str = "TENANTS";
+    /// `Array<Stats>`: counters and the state of the current episode, by tenant.
+    pub const STATS: &str = "STATS";
+    /// `Array<LimitSet>`: interned sets of limits.
+    pub const LIMIT_SETS: &str = "LIMIT_SETS";
+    /// `Array<Block>`: the state of limits.
+    pub const BLOCKS: &str = "BLOCKS";
+    /// `Array<LockCell>`: one lock per tree.
+    pub const LOCKS: &str = "LOCKS";
+    /// `Array<u32>`: encoded owner by uid, for uids below [`DENSE_UIDS`](super::DENSE_UIDS).
+    pub const UIDS: &str = "UIDS";
+    /// `LpmTrie<u32, u32>`: encoded owner by uid prefix, for the uids above.
+    pub const UID_RANGES: &str = "UID_RANGES";
+    /// `HashMap<u64, u32>`: encoded owner by cgroup id.
+    pub const CGROUPS: &str = "CGROUPS";
+    /// `HashMap<[u8; 16], u32>`: the node's own addresses.
+    pub const OWN_ADDRESSES: &str = "OWN_ADDRESSES";
+    /// `LpmTrie<ExemptKey, ExemptPorts>`: destinations that are exempt, by set.
+    pub const EXEMPT: &str = "EXEMPT";
+    /// `Array<PortTable>`, one entry: the port group of every port.
+    pub const PORTS: &str = "PORTS";
+    /// `Array<Settings>`, one entry.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// `PerCpuArray<Health>`, one entry: what went wrong, counted.
+    pub const HEALTH: &str = "HEALTH";
+    /// `RingBuf<Event>`: refused, redirected and would-be-refused attempts.
+    pub const EVENTS: &str = "EVENTS";
+    /// `RingBuf<Attempt>`: allowed attempts, compactly.
+    pub const ATTEMPTS: &str = "ATTEMPTS";
+    /// `HashMap<TenantName, u32>`: which index belongs to which tenant. Only the agent reads it.
+    pub const NAMES: &str = "NAMES";
+
+    /// All of them: what is pinned.
+    pub const ALL: &[&str] = &[
+        TENANTS,
+        STATS,
+        LIMIT_SETS,
+        BLOCKS,
+        LOCKS,
+        UIDS,
+        UID_RANGES,
+        CGROUPS,
+        OWN_ADDRESSES,
+        EXEMPT,
+        PORTS,
+        SETTINGS,
+        HEALTH,
+        EVENTS,
+        ATTEMPTS,
+        NAMES,
+    ];
+}
+
+/// Names of the programs in the kernel object.
+pub mod programs {
+    /// `cgroup/connect4`.
+    pub const CONNECT4: &str = "limiter_connect4";
+    /// `cgroup/connect6`.
+    pub const CONNECT6: &str = "limiter_connect6";
+    /// `classifier`, never attached: run by the agent to change state under the kernel's lock.
+    pub const COMMAND: &str = "limiter_command";
+}
+
+/// Names of the globals that the agent sets before loading.
+pub mod globals {
+    /// Offset of `sock.sk_cgrp_data` (where the socket's cgroup is), bytes.
+    pub const SOCK_CGROUP: &str = "OFFSET_SOCK_CGROUP";
+    /// Offset of `sock.sk_uid`, bytes.
+    pub const SOCK_UID: &str = "OFFSET_SOCK_UID";
+    /// Offset of `cgroup.kn`, bytes.
+    pub const CGROUP_KN: &str = "OFFSET_CGROUP_KN";
+    /// Offset of `cgroup.level`, bytes.
+    pub const CGROUP_LEVEL: &str = "OFFSET_CGROUP_LEVEL";
+    /// Offset of `cgroup.ancestors` or `cgroup.ancestor_ids`, bytes.
+    pub const CGROUP_ANCESTORS: &str = "OFFSET_CGROUP_ANCESTORS";
+    /// 1 where `cgroup.ancestors` holds pointers, 0 where `ancestor_ids` holds ids.
+    pub const ANCESTORS_ARE_POINTERS: &str = "ANCESTORS_ARE_POINTERS";
+    /// Offset of `kernfs_node.id`, bytes.
+    pub const KERNFS_ID: &str = "OFFSET_KERNFS_ID";
+    /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).
+    pub const HAVE_COARSE_CLOCK: &str = "HAVE_COARSE_CLOCK";
+    /// 1 to write debugging lines with aya-log.
+    pub const DEBUG: &str = "DEBUG";
+}

@@ -1,0 +1,76 @@
+//! Commands by which the agent changes state under the kernel's own locks.
+//!
+//! The agent never reads, changes and writes what the programs count in: it runs the command
+//! program (BPF_PROG_RUN) with one of these as the packet. The program's return value is one of
+//! [`status`].
+
+use crate::{assert_layout, limit::BLOCK_SLOTS, tenant::Tenant};
+
+/// What a command does.
+pub mod op {
+    /// Write a tenant's policy and make its slots fit.
+    pub const SET_TENANT: u32 = 1;
+    /// Let one lock take the place of another.
+    pub const MERGE_LOCKS: u32 = 2;
+    /// Set until when a tenant is only observed.
+    pub const SET_OBSERVE: u32 = 3;
+    /// Decide and count units, as a layer would: for whoever counts outside the kernel.
+    pub const CHARGE: u32 = 4;
+}
+
+/// What the command program returns.
+pub mod status {
+    /// Done; for a charge: admitted and counted.
+    pub const DONE: u32 = 0;
+    /// The packet is no command.
+    pub const MALFORMED: u32 = 1;
+    /// An index is out of range.
+    pub const OUT_OF_RANGE: u32 = 2;
+    /// The tenant does not exist.
+    pub const NO_TENANT: u32 = 3;
+    /// The lock could not be taken.
+    pub const CONTENDED: u32 = 4;
+    /// For a charge: a limit is used up, and nothing was counted.
+    pub const REFUSED: u32 = 5;
+}
+
+/// What becomes of a slot under [`op::SET_TENANT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SlotChange {
+    /// 0: the slot is cleared. Equal to `new_width_ns`: it stays. Otherwise the width it had.
+    pub old_width_ns: u64,
+    /// The width of its buckets from now on; 0 if it is not a window.
+    pub new_width_ns: u64,
+}
+
+impl SlotChange {
+    /// Forget the slot's state.
+    pub const CLEAR: Self = Self { old_width_ns: 0, new_width_ns: 0 };
+    /// Leave the slot's state as it is.
+    pub const KEEP: Self = Self { old_width_ns: u64::MAX, new_width_ns: u64::MAX };
+}
+
+/// One command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Command {
+    /// One of [`op`].
+    pub op: u32,
+    /// The tenant, or the lock that gives way.
+    pub target: u32,
+    /// The lock that takes its place, or the units to charge.
+    pub argument: u32,
+    /// For a charge: unit in the low byte, port group in the next.
+    pub kind: u32,
+    /// [`op::SET_OBSERVE`]: until when, ns of the kernel's clock.
+    pub until_ns: u64,
+    /// [`op::SET_TENANT`]: the new policy. Its generation and `observe_until_ns` are kept by the
+    /// kernel.
+    pub tenant: Tenant,
+    /// [`op::SET_TENANT`]: what becomes of the slots that the *new* policy names.
+    pub slots: [SlotChange; BLOCK_SLOTS],
+    /// [`op::SET_TENANT`]: how many slots the tenant has.
+    pub slot_count: u64,
+}
+assert_layout!(Command, 224, 8);

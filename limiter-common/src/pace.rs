@@ -1,0 +1,132 @@
+//! Pacing: one unit per `every_ns` on average, at most `burst` at once.
+//!
+//! The generic cell rate algorithm: the state is the theoretical arrival time (TAT), the moment
+//! at which the next unit would be due if all came evenly. A unit is admitted if it is not more
+//! than `burst − 1` intervals early.
+
+/// The shortest interval, in nanoseconds: a millisecond.
+pub const MIN_EVERY_NS: u64 = 1_000_000;
+/// The longest interval, in nanoseconds: 31 days.
+pub const MAX_EVERY_NS: u64 = 31 * 24 * 3600 * 1_000_000_000;
+/// The largest burst.
+pub const MAX_BURST: u32 = 1_000_000;
+
+/// How early, in nanoseconds, a unit may come. Bounded inputs cannot overflow: 31 days times a
+/// million is beyond `u64`, so the product saturates.
+#[must_use]
+#[inline(always)]
+const fn slack(every_ns: u64, units_at_once: u64) -> u64 {
+    // `saturating_mul` on u64 needs a 128-bit product, which BPF lacks.
+    if every_ns != 0 && units_at_once > u64::MAX / every_ns {
+        u64::MAX
+    } else {
+        every_ns * units_at_once
+    }
+}
+
+/// Whether `units` may go at `now_ns` when the TAT is `tat_ns`.
+#[must_use]
+#[inline(always)]
+pub const fn admits(tat_ns: u64, now_ns: u64, every_ns: u64, burst: u32, units: u32) -> bool {
+    if units == 0 {
+        return true;
+    }
+    if units > burst {
+        return false;
+    }
+    // The last of the units is due `units − 1` intervals after the first.
+    let early = tat_ns.saturating_sub(now_ns);
+    early <= slack(every_ns, (burst - units) as u64)
+}
+
+/// The TAT after `units` went at `now_ns`, for units that [`admits`] let go.
+#[must_use]
+#[inline(always)]
+pub const fn count(tat_ns: u64, now_ns: u64, every_ns: u64, units: u32) -> u64 {
+    let from = if tat_ns > now_ns { tat_ns } else { now_ns };
+    from.saturating_add(slack(every_ns, units as u64))
+}
+
+/// The first moment at which `units` may go; `None` if they never may.
+#[must_use]
+pub const fn admits_at(
+    tat_ns: u64,
+    now_ns: u64,
+    every_ns: u64,
+    burst: u32,
+    units: u32,
+) -> Option<u64> {
+    if units > burst {
+        return None;
+    }
+    if admits(tat_ns, now_ns, every_ns, burst, units) {
+        return Some(now_ns);
+    }
+    Some(tat_ns.saturating_sub(slack(every_ns, (burst - units) as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn one_every_fifteen_seconds() {
+        // R3: no more than one e-mail every 15 seconds.
+        let every = 15 * SECOND;
+        let start = 1_000 * SECOND;
+        assert!(admits(0, start, every, 1, 1));
+        let tat = count(0, start, every, 1);
+        assert!(!admits(tat, start, every, 1, 1));
+        assert!(!admits(tat, start + every - 1, every, 1, 1));
+        assert!(admits(tat, start + every, every, 1, 1));
+        assert_eq!(admits_at(tat, start + 1, every, 1, 1), Some(start + every));
+        assert_eq!(admits_at(tat, start, every, 1, 2), None, "more than a burst never fits");
+    }
+
+    proptest! {
+        /// In any stretch of time *t* at most `burst + t / every` units go, whatever is tried:
+        /// checked between every pair of admitted attempts.
+        #[test]
+        fn never_faster_than_the_pace(
+            every in 1_u64..50, burst in 1_u32..8,
+            attempts in prop::collection::vec((0_u64..120, 1_u32..4), 1..120),
+        ) {
+            let mut now = 1_000;
+            let mut tat = 0;
+            let mut gone: Vec<(u64, u32)> = Vec::new();
+            for (gap, units) in attempts {
+                now += gap;
+                if admits(tat, now, every, burst, units) {
+                    tat = count(tat, now, every, units);
+                    gone.push((now, units));
+                }
+                prop_assert!(admits_at(tat, now, every, burst, burst).is_some_and(|at|
+                    admits(tat, at, every, burst, burst)));
+            }
+            for (first, (start, _)) in gone.iter().enumerate() {
+                let mut sum = 0_u64;
+                for (end, units) in &gone[first..] {
+                    sum += u64::from(*units);
+                    prop_assert!(sum <= u64::from(burst) + (end - start) / every);
+                }
+            }
+        }
+
+        /// A sender that keeps to the pace is never refused.
+        #[test]
+        fn the_patient_are_never_refused(every in 1_u64..1_000, burst in 1_u32..5, n in 1_u64..50) {
+            let mut tat = 0;
+            for step in 0..n {
+                let now = 10_000 + step * every;
+                prop_assert!(admits(tat, now, every, burst, 1));
+                tat = count(tat, now, every, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What holds for the whole node.
+
+use crate::{address::Address, assert_layout, verdict::PortGroup};
+
+/// Bits of [`Settings::flags`].
+pub mod flags {
+    /// The agent filled the settings in: before that nothing is judged.
+    pub const READY: u32 = 1;
+    /// `mode: enforce` on the node: what fails is refused. Otherwise it is only alarmed.
+    pub const ENFORCE: u32 = 1 << 1;
+    /// Connections from other network namespaces count at connect, because no layer behind it
+    /// sees their packets.
+    pub const COUNT_EVERYWHERE: u32 = 1 << 2;
+    /// Set 0 of the exempt destinations, everybody's, is not empty.
+    pub const EXEMPT: u32 = 1 << 3;
+    /// Allowed attempts are recorded.
+    pub const RECORD_ALLOWED: u32 = 1 << 4;
+}
+
+/// The node's settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// [`flags`].
+    pub flags: u32,
+    /// The port of the MTA's IPv4 listener in host order, 0 for none.
+    pub redirect4_port: u16,
+    /// The port of the MTA's IPv6 listener in host order, 0 for none.
+    pub redirect6_port: u16,
+    /// The cookie of the node's own network namespace.
+    pub netns_cookie: u64,
+    /// Bit *d* is set if a tenant claims a cgroup at depth *d*.
+    pub cgroup_depths: u64,
+    /// Until this moment of the kernel's clock nothing is refused on the whole node, ns.
+    pub observe_until_ns: u64,
+    /// The address of the MTA's IPv4 listener.
+    pub redirect4: Address,
+    /// The address of the MTA's IPv6 listener.
+    pub redirect6: Address,
+}
+assert_layout!(Settings, 64, 8);
+
+/// How many ports there are.
+pub const PORT_COUNT: usize = 65536;
+
+/// The group of every port, as [`PortGroup`] values.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct PortTable {
+    /// By port number in host order.
+    pub groups: [u8; PORT_COUNT],
+}
+assert_layout!(PortTable, PORT_COUNT, 1);
+
+impl PortTable {
+    /// The table in which no port belongs to a group.
+    pub const EMPTY: Self = Self { groups: [PortGroup::Other as u8; PORT_COUNT] };
+}

@@ -1,0 +1,218 @@
+//! The sliding window: at most `max` units in any span, with 33 buckets of a 32nd of the span.
+//!
+//! Time is cut into epochs of `width_ns`, a 32nd of the window rounded up. A unit admitted in
+//! epoch *b* counts until the clock reaches epoch *b* + 33. At a time in epoch *n* the units that
+//! no longer count were admitted in epoch *n* − 33 or before, that is more than 32 widths ago: no
+//! window of the configured length, wherever it starts, ever holds more than `max`. A unit stops
+//! counting at most one width, a 32nd of the window, later than it could.
+//!
+//! Changing a window's length moves each bucket's units to the latest moment at which they can
+//! have been admitted, so that a change never frees capacity early.
+
+use crate::assert_layout;
+
+/// How many past buckets are kept beside the current one.
+pub const BUCKETS: usize = 32;
+const MASK: u64 = BUCKETS as u64 - 1;
+
+/// The shortest window, in nanoseconds: a second.
+pub const MIN_WINDOW_NS: u64 = 1_000_000_000;
+/// The longest window, in nanoseconds: 31 days.
+pub const MAX_WINDOW_NS: u64 = 31 * 24 * 3600 * 1_000_000_000;
+
+/// The width of a bucket, in nanoseconds, for a window of `window_ns`.
+#[must_use]
+pub const fn width_of(window_ns: u64) -> u64 {
+    window_ns.div_ceil(BUCKETS as u64)
+}
+
+/// The state of one limit. For a window all fields are used; for a pace `epoch` holds the
+/// theoretical arrival time (see [`crate::pace`]) and the rest is zero.
+///
+/// The all-zero state is a window in which nothing was ever admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// The newest epoch seen.
+    pub epoch: u64,
+    /// Units admitted in the newest epoch.
+    pub current: u32,
+    /// Units that count, `current` included.
+    pub total: u32,
+    /// Units admitted in the 32 epochs before the newest, by epoch modulo 32.
+    pub ring: [u32; BUCKETS],
+}
+assert_layout!(Slot, 144, 8);
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self { epoch: 0, current: 0, total: 0, ring: [0; BUCKETS] }
+    }
+}
+
+impl Slot {
+    /// Moves the state forward to the clock `now_ns`. A clock that went back (CPUs differ by a
+    /// tick) changes nothing: what was seen later is the truth.
+    ///
+    /// `width_ns` is the bucket width, not 0.
+    #[inline(always)]
+    pub fn advance(&mut self, now_ns: u64, width_ns: u64) {
+        if width_ns == 0 {
+            return;
+        }
+        let epoch = now_ns / width_ns;
+        if epoch <= self.epoch {
+            return;
+        }
+        let steps = epoch - self.epoch;
+        if self.total == 0 {
+            self.current = 0;
+        } else if steps > BUCKETS as u64 {
+            self.clear_ring();
+            self.current = 0;
+            self.total = 0;
+        } else {
+            let mut step = 0;
+            while step < BUCKETS as u64 {
+                if step >= steps {
+                    break;
+                }
+                // The bucket that falls out of the window stands where the one that becomes the
+                // past will stand: their epochs are 32 apart.
+                let index = (self.epoch.wrapping_add(step) & MASK) as usize;
+                self.total = self.total.wrapping_sub(self.ring[index]);
+                self.ring[index] = self.current;
+                self.current = 0;
+                step += 1;
+            }
+        }
+        self.epoch = epoch;
+    }
+
+    /// Whether `units` more fit below `max`, after [`advance`](Self::advance).
+    #[must_use]
+    #[inline(always)]
+    pub const fn admits(&self, units: u32, max: u32) -> bool {
+        match self.total.checked_add(units) {
+            Some(total) => total <= max,
+            None => false,
+        }
+    }
+
+    /// Counts `units` in the current bucket, after [`admits`](Self::admits) said yes.
+    #[inline(always)]
+    pub fn count(&mut self, units: u32) {
+        self.current = self.current.wrapping_add(units);
+        self.total = self.total.wrapping_add(units);
+    }
+
+    /// Changes the width of the buckets from `old_width_ns` to `new_width_ns` at `now_ns`. Each
+    /// bucket's units move to the last moment at which they can have been admitted, `now_ns` at
+    /// the latest; those that are too old for the new window are dropped.
+    #[inline(always)]
+    pub fn reshape(&mut self, now_ns: u64, old_width_ns: u64, new_width_ns: u64) {
+        if old_width_ns == 0 || new_width_ns == 0 {
+            return;
+        }
+        self.advance(now_ns, old_width_ns);
+        if old_width_ns == new_width_ns {
+            return;
+        }
+        // A clock behind the state's own must not turn its newest units into old ones.
+        let newest = self.epoch.wrapping_mul(old_width_ns);
+        let now = if now_ns > newest { now_ns } else { newest };
+        let new_epoch = now / new_width_ns;
+
+        let mut ring = [0_u32; BUCKETS];
+        let mut current = 0_u32;
+        let mut total = 0_u32;
+        // Oldest first; step 32 is the current bucket.
+        let mut step = 0;
+        while step <= BUCKETS as u64 {
+            let age = BUCKETS as u64 - step;
+            let units = if age == 0 {
+                self.current
+            } else {
+                self.ring[(self.epoch.wrapping_sub(age) & MASK) as usize]
+            };
+            if units != 0 && age <= self.epoch {
+                let end = (self.epoch - age + 1).wrapping_mul(old_width_ns).wrapping_sub(1);
+                let last = if end > now { now } else { end };
+                let bucket = last / new_width_ns;
+                if bucket >= new_epoch {
+                    current = current.wrapping_add(units);
+                    total = total.wrapping_add(units);
+                } else if new_epoch - bucket <= BUCKETS as u64 {
+                    let index = (bucket & MASK) as usize;
+                    ring[index] = ring[index].wrapping_add(units);
+                    total = total.wrapping_add(units);
+                }
+            }
+            step += 1;
+        }
+        self.epoch = new_epoch;
+        self.current = current;
+        self.total = total;
+        self.store_ring(&ring);
+    }
+
+    /// Forgets everything.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.epoch = 0;
+        self.current = 0;
+        self.total = 0;
+        self.clear_ring();
+    }
+
+    /// The units that count at `now_ns`, without changing the state. For reports.
+    #[must_use]
+    pub fn used(&self, now_ns: u64, width_ns: u64) -> u32 {
+        let mut copy = *self;
+        copy.advance(now_ns, width_ns);
+        copy.total
+    }
+
+    /// The first moment, in nanoseconds of the same clock, at which `units` more fit below `max`
+    /// if nothing else is admitted; `None` if they never do. For reports.
+    #[must_use]
+    pub fn admits_at(&self, now_ns: u64, width_ns: u64, units: u32, max: u32) -> Option<u64> {
+        if units > max || width_ns == 0 {
+            return None;
+        }
+        let mut copy = *self;
+        copy.advance(now_ns, width_ns);
+        let mut at = now_ns;
+        while !copy.admits(units, max) {
+            at = (copy.epoch + 1).checked_mul(width_ns)?;
+            copy.advance(at, width_ns);
+        }
+        Some(at)
+    }
+
+    /// Written one by one and volatile: the compiler would make a call to `memset` of it, and
+    /// calls are not allowed under a lock in the kernel before 6.9.
+    #[inline(always)]
+    fn clear_ring(&mut self) {
+        let mut index = 0;
+        while index < BUCKETS {
+            // SAFETY: a plain in-bounds element of an exclusively borrowed array.
+            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], 0) };
+            index += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn store_ring(&mut self, ring: &[u32; BUCKETS]) {
+        let mut index = 0;
+        while index < BUCKETS {
+            // SAFETY: as in `clear_ring`; a copy loop would become `memcpy`.
+            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], ring[index]) };
+            index += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -1,0 +1,3 @@
+//! The limiter agent as a library: policies in, violations out.
+
+pub mod policy;
