@@ -31,7 +31,10 @@ pub const fn is_loopback(address: &Address) -> bool {
     match as_v4(address) {
         Some([127, _, _, _] | [0, 0, 0, 0]) => true,
         Some(_) => false,
-        None => matches!(*address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 | 1]),
+        None => matches!(
+            *address,
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 | 1]
+        ),
     }
 }
 
@@ -55,7 +58,10 @@ impl ExemptKey {
     #[must_use]
     #[inline(always)]
     pub const fn new(set: u32, address: Address) -> Self {
-        Self { set: set.to_be_bytes(), address }
+        Self {
+            set: set.to_be_bytes(),
+            address,
+        }
     }
 }
 
@@ -117,12 +123,21 @@ mod tests {
     #[test]
     fn loopback_is_what_the_kernel_keeps() {
         for local in ["127.0.0.1", "127.255.255.254", "0.0.0.0"] {
-            assert!(is_loopback(&from_v4(local.parse::<Ipv4Addr>().unwrap().octets())), "{local}");
+            assert!(
+                is_loopback(&from_v4(local.parse::<Ipv4Addr>().unwrap().octets())),
+                "{local}"
+            );
         }
         for local in ["::1", "::", "::ffff:127.0.0.1"] {
             assert!(is_loopback(&v6(local)), "{local}");
         }
-        for remote in ["::2", "::ffff:128.0.0.1", "2001:db8::1", "::127.0.0.1", "1::"] {
+        for remote in [
+            "::2",
+            "::ffff:128.0.0.1",
+            "2001:db8::1",
+            "::127.0.0.1",
+            "1::",
+        ] {
             assert!(!is_loopback(&v6(remote)), "{remote}");
         }
     }
@@ -131,7 +146,10 @@ mod tests {
     fn exempt_ports() {
         let all = ExemptPorts::default();
         assert!(all.contains(25) && all.contains(65535));
-        let some = ExemptPorts { count: 2, ports: [25, 587, 465, 0, 0, 0, 0, 0] };
+        let some = ExemptPorts {
+            count: 2,
+            ports: [25, 587, 465, 0, 0, 0, 0, 0],
+        };
         assert!(some.contains(25) && some.contains(587));
         assert!(!some.contains(465), "ports beyond the count do not count");
         assert!(!some.contains(0));

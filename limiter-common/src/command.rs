@@ -46,9 +46,15 @@ pub struct SlotChange {
 
 impl SlotChange {
     /// Forget the slot's state.
-    pub const CLEAR: Self = Self { old_width_ns: 0, new_width_ns: 0 };
+    pub const CLEAR: Self = Self {
+        old_width_ns: 0,
+        new_width_ns: 0,
+    };
     /// Leave the slot's state as it is.
-    pub const KEEP: Self = Self { old_width_ns: u64::MAX, new_width_ns: u64::MAX };
+    pub const KEEP: Self = Self {
+        old_width_ns: u64::MAX,
+        new_width_ns: u64::MAX,
+    };
 }
 
 /// One command.

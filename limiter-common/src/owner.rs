@@ -55,9 +55,18 @@ mod tests {
 
     #[test]
     fn wire_values_round_trip() {
-        for owner in [Owner::Nobody, Owner::Mta, Owner::Tenant(0), Owner::Tenant(1_000_000)] {
+        for owner in [
+            Owner::Nobody,
+            Owner::Mta,
+            Owner::Tenant(0),
+            Owner::Tenant(1_000_000),
+        ] {
             assert_eq!(Owner::from_wire(owner.to_wire()), owner);
         }
-        assert_eq!(Owner::from_wire(0), Owner::Nobody, "an empty array claims nothing");
+        assert_eq!(
+            Owner::from_wire(0),
+            Owner::Nobody,
+            "an empty array claims nothing"
+        );
     }
 }

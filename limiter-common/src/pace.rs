@@ -86,7 +86,11 @@ mod tests {
         assert!(!admits(tat, start + every - 1, every, 1, 1));
         assert!(admits(tat, start + every, every, 1, 1));
         assert_eq!(admits_at(tat, start + 1, every, 1, 1), Some(start + every));
-        assert_eq!(admits_at(tat, start, every, 1, 2), None, "more than a burst never fits");
+        assert_eq!(
+            admits_at(tat, start, every, 1, 2),
+            None,
+            "more than a burst never fits"
+        );
     }
 
     proptest! {

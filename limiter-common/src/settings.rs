@@ -54,5 +54,7 @@ assert_layout!(PortTable, PORT_COUNT, 1);
 
 impl PortTable {
     /// The table in which no port belongs to a group.
-    pub const EMPTY: Self = Self { groups: [PortGroup::Other as u8; PORT_COUNT] };
+    pub const EMPTY: Self = Self {
+        groups: [PortGroup::Other as u8; PORT_COUNT],
+    };
 }

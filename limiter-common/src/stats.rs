@@ -37,7 +37,9 @@ impl Stats {
     #[must_use]
     #[inline(always)]
     pub const fn notable(&self) -> u64 {
-        self.denied.wrapping_add(self.redirected).wrapping_add(self.would_deny)
+        self.denied
+            .wrapping_add(self.redirected)
+            .wrapping_add(self.would_deny)
     }
 
     /// Decides, for an attempt already counted, whether an event is due: the first for its reason
@@ -95,12 +97,19 @@ mod tests {
             }
         }
         assert_eq!(events, 5, "one event a second");
-        assert_eq!(told + (stats.notable() - stats.reported), 10_000, "every refusal is told or due");
+        assert_eq!(
+            told + (stats.notable() - stats.reported),
+            10_000,
+            "every refusal is told or due"
+        );
     }
 
     #[test]
     fn another_reason_is_told_at_once() {
-        let mut stats = Stats { denied: 1, ..Stats::default() };
+        let mut stats = Stats {
+            denied: 1,
+            ..Stats::default()
+        };
         assert_eq!(stats.report(5 * SUMMARY_NS, Reason::Limit), 1);
         stats.denied += 1;
         assert_eq!(stats.report(5 * SUMMARY_NS + 1, Reason::Limit), 0);

@@ -1,6 +1,6 @@
 //! A tenant's policy, as the kernel reads it on every attempt: one cache line.
 
-use crate::{abi::MAX_TENANT_NAME, assert_layout, verdict::PortGroup, verdict::Permission};
+use crate::{abi::MAX_TENANT_NAME, assert_layout, verdict::Permission, verdict::PortGroup};
 
 /// Bits of [`Tenant::flags`].
 pub mod flags {

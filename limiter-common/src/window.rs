@@ -46,7 +46,12 @@ assert_layout!(Slot, 144, 8);
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { epoch: 0, current: 0, total: 0, ring: [0; BUCKETS] }
+        Self {
+            epoch: 0,
+            current: 0,
+            total: 0,
+            ring: [0; BUCKETS],
+        }
     }
 }
 
@@ -136,7 +141,9 @@ impl Slot {
                 self.ring[(self.epoch.wrapping_sub(age) & MASK) as usize]
             };
             if units != 0 && age <= self.epoch {
-                let end = (self.epoch - age + 1).wrapping_mul(old_width_ns).wrapping_sub(1);
+                let end = (self.epoch - age + 1)
+                    .wrapping_mul(old_width_ns)
+                    .wrapping_sub(1);
                 let last = if end > now { now } else { end };
                 let bucket = last / new_width_ns;
                 if bucket >= new_epoch {

@@ -168,7 +168,13 @@ fn three_hundred_an_hour() {
 fn the_longest_window_does_not_overflow() {
     let width = width_of(MAX_WINDOW_NS);
     let mut slot = Slot::default();
-    assert!(attempt(&mut slot, u64::MAX / 2, width, u32::MAX - 1, u32::MAX));
+    assert!(attempt(
+        &mut slot,
+        u64::MAX / 2,
+        width,
+        u32::MAX - 1,
+        u32::MAX
+    ));
     assert!(attempt(&mut slot, u64::MAX / 2, width, 1, u32::MAX));
     assert!(!attempt(&mut slot, u64::MAX / 2, width, 1, u32::MAX));
     assert!(!slot.admits(u32::MAX, u32::MAX));

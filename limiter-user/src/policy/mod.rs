@@ -1,4 +1,6 @@
 //! From YAML files to what the kernel needs: read → check → compile. Nothing here touches the
 //! kernel.
 
+pub mod fault;
+pub mod image;
 pub mod model;

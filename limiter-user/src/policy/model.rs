@@ -297,7 +297,10 @@ impl Policy {
     /// The tenants by name.
     #[must_use]
     pub fn by_name(&self) -> BTreeMap<&str, &Tenant> {
-        self.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant)).collect()
+        self.tenants
+            .iter()
+            .map(|tenant| (tenant.name.as_str(), tenant))
+            .collect()
     }
 }
 
@@ -307,11 +310,16 @@ macro_rules! serde_by_name {
         mod $module {
             use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-            pub fn serialize<S: Serializer>(value: &$type, serializer: S) -> Result<S::Ok, S::Error> {
+            pub fn serialize<S: Serializer>(
+                value: &$type,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(value.as_str())
             }
 
-            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+            pub fn deserialize<'de, D: Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<$type, D::Error> {
                 let name = String::deserialize(deserializer)?;
                 <$type>::ALL
                     .iter()

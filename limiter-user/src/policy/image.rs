@@ -1,0 +1,112 @@
+//! The compiled policy: what is to stand in the kernel, with users, cgroups and addresses of this
+//! system put in, still without the kernel's indices.
+
+use std::net::{IpAddr, SocketAddr};
+
+use limiter_common::{
+    limit::{Kind, Unit},
+    verdict::{Permission, PortGroup},
+};
+use serde::{Deserialize, Serialize};
+
+use super::model::{Exempt, UidRange};
+
+/// Index into [`Image::tenants`].
+pub type TenantRef = usize;
+
+/// Name of the tenant that stands for the node: no configured tenant can have it.
+pub const NODE_NAME: &str = "(node)";
+/// Name of the tenant that stands for whatever nobody claims.
+pub const DEFAULT_NAME: &str = "(default)";
+
+/// What is to stand in the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// `mode: enforce` on the node.
+    pub enforce: bool,
+    /// Where `redirect` sends IPv4 connections.
+    pub redirect4: Option<SocketAddr>,
+    /// Where `redirect` sends IPv6 connections.
+    pub redirect6: Option<SocketAddr>,
+    /// The ports that belong to a group.
+    pub ports: Vec<(u16, PortGroup)>,
+    /// Everybody's exempt destinations.
+    pub exempt: Vec<Exempt>,
+    /// Addresses that are this node, sorted.
+    pub own_addresses: Vec<IpAddr>,
+    /// The node, the default, then the tenants, parents before their children.
+    pub tenants: Vec<ImageTenant>,
+    /// Who owns which uids: sorted, not overlapping.
+    pub uids: Vec<UidBinding>,
+    /// Who owns which cgroups: sorted by id.
+    pub cgroups: Vec<CgroupBinding>,
+}
+
+/// A tenant as the kernel knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageTenant {
+    /// Its name.
+    pub name: String,
+    /// Its parent; the node for a tenant at the top, none for the node itself.
+    pub parent: Option<TenantRef>,
+    /// Whether refusals are carried out.
+    pub enforce: bool,
+    /// The port group smtp at other hosts.
+    pub direct_smtp: Permission,
+    /// The port group submission at other hosts.
+    pub submission: Permission,
+    /// Its own exempt destinations.
+    pub exempt: Vec<Exempt>,
+    /// Its limits and paces, in the order of the file, limits first.
+    pub limits: Vec<ImageLimit>,
+}
+
+/// A limit or a pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageLimit {
+    /// What is counted.
+    pub unit: Unit,
+    /// A window or a pace.
+    pub kind: Kind,
+    /// The most units in the window, or at once.
+    pub max: u32,
+    /// The window, or the interval, ns.
+    pub span_ns: u64,
+    /// Which port groups count: bits of [`PortGroup::bit`].
+    pub groups: u8,
+}
+
+/// Whose an identity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// The node's MTA.
+    Mta,
+    /// A tenant.
+    Tenant(TenantRef),
+}
+
+/// A range of uids and its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UidBinding {
+    /// The uids.
+    pub range: UidRange,
+    /// Whose they are.
+    pub holder: Holder,
+    /// By which match, for people: `user alice`, `uids 2100-2199`, `sub-uids of alice`, `account`.
+    pub by: String,
+}
+
+/// A cgroup and its owner. Everything below it is the owner's too, unless a nearer one is claimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupBinding {
+    /// The kernel's id of the cgroup.
+    pub id: u64,
+    /// How deep it is: 1 for a child of the root of the cgroup v2 mount.
+    pub depth: u32,
+    /// Its path below the cgroup v2 mount, starting with `/`.
+    pub path: String,
+    /// Whose it is.
+    pub tenant: TenantRef,
+    /// By which match, for people: `cgroup /user.slice/user-*.slice`.
+    pub by: String,
+}
