@@ -40,10 +40,11 @@ mod tests {
         in_own_netns(|ip| {
             ip("link set lo up");
             assert_eq!(own_addresses().unwrap(), Vec::<IpAddr>::new());
-            ip("link add dummy0 type dummy");
-            ip("link set dummy0 up");
-            ip("addr add 192.0.2.7/24 dev dummy0");
-            ip("addr add 2001:db8::7/64 dev dummy0 nodad");
+            ip("link add veth0 type veth peer name veth1");
+            ip("link set veth1 up");
+            ip("link set veth0 up");
+            ip("addr add 192.0.2.7/24 dev veth0");
+            ip("addr add 2001:db8::7/64 dev veth0 nodad");
             ip("addr add 203.0.113.9/32 dev lo");
             let found = own_addresses().unwrap();
             for expected in ["192.0.2.7", "203.0.113.9", "2001:db8::7"] {

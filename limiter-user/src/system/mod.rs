@@ -130,3 +130,64 @@ pub fn cgroup_patterns(policy: &Policy) -> impl Iterator<Item = &str> {
         .flat_map(|tenant| &tenant.matches.cgroups)
         .map(|cgroup| cgroup.value.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        policy::compile::testing::{located, policy, tenant},
+        system::testing::TestCgroup,
+    };
+
+    #[test]
+    fn a_snapshot_holds_what_the_policy_asks_for() {
+        let Some(cgroup) = TestCgroup::make() else {
+            return;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            passwd: directory.path().join("passwd"),
+            subuid: directory.path().join("subuid"),
+            cgroup_mount: Sources::find().unwrap().cgroup_mount,
+        };
+        fs::write(&sources.passwd, "alice:x:2001:2001:::\nnonsense\n").unwrap();
+        fs::write(&sources.subuid, "alice:100000:65536\n").unwrap();
+        let mut policy = policy();
+        let mut one = tenant("one");
+        let pattern = format!("/{}*", cgroup.name);
+        // The file knows no root; the name service does.
+        one.matches.users = vec![located("root".to_owned()), located("alice".to_owned())];
+        one.matches.cgroups = vec![located(pattern.clone())];
+        policy.tenants.push(one);
+
+        let system = System::snapshot(&policy, &sources).unwrap();
+        assert_eq!(system.users.uid_of("alice"), Some(2001));
+        assert_eq!(system.users.uid_of("root"), Some(0));
+        assert_eq!(system.users.sub_uids_of(2001).len(), 1);
+        assert_eq!(system.cgroups.matching(&pattern).len(), 1);
+        assert_eq!(system.own_addresses, addresses::own_addresses().unwrap());
+        assert_eq!(system.warnings.len(), 1);
+        assert_eq!(system, System::snapshot(&policy, &sources).unwrap());
+
+        cgroup.remove();
+        let system = System::snapshot(&policy, &sources).unwrap();
+        assert!(system.cgroups.matching(&pattern).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = Sources {
+            passwd: directory.path().join("passwd"),
+            subuid: directory.path().join("subuid"),
+            cgroup_mount: directory.path().join("cgroup"),
+        };
+        let error = System::snapshot(&policy(), &sources).unwrap_err();
+        assert!(error.to_string().contains("passwd"), "{error}");
+        fs::write(&sources.passwd, "").unwrap();
+        let error = System::snapshot(&policy(), &sources).unwrap_err();
+        assert!(error.to_string().contains("/cgroup"), "{error}");
+    }
+}

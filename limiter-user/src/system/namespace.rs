@@ -1,7 +1,7 @@
 //! Which network namespace is the node's own.
 
 use std::{
-    io, mem,
+    io,
     os::{fd::AsRawFd, unix::net::UnixDatagram},
 };
 
@@ -27,7 +27,7 @@ pub fn netns_cookie() -> Result<u64, NamespaceError> {
     // A socket of any family belongs to the namespace of the thread that made it.
     let socket = UnixDatagram::unbound().map_err(NamespaceError::Socket)?;
     let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(mem::size_of_val(&cookie)).unwrap_or(8);
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or(8);
     // SAFETY: the descriptor is open, and the pointers are to a u64 and to its size.
     let result = unsafe {
         libc::getsockopt(

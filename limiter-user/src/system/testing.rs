@@ -71,6 +71,11 @@ impl TestCgroup {
         Some(cgroup)
     }
 
+    /// Removes it before the end.
+    pub fn remove(&self) {
+        remove_cgroups(&self.path());
+    }
+
     /// Its directory.
     pub fn path(&self) -> PathBuf {
         self.mount.join(&self.name)
@@ -79,7 +84,7 @@ impl TestCgroup {
 
 impl Drop for TestCgroup {
     fn drop(&mut self) {
-        remove_cgroups(&self.path());
+        self.remove();
     }
 }
 

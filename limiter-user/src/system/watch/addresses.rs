@@ -11,7 +11,7 @@ use nix::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Changes, WatchError};
 
@@ -43,10 +43,12 @@ impl AddressMessages {
         .map_err(failed("socket NETLINK_ROUTE"))?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))
             .map_err(failed("bind NETLINK_ROUTE"))?;
-        let socket = AsyncFd::new(socket).map_err(|source| WatchError::Open {
-            call: "epoll NETLINK_ROUTE",
-            source,
-        })?;
+        // SAFETY: the socket is owned, and so open, as long as it is registered.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }
+            .map_err(|error| WatchError::Open {
+                call: "epoll NETLINK_ROUTE",
+                source: error.into(),
+            })?;
         Ok(Self { socket })
     }
 

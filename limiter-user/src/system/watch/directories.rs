@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs, io,
+    ops::Bound,
     os::fd::{AsFd, AsRawFd, RawFd},
     path::{Path, PathBuf},
 };
@@ -12,7 +13,7 @@ use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
 };
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Changes, WatchError};
 use crate::system::{
@@ -39,6 +40,9 @@ const CGROUPS: AddWatchFlags = AddWatchFlags::IN_CREATE
 pub(super) struct Directories {
     inotify: AsyncFd<Descriptor>,
     watched: HashMap<WatchDescriptor, Watched>,
+    /// The watched cgroups by path: the kernel says that one was removed only to those who watch
+    /// its parent, and keeps the watch of its own directory.
+    cgroups: BTreeMap<PathBuf, WatchDescriptor>,
     patterns: PatternSet,
     sources: Sources,
 }
@@ -75,13 +79,17 @@ impl Directories {
                     source: error.into(),
                 }
             })?;
-        let inotify = AsyncFd::new(Descriptor(inotify)).map_err(|source| WatchError::Open {
-            call: "epoll inotify",
-            source,
-        })?;
+        // SAFETY: inotify is owned, and so open, as long as it is registered.
+        let inotify =
+            unsafe { AsyncFd::register_with_interest(Descriptor(inotify), Interest::READABLE) }
+                .map_err(|error| WatchError::Open {
+                    call: "epoll inotify",
+                    source: error.into(),
+                })?;
         let mut directories = Self {
             inotify,
             watched: HashMap::new(),
+            cgroups: BTreeMap::new(),
             patterns: PatternSet::new(std::iter::empty()),
             sources: sources.clone(),
         };
@@ -151,21 +159,40 @@ impl Directories {
         })?;
         let used = self.watch_cgroups(&mount, &[Place::ROOT])?;
         let unused: Vec<WatchDescriptor> = self
-            .watched
-            .extract_if(|watch, watched| {
-                matches!(watched, Watched::Cgroups { .. }) && !used.contains(watch)
-            })
-            .map(|(watch, _)| watch)
+            .cgroups
+            .extract_if(.., |_, watch| !used.contains(watch))
+            .map(|(_, watch)| watch)
             .collect();
         for watch in unused {
+            self.watched.remove(&watch);
             self.remove_watch(watch);
         }
         Ok(())
     }
 
+    /// Gives up the watches of a removed cgroup and of those that were below it.
+    fn forget_cgroups(&mut self, top: &Path) {
+        // Paths are ordered by component: what is below a directory follows it.
+        let from_top = (Bound::Included(top), Bound::Unbounded);
+        let below = self
+            .cgroups
+            .range::<Path, _>(from_top)
+            .map(|(path, _)| path);
+        let removed: Vec<PathBuf> = below
+            .take_while(|path| path.starts_with(top))
+            .cloned()
+            .collect();
+        for path in removed {
+            if let Some(watch) = self.cgroups.remove(&path) {
+                self.watched.remove(&watch);
+                self.remove_watch(watch);
+            }
+        }
+    }
+
     /// Gives up a watch.
     fn remove_watch(&self, watch: WatchDescriptor) {
-        // It fails where the directory is gone, and the watch with it: that is as good.
+        // It fails where the kernel gave it up already: that is as good.
         let _gone = self.inotify.get_ref().0.rm_watch(watch);
     }
 
@@ -179,6 +206,7 @@ impl Directories {
         let Self {
             inotify,
             watched,
+            cgroups,
             patterns,
             sources: _,
         } = self;
@@ -191,6 +219,13 @@ impl Directories {
                 match add_watch(inotify.get_ref(), path, CGROUPS) {
                     Ok(watch) => {
                         used.insert(watch);
+                        // Under the same path there may have been another cgroup.
+                        if let Some(old) = cgroups.insert(path.to_owned(), watch)
+                            && old != watch
+                        {
+                            watched.remove(&old);
+                            let _gone = inotify.get_ref().0.rm_watch(old);
+                        }
                         let (path, places) = (path.to_owned(), places.to_vec());
                         watched.insert(watch, Watched::Cgroups { path, places });
                         Ok(())
@@ -249,7 +284,8 @@ impl Directories {
                         if *path == self.sources.cgroup_mount {
                             return Err(WatchError::Lost { path: path.clone() });
                         }
-                        self.watched.remove(&event.wd);
+                        let path = path.clone();
+                        self.forget_cgroups(&path);
                         continue;
                     }
                     let name = event.name.as_deref().unwrap_or(OsStr::new(""));
@@ -259,6 +295,8 @@ impl Directories {
                         let child = path.join(name);
                         if event.mask.contains(AddWatchFlags::IN_CREATE) {
                             self.watch_cgroups(&child, &children)?;
+                        } else {
+                            self.forget_cgroups(&child);
                         }
                     }
                 }

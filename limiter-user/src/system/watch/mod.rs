@@ -137,6 +137,9 @@ impl Watcher {
     ///
     /// # Errors
     /// When the system cannot watch, or has no room for more watches.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(policy: &Policy, sources: &Sources) -> Result<Self, WatchError> {
         let mut directories = Directories::open(sources)?;
         directories.follow_cgroups(cgroup_patterns(policy))?;
