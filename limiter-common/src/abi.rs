@@ -54,7 +54,7 @@ pub mod maps {
     pub const SETTINGS: &str = "SETTINGS";
     /// `PerCpuArray<Health>`, one entry: what went wrong, counted.
     pub const HEALTH: &str = "HEALTH";
-    /// `PerCpuArray<[u32; 32]>`, one entry: room to rearrange a window in.
+    /// `PerCpuArray<Scratch>`, one entry: room to work in under a lock.
     pub const SCRATCH: &str = "SCRATCH";
     /// `RingBuf<Event>`: refused, redirected and would-be-refused attempts.
     pub const EVENTS: &str = "EVENTS";

@@ -4,7 +4,7 @@
 //! program (BPF_PROG_RUN) with one of these as the packet. The program's return value is one of
 //! [`status`].
 
-use crate::{assert_layout, limit::BLOCK_SLOTS, tenant::Tenant};
+use crate::{assert_layout, limit::BLOCK_SLOTS, tenant::Tenant, window::Slot};
 
 /// What a command does.
 pub mod op {
@@ -32,24 +32,49 @@ pub mod status {
     pub const CONTENDED: u32 = 4;
     /// For a charge: a limit is used up, and nothing was counted.
     pub const REFUSED: u32 = 5;
+    /// A slot changed while the agent converted it.
+    pub const CHANGED: u32 = 6;
+}
+
+/// What happens to a slot.
+pub mod change {
+    /// It starts empty.
+    pub const CLEAR: u32 = 0;
+    /// It stays as it is. Only where the state does not move.
+    pub const KEEP: u32 = 1;
+    /// It takes over the state of a slot of the old policy, as the agent converted it.
+    pub const REPLACE: u32 = 2;
 }
 
 /// What stands in a slot after [`op::SET_TENANT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SlotChange {
-    /// [`CLEAR`](Self::CLEAR), or one more than the slot of the old policy whose state it takes
-    /// over. Where the state does not move to another place, a slot takes over its own.
-    pub source: u64,
-    /// The width of the buckets that the state was counted in, ns; 0 for a pace.
-    pub old_width_ns: u64,
-    /// The width from now on, ns; 0 for a pace.
-    pub new_width_ns: u64,
+    /// One of [`change`].
+    pub change: u32,
+    /// [`change::REPLACE`]: the slot of the old policy.
+    pub source: u32,
+    /// [`change::REPLACE`]: the state that was converted. If the slot changed since, nothing is
+    /// done, and the agent converts again. Epoch, current and total say whether it did.
+    pub expected_epoch: u64,
+    /// As above.
+    pub expected_current: u32,
+    /// As above.
+    pub expected_total: u32,
+    /// [`change::REPLACE`]: the converted state.
+    pub state: Slot,
 }
 
 impl SlotChange {
-    /// A `source`: the slot starts empty.
-    pub const CLEAR: u64 = 0;
+    /// A slot that starts empty.
+    pub const CLEARED: Self = Self {
+        change: change::CLEAR,
+        source: 0,
+        expected_epoch: 0,
+        expected_current: 0,
+        expected_total: 0,
+        state: Slot::EMPTY,
+    };
 }
 
 /// One command.
@@ -74,4 +99,4 @@ pub struct Command {
     /// [`op::SET_TENANT`]: how many slots the tenant has.
     pub slot_count: u64,
 }
-assert_layout!(Command, 288, 8);
+assert_layout!(Command, 1440, 8);

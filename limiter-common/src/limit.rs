@@ -108,3 +108,21 @@ pub struct LockCell {
     pub forward: u32,
 }
 assert_layout!(LockCell, 8, 4);
+
+/// Room for the programs to work in while they hold a lock, one for each CPU.
+///
+/// What is kept here the verifier does not follow, so that the ways through the levels of a tree
+/// meet again instead of multiplying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Scratch {
+    /// Whose limit is used up.
+    pub full_owner: u32,
+    /// Which of the owner's limits is used up.
+    pub full_limit: u32,
+    /// The levels that count the attempt, a bit each.
+    pub counting: u32,
+    /// 1 if a limit refuses.
+    pub refused: u32,
+}
+assert_layout!(Scratch, 16, 4);

@@ -21,5 +21,14 @@ macro_rules! pod {
 }
 
 pod!(
-    Block, ExemptKey, ExemptPorts, Health, LimitSet, LockCell, PortTable, Settings, Stats, Tenant,
+    Block,
+    ExemptKey,
+    ExemptPorts,
+    Health,
+    LimitSet,
+    LockCell,
+    PortTable,
+    Settings,
+    Stats,
+    Tenant,
 );

@@ -46,16 +46,19 @@ assert_layout!(Slot, 144, 8);
 
 impl Default for Slot {
     fn default() -> Self {
-        Self {
-            epoch: 0,
-            current: 0,
-            total: 0,
-            ring: [0; BUCKETS],
-        }
+        Self::EMPTY
     }
 }
 
 impl Slot {
+    /// The state in which nothing was ever admitted.
+    pub const EMPTY: Self = Self {
+        epoch: 0,
+        current: 0,
+        total: 0,
+        ring: [0; BUCKETS],
+    };
+
     /// Moves the state forward to the clock `now_ns`. A clock that went back (CPUs differ by a
     /// tick) changes nothing: what was seen later is the truth.
     ///
@@ -113,16 +116,9 @@ impl Slot {
 
     /// Changes the width of the buckets from `old_width_ns` to `new_width_ns` at `now_ns`. Each
     /// bucket's units move to the last moment at which they can have been admitted, `now_ns` at
-    /// the latest; those that are too old for the new window are dropped. `ring` is room to work
-    /// in: the kernel's stack cannot be indexed by a variable before 5.12.
-    #[inline(always)]
-    pub fn reshape(
-        &mut self,
-        ring: &mut [u32; BUCKETS],
-        now_ns: u64,
-        old_width_ns: u64,
-        new_width_ns: u64,
-    ) {
+    /// the latest; those that are too old for the new window are dropped. For the agent: the
+    /// verifier would follow every way through it.
+    pub fn reshape(&mut self, now_ns: u64, old_width_ns: u64, new_width_ns: u64) {
         if old_width_ns == 0 || new_width_ns == 0 {
             return;
         }
@@ -135,7 +131,7 @@ impl Slot {
         let now = if now_ns > newest { now_ns } else { newest };
         let new_epoch = now / new_width_ns;
 
-        clear(ring);
+        let mut ring = [0_u32; BUCKETS];
         let mut current = 0_u32;
         let mut total = 0_u32;
         // Oldest first; step 32 is the current bucket.
@@ -167,12 +163,7 @@ impl Slot {
         self.epoch = new_epoch;
         self.current = current;
         self.total = total;
-        let mut index = 0;
-        while index < BUCKETS {
-            // SAFETY: as in `clear`; a copy loop would become `memcpy`.
-            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], ring[index]) };
-            index += 1;
-        }
+        self.ring = ring;
     }
 
     /// Forgets everything.

@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use limiter_common::{
     abi::{MAX_DEPTH, NOBODY},
-    command::{Command, SlotChange, op, status},
+    command::{Command, change, op, status},
     limit::{BLOCK_SLOTS, Block, LockCell, Unit},
     tenant::Tenant,
     verdict::PortGroup,
@@ -74,44 +74,52 @@ fn set_tenant(command: &Command) -> u32 {
     } else {
         command.tenant.lock
     };
-    let (Some(from), Some(to), Some(scratch), Some(cell)) = (
+    let (Some(from), Some(to), Some(cell)) = (
         maps::BLOCKS.get_ptr_mut(old_block),
         maps::BLOCKS.get_ptr_mut(command.tenant.block),
-        maps::SCRATCH.get_ptr_mut(0),
         holding_lock(lock),
     ) else {
         return status::OUT_OF_RANGE;
     };
-    let now_ns = kernel::now_ns();
     // SAFETY: all looked up; the tree's lock keeps every other program away from the slots, and
     // the generation tells those that wait for it that they have to look again.
     unsafe {
         kernel::lock(&raw mut (*cell).lock);
+        let mut unchanged = true;
         let mut at = 0;
         while at < BLOCK_SLOTS {
-            if at as u64 >= command.slot_count {
-                break;
-            }
-            let place = (usize::from(command.tenant.first_slot) + at) & SLOT_MASK;
-            let change = &command.slots[at];
-            let slot = slot_at(to, place);
-            if change.source == SlotChange::CLEAR {
-                (*slot).clear();
-            } else {
-                let source = usize::from(old_first).wrapping_add(change.source as usize);
-                let source = slot_at(from, source.wrapping_sub(1) & SLOT_MASK);
-                copy(source, slot);
-                if change.old_width_ns != change.new_width_ns {
-                    let (old, new) = (change.old_width_ns, change.new_width_ns);
-                    (*slot).reshape(&mut *scratch, now_ns, old, new);
-                }
+            let wanted = &command.slots[at];
+            if wanted.change == change::REPLACE {
+                let slot = slot_at(from, usize::from(old_first) + wanted.source as usize);
+                unchanged = unchanged
+                    && (*slot).epoch == wanted.expected_epoch
+                    && (*slot).current == wanted.expected_current
+                    && (*slot).total == wanted.expected_total;
             }
             at += 1;
         }
-        write_policy(tenant, &command.tenant);
+        if unchanged {
+            let mut at = 0;
+            while at < BLOCK_SLOTS {
+                let wanted = &command.slots[at];
+                if at as u64 >= command.slot_count {
+                    break;
+                }
+                if wanted.change != change::KEEP {
+                    let place = usize::from(command.tenant.first_slot) + at;
+                    copy(&raw const wanted.state, slot_at(to, place));
+                }
+                at += 1;
+            }
+            write_policy(tenant, &command.tenant);
+        }
         kernel::unlock(&raw mut (*cell).lock);
+        if unchanged {
+            status::DONE
+        } else {
+            status::CHANGED
+        }
     }
-    status::DONE
 }
 
 /// The slot at a place below [`BLOCK_SLOTS`].
@@ -129,7 +137,7 @@ unsafe fn slot_at(block: *mut Block, place: usize) -> *mut Slot {
 ///
 /// # Safety
 ///
-/// Both were looked up, and their lock is held.
+/// `to` was looked up and its lock is held; `from` is in the command.
 #[inline(always)]
 unsafe fn copy(from: *const Slot, to: *mut Slot) {
     // SAFETY: as the caller promises.
@@ -228,9 +236,9 @@ fn charge(command: &Command) -> u32 {
         now_ns: kernel::now_ns(),
         count: true,
     };
-    match rate::decide(command.target, &demand) {
-        Outcome::Admitted | Outcome::WouldRefuse(_) => status::DONE,
-        Outcome::Refused(_) => status::REFUSED,
+    match rate::decide(command.target, &demand).outcome() {
+        Outcome::Admitted | Outcome::WouldRefuse => status::DONE,
+        Outcome::Refused => status::REFUSED,
         Outcome::Failed => status::CONTENDED,
     }
 }

@@ -3,10 +3,10 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use limiter_common::{
-    abi::{DEFAULT, NOBODY},
+    abi::NOBODY,
     address::{self, Address, ExemptKey, ExemptPorts},
     limit::{Kind, Unit},
-    owner::Owner,
+    owner::{Owner, Parties},
     settings::{self, Settings},
     tenant::Tenant,
     verdict::{Layer, Permission, PortGroup, Reason, Verdict},
@@ -95,11 +95,11 @@ fn judge_mail(
     is_v6: bool,
 ) -> i32 {
     let senders = who::senders(ctx, settings);
-    if senders.caller == Owner::Mta {
+    if senders.caller == Owner::MTA {
         return ALLOW;
     }
     let now_ns = kernel::now_ns();
-    let (payer, other) = payer_and_other(senders.caller, senders.socket);
+    let Parties { payer, other } = Parties::of(senders.caller, senders.socket);
     let facts = facts(ctx, payer, destination, port, is_v6, senders.local, now_ns);
 
     let Some(tenant) = maps::TENANTS.get(payer) else {
@@ -151,16 +151,18 @@ fn judge_mail(
         now_ns,
         count,
     };
-    let (full, refused) = match rate::decide(payer, &demand) {
+    let answer = rate::decide(payer, &demand);
+    let refused = match answer.outcome() {
         Outcome::Admitted => {
             report::allowed(settings, &facts);
             return ALLOW;
         }
-        Outcome::WouldRefuse(full) => (full, false),
-        Outcome::Refused(full) => (full, enforced),
+        Outcome::WouldRefuse => false,
+        Outcome::Refused => enforced,
         Outcome::Failed => return failed(settings, &facts),
     };
-    let reason = if full.def.kind == Kind::Pace as u8 {
+    let (limit_owner, limit) = answer.full();
+    let reason = if limit.kind == Kind::Pace as u8 {
         Reason::Pace
     } else {
         Reason::Limit
@@ -170,13 +172,15 @@ fn judge_mail(
     } else {
         Verdict::WouldDeny
     };
-    let ruling = Ruling {
-        verdict,
-        reason,
-        limit_owner: full.owner,
-        limit: full.def,
-    };
-    report::notable(&facts, &ruling);
+    report::notable(
+        &facts,
+        &Ruling {
+            verdict,
+            reason,
+            limit_owner,
+            limit,
+        },
+    );
     if refused { REFUSE } else { ALLOW }
 }
 
@@ -185,21 +189,6 @@ const EXEMPT: u8 = 0;
 const ALLOWED: u8 = 1;
 const REDIRECTED: u8 = 2;
 const BLOCKED: u8 = 3;
-
-/// Who pays, and who else must be allowed to. A named tenant pays before whoever nobody claims:
-/// a kernel worker or a daemon of the node that drives a tenant's socket does it for the tenant.
-#[inline(always)]
-fn payer_and_other(caller: Owner, socket: Owner) -> (u32, u32) {
-    match (caller, socket) {
-        (Owner::Tenant(caller), Owner::Tenant(socket)) if caller == socket => (caller, NOBODY),
-        (Owner::Tenant(caller), Owner::Tenant(socket)) => (caller, socket),
-        (Owner::Tenant(caller), Owner::Mta) => (caller, NOBODY),
-        (Owner::Tenant(tenant), Owner::Nobody) | (Owner::Nobody, Owner::Tenant(tenant)) => {
-            (tenant, DEFAULT)
-        }
-        _ => (DEFAULT, NOBODY),
-    }
-}
 
 /// What `tenant` may do there. What stands in the map and is no permission is a block.
 #[inline(always)]

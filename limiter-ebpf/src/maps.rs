@@ -9,11 +9,10 @@ use limiter_common::{
     abi::DENSE_UIDS,
     address::{Address, ExemptKey, ExemptPorts},
     event::{Attempt, Event},
-    limit::{Block, LimitSet, LockCell},
+    limit::{Block, LimitSet, LockCell, Scratch},
     settings::{PortTable, Settings},
     stats::{Health, Stats},
     tenant::{Tenant, TenantName},
-    window::BUCKETS,
 };
 
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
@@ -58,7 +57,7 @@ pub static SETTINGS: Array<Settings, 1> = Array::new();
 pub static HEALTH: PerCpuArray<Health, 1> = PerCpuArray::new();
 
 #[btf_map]
-pub static SCRATCH: PerCpuArray<[u32; BUCKETS], 1> = PerCpuArray::new();
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<Event, 1048576> = RingBuf::new();

@@ -4,8 +4,8 @@
 //! What was read before is compared again under the lock, and tried again if it changed.
 
 use limiter_common::{
-    abi::NOBODY,
-    limit::{BLOCK_SLOTS, Block, Kind, LimitDef, LimitSet, Unit},
+    abi::{NOBODY, NODE},
+    limit::{BLOCK_SLOTS, Block, Kind, LimitDef, LimitSet, Scratch, Unit},
     pace,
     tenant::Tenant,
     verdict::PortGroup,
@@ -14,7 +14,9 @@ use limiter_common::{
 use crate::{kernel, maps};
 
 /// How often a policy that changes meanwhile is read again.
-const TRIES: u32 = 4;
+const TRIES: u32 = 3;
+/// A bit for each level of the tree, the node included.
+const ALL_LEVELS: u32 = 0b1_1111;
 const SLOT_MASK: u32 = BLOCK_SLOTS as u32 - 1;
 
 /// What an attempt asks for.
@@ -32,307 +34,341 @@ pub struct Demand {
     pub count: bool,
 }
 
-/// A limit that is used up.
-#[derive(Clone, Copy)]
-pub struct Full {
-    /// The tenant whose limit it is.
-    pub owner: u32,
-    /// The limit.
-    pub def: LimitDef,
-}
-
 /// What the limits say.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All admit it.
     Admitted,
-    /// All that are enforced admit it; this one, of an observed ancestor, would not.
-    WouldRefuse(Full),
-    /// This one does not. Nothing was counted.
-    Refused(Full),
+    /// All that are enforced admit it; one of an observed ancestor would not.
+    WouldRefuse,
+    /// One does not. Nothing was counted.
+    Refused,
     /// A look-up failed, or the policy kept changing.
     Failed,
 }
 
-/// One level of the tree: pointers that were looked up before the lock was taken.
+/// An [`Outcome`], and the limit that is used up.
+#[derive(Clone, Copy)]
+pub struct Answer(u64);
+
+/// In the place of an [`Outcome`]: the policy changed meanwhile, try again.
+const AGAIN: u64 = 0xff;
+
+impl Answer {
+    const FAILED: Self = Self(Outcome::Failed as u64);
+
+    #[inline(always)]
+    fn new(outcome: Outcome, owner: u32, limit: u32) -> Self {
+        Self(outcome as u64 | u64::from(limit & SLOT_MASK) << 8 | u64::from(owner) << 32)
+    }
+
+    /// To try again, with the lock that another gave way to, if one did.
+    #[inline(always)]
+    fn again(forward: u32) -> Self {
+        Self(AGAIN | u64::from(forward.wrapping_sub(1)) << 32)
+    }
+
+    /// The owner of the limit, or the lock to try again with.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
+    fn owner(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// What the limits say.
+    #[inline(always)]
+    pub fn outcome(self) -> Outcome {
+        match self.0 & 0xff {
+            0 => Outcome::Admitted,
+            1 => Outcome::WouldRefuse,
+            2 => Outcome::Refused,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// The limit that is used up, and whose it is.
+    #[inline(always)]
+    pub fn full(self) -> (u32, LimitDef) {
+        let owner = self.owner();
+        #[expect(clippy::cast_possible_truncation, reason = "masked")]
+        let at = (self.0 >> 8) as usize & SLOT_MASK as usize;
+        let def = maps::TENANTS
+            .get(owner)
+            .and_then(|tenant| maps::LIMIT_SETS.get(tenant.limit_set))
+            .map_or(LimitDef::default(), |set| set.defs[at]);
+        (owner, def)
+    }
+}
+
+/// One level of the tree, looked up before the lock is taken. A level above the node stands for
+/// the node with no limits: pointers are never null, so that the verifier need not follow
+/// every combination of levels.
 #[derive(Clone, Copy)]
 struct Level {
-    index: u32,
-    generation: u32,
     tenant: *const Tenant,
     set: *const LimitSet,
     block: *mut Block,
 }
 
 impl Level {
-    const NONE: Self = Self {
-        index: NOBODY,
-        generation: 0,
-        tenant: core::ptr::null(),
-        set: core::ptr::null(),
-        block: core::ptr::null_mut(),
-    };
-
-    /// Looks the tenant at `index` up; `Ok(NONE)` if there is none to look up.
+    /// Looks the tenant at `index` up, [`NOBODY`] for no level, and adds its generation to `sum`
+    /// before anything else is read of it.
     #[inline(always)]
-    fn load(index: u32) -> Result<Self, ()> {
-        if index == NOBODY {
-            return Ok(Self::NONE);
-        }
-        let tenant = maps::TENANTS.get_ptr(index).ok_or(())?;
-        // SAFETY: looked up; words that tear are caught by the generation under the lock.
-        let (generation, set, block) =
-            unsafe { ((*tenant).generation, (*tenant).limit_set, (*tenant).block) };
-        Ok(Self {
-            index,
-            generation,
+    fn load(index: u32, sum: &mut u32) -> Option<Self> {
+        let missing = index == NOBODY;
+        let tenant = maps::TENANTS.get_ptr(if missing { NODE } else { index })?;
+        // SAFETY: looked up; a policy that changes meanwhile is noticed under the lock.
+        let (generation, set, block) = unsafe {
+            (
+                core::ptr::read_volatile(&raw const (*tenant).generation),
+                core::ptr::read_volatile(&raw const (*tenant).limit_set),
+                core::ptr::read_volatile(&raw const (*tenant).block),
+            )
+        };
+        *sum = sum.wrapping_add(generation);
+        Some(Self {
             tenant,
-            set: maps::LIMIT_SETS.get_ptr(set).ok_or(())?,
-            block: maps::BLOCKS.get_ptr_mut(block).ok_or(())?,
+            set: maps::LIMIT_SETS.get_ptr(if missing { 0 } else { set })?,
+            block: maps::BLOCKS.get_ptr_mut(block)?,
         })
     }
 
-    /// The index of the parent.
+    /// The index of the parent; of no level, whose tenant is the node, there is none either.
     #[inline(always)]
     fn parent(&self) -> u32 {
-        if self.tenant.is_null() {
-            return NOBODY;
-        }
         // SAFETY: looked up.
-        unsafe { (*self.tenant).parent }
+        unsafe { core::ptr::read_volatile(&raw const (*self.tenant).parent) }
     }
 
-    /// Whether the policy is still the one that was looked up.
+    /// How often the policy changed.
     #[inline(always)]
-    fn is_current(&self) -> bool {
-        // SAFETY: looked up; volatile, for another CPU may have changed it.
-        self.tenant.is_null()
-            || unsafe { core::ptr::read_volatile(&raw const (*self.tenant).generation) }
-                == self.generation
+    fn generation(&self) -> u32 {
+        // SAFETY: looked up; volatile, for another CPU may change it.
+        unsafe { core::ptr::read_volatile(&raw const (*self.tenant).generation) }
     }
 
     /// Whether refusals of this level are carried out.
     #[inline(always)]
     fn enforces(&self, now_ns: u64) -> bool {
         // SAFETY: looked up.
-        self.tenant.is_null() || unsafe { (*self.tenant).enforces(now_ns) }
+        unsafe { (*self.tenant).enforces(now_ns) }
     }
 
-    /// Moves all limits of this level to the present, and says which is the first that does not
-    /// admit the demand: one more than its place in the set, 0 if all do. Under the lock.
+    /// Moves all limits of this level to the present. If one does not admit the demand, it is
+    /// noted down in `scratch`, and the answer is no. Under the lock.
     #[inline(always)]
-    fn first_full(&self, demand: &Demand) -> u32 {
-        if self.tenant.is_null() {
-            return 0;
-        }
+    fn admits(&self, demand: &Packed, scratch: *mut Scratch, owner: u32) -> bool {
         // SAFETY: all three were looked up, and the tree's lock is held: nobody else changes the
         // slots. Indices are masked to the arrays' lengths, which are powers of two.
         unsafe {
-            let count = (*self.set).count;
             let first = u32::from((*self.tenant).first_slot);
-            let mut at = 0_u32;
-            while at < BLOCK_SLOTS as u32 {
-                if u64::from(at) >= count {
+            let mut at = 0;
+            while at < BLOCK_SLOTS {
+                let def = &raw const (*self.set).defs[at];
+                // Volatile: what the verifier learns of it here must not follow it further.
+                let groups = core::ptr::read_volatile(&raw const (*def).groups);
+                if groups == 0 {
+                    // Limits stand in front.
                     break;
                 }
-                let def = &(*self.set).defs[(at & SLOT_MASK) as usize];
                 at += 1;
-                if !def.concerns(demand.unit, demand.group) {
+                if (*def).unit != demand.unit || groups & demand.group == 0 {
                     continue;
                 }
-                let place = ((first + u32::from(def.slot)) & SLOT_MASK) as usize;
+                let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
                 let slot = &mut (*self.block).slots[place];
-                let admits = if def.kind == Kind::Window as u8 {
-                    slot.advance(demand.now_ns, def.span_ns);
-                    slot.admits(demand.units, def.max)
+                let admits = if (*def).kind == Kind::Window as u8 {
+                    slot.advance(demand.now_ns, (*def).span_ns);
+                    slot.admits(demand.units, (*def).max)
                 } else {
-                    pace::admits(
-                        slot.epoch,
-                        demand.now_ns,
-                        def.span_ns,
-                        def.max,
-                        demand.units,
-                    )
+                    let (span_ns, max) = ((*def).span_ns, (*def).max);
+                    pace::admits(slot.epoch, demand.now_ns, span_ns, max, demand.units)
                 };
                 if !admits {
-                    return at;
+                    core::ptr::write_volatile(&raw mut (*scratch).full_owner, owner);
+                    #[expect(clippy::cast_possible_truncation, reason = "at most BLOCK_SLOTS")]
+                    core::ptr::write_volatile(&raw mut (*scratch).full_limit, at as u32 - 1);
+                    return false;
                 }
             }
         }
-        0
+        true
     }
 
     /// Counts the demand in all limits of this level. Under the lock, after
-    /// [`first_full`](Self::first_full).
+    /// [`admits`](Self::admits) said yes.
     #[inline(always)]
-    fn count(&self, demand: &Demand) {
-        if self.tenant.is_null() {
-            return;
-        }
-        // SAFETY: as in `first_full`.
+    fn count(&self, demand: &Packed) {
+        // SAFETY: as in `admits`.
         unsafe {
-            let count = (*self.set).count;
-            let first = u32::from((*self.tenant).first_slot);
-            let mut at = 0_u32;
-            while at < BLOCK_SLOTS as u32 {
-                if u64::from(at) >= count {
+            let first = u32::from(core::ptr::read_volatile(
+                &raw const (*self.tenant).first_slot,
+            ));
+            let mut at = 0;
+            while at < BLOCK_SLOTS {
+                let def = &raw const (*self.set).defs[at];
+                let groups = core::ptr::read_volatile(&raw const (*def).groups);
+                if groups == 0 {
                     break;
                 }
-                let def = &(*self.set).defs[(at & SLOT_MASK) as usize];
                 at += 1;
-                if !def.concerns(demand.unit, demand.group) {
+                if (*def).unit != demand.unit || groups & demand.group == 0 {
                     continue;
                 }
-                let place = ((first + u32::from(def.slot)) & SLOT_MASK) as usize;
+                let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
                 let slot = &mut (*self.block).slots[place];
-                if def.kind == Kind::Window as u8 {
+                if (*def).kind == Kind::Window as u8 {
                     slot.count(demand.units);
                 } else {
-                    slot.epoch = pace::count(slot.epoch, demand.now_ns, def.span_ns, demand.units);
+                    let span_ns = (*def).span_ns;
+                    slot.epoch = pace::count(slot.epoch, demand.now_ns, span_ns, demand.units);
                 }
             }
-        }
-    }
-
-    /// The limit that [`first_full`](Self::first_full) named.
-    #[inline(always)]
-    fn full(&self, at: u32) -> Full {
-        if self.set.is_null() {
-            return Full {
-                owner: self.index,
-                def: LimitDef::default(),
-            };
-        }
-        // SAFETY: looked up, masked.
-        let def = unsafe { (*self.set).defs[(at.wrapping_sub(1) & SLOT_MASK) as usize] };
-        Full {
-            owner: self.index,
-            def,
         }
     }
 }
 
 /// Asks the limits of the tenant at `leaf`, all its ancestors' and the node's.
 #[inline(always)]
-pub fn decide(leaf: u32, demand: &Demand) -> Outcome {
-    let mut try_number = 0;
-    let mut lock_index = NOBODY;
-    while try_number < TRIES {
-        try_number += 1;
-        let Ok(l0) = Level::load(leaf) else {
-            return Outcome::Failed;
-        };
-        let Ok(l1) = Level::load(l0.parent()) else {
-            return Outcome::Failed;
-        };
-        let Ok(l2) = Level::load(l1.parent()) else {
-            return Outcome::Failed;
-        };
-        let Ok(l3) = Level::load(l2.parent()) else {
-            return Outcome::Failed;
-        };
-        let Ok(l4) = Level::load(l3.parent()) else {
-            return Outcome::Failed;
-        };
-        if l0.tenant.is_null() || l4.parent() != NOBODY {
-            return Outcome::Failed;
+pub fn decide(leaf: u32, demand: &Demand) -> Answer {
+    let what = u64::from(demand.units)
+        | u64::from(demand.unit as u8) << 32
+        | u64::from(demand.group as u8) << 40
+        | u64::from(demand.count) << 48;
+    let mut lock = NOBODY;
+    let mut tries = 0;
+    while tries < TRIES {
+        let answer = Answer(limiter_decide(leaf, lock, what, demand.now_ns));
+        if answer.0 & 0xff != AGAIN {
+            return answer;
         }
-        if lock_index == NOBODY {
-            // SAFETY: looked up.
-            lock_index = unsafe { (*l0.tenant).lock };
-        }
-        let Some(cell) = maps::LOCKS.get_ptr_mut(lock_index) else {
-            return Outcome::Failed;
-        };
+        lock = answer.owner();
+        tries += 1;
+    }
+    crate::report::contended();
+    Answer::FAILED
+}
 
-        // SAFETY: looked up, and no lock is held.
-        unsafe { kernel::lock(&raw mut (*cell).lock) };
-        // SAFETY: looked up; volatile, for the agent changes it under this lock.
-        let forward = unsafe { core::ptr::read_volatile(&raw const (*cell).forward) };
-        let current = l0.is_current()
-            && l1.is_current()
-            && l2.is_current()
-            && l3.is_current()
-            && l4.is_current();
-        if forward != 0 || !current {
-            // SAFETY: held.
-            unsafe { kernel::unlock(&raw mut (*cell).lock) };
-            lock_index = if forward != 0 { forward - 1 } else { NOBODY };
-            continue;
-        }
+/// One try of [`decide`], as a function that the verifier looks at once, for itself, however many
+/// ways lead to it: it takes and gives plain numbers only. `lock` is the lock to take,
+/// [`NOBODY`] for the tenant's own; if it gave way to another, the answer is to try [`AGAIN`] with
+/// that.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_decide(leaf: u32, lock: u32, what: u64, now_ns: u64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "taken apart as it was put together"
+    )]
+    let demand = Packed {
+        units: what as u32,
+        unit: (what >> 32) as u8,
+        group: 1_u8 << ((what >> 40) & 7),
+        count: (what >> 48) & 1 != 0,
+        now_ns,
+    };
+    ask_all(leaf, lock, &demand).unwrap_or(Answer::FAILED).0
+}
 
-        let now_ns = demand.now_ns;
-        let enforced = l0.enforces(now_ns);
-        let mut refused = 0_u32;
-        let mut refused_at = 0_u32;
-        let mut skipped = 0_u32;
-        let mut skipped_at = 0_u32;
-        let mut skip = 0_u32;
+/// A demand as it came through [`limiter_decide`].
+struct Packed {
+    units: u32,
+    unit: u8,
+    group: u8,
+    count: bool,
+    now_ns: u64,
+}
+
+#[inline(always)]
+fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
+    let scratch = maps::SCRATCH.get_ptr_mut(0)?;
+    let mut before = 0;
+    let l0 = Level::load(leaf, &mut before)?;
+    let l1 = Level::load(l0.parent(), &mut before)?;
+    let l2 = Level::load(l1.parent(), &mut before)?;
+    let l3 = Level::load(l2.parent(), &mut before)?;
+    let l4 = Level::load(l3.parent(), &mut before)?;
+    let generations = || {
+        let mut sum = l0.generation();
+        sum = sum.wrapping_add(l1.generation());
+        sum = sum.wrapping_add(l2.generation());
+        sum = sum.wrapping_add(l3.generation());
+        sum.wrapping_add(l4.generation())
+    };
+    // SAFETY: looked up.
+    let own = unsafe { core::ptr::read_volatile(&raw const (*l0.tenant).lock) };
+    let cell = maps::LOCKS.get_ptr_mut(if lock == NOBODY { own } else { lock })?;
+    // SAFETY: all looked up, and no lock is held; volatile, for the agent changes it under this
+    // lock.
+    let forward = unsafe {
+        kernel::lock(&raw mut (*cell).lock);
+        core::ptr::read_volatile(&raw const (*cell).forward)
+    };
+    // Generations only go up, so the sum is the same only if none of them changed.
+    if forward != 0 || generations() != before {
+        // SAFETY: held.
+        unsafe { kernel::unlock(&raw mut (*cell).lock) };
+        return Some(Answer::again(forward));
+    }
+
+    let now_ns = demand.now_ns;
+    let enforced = l0.enforces(now_ns);
+    // SAFETY: looked up, this CPU's own, and nothing else runs here while the lock is held.
+    // Volatile, so that the verifier sees memory and not what was written to it.
+    let answer = unsafe {
+        let counting = &raw mut (*scratch).counting;
+        let refused = &raw mut (*scratch).refused;
+        core::ptr::write_volatile(counting, ALL_LEVELS);
+        core::ptr::write_volatile(refused, 0);
         macro_rules! ask {
-            ($level:expr, $number:literal) => {
-                if refused == 0 {
-                    let at = $level.first_full(demand);
-                    if at != 0 {
-                        // Who is enforced and has room is not held back by an ancestor that is
-                        // only observed: there it is not counted either, so that what is counted
-                        // is what enforcement would admit.
-                        if enforced && !$level.enforces(now_ns) {
-                            skip |= 1 << $number;
-                            if skipped == 0 {
-                                skipped = $number + 1;
-                                skipped_at = at;
-                            }
-                        } else {
-                            refused = $number + 1;
-                            refused_at = at;
-                        }
+            ($level:expr, $owner:expr, $bit:literal) => {
+                if core::ptr::read_volatile(refused) == 0 && !$level.admits(demand, scratch, $owner)
+                {
+                    // Who is enforced and has room is not held back by an ancestor that is
+                    // only observed: there it is not counted either, so that what is counted
+                    // is what enforcement would admit.
+                    if enforced && !$level.enforces(now_ns) {
+                        let levels = core::ptr::read_volatile(counting);
+                        core::ptr::write_volatile(counting, levels & !$bit);
+                    } else {
+                        core::ptr::write_volatile(refused, 1);
                     }
                 }
             };
         }
-        ask!(l0, 0);
-        ask!(l1, 1);
-        ask!(l2, 2);
-        ask!(l3, 3);
-        ask!(l4, 4);
-        if refused == 0 && demand.count {
-            if skip & 1 == 0 {
-                l0.count(demand);
+        ask!(l0, leaf, 1);
+        ask!(l1, l0.parent(), 2);
+        ask!(l2, l1.parent(), 4);
+        ask!(l3, l2.parent(), 8);
+        ask!(l4, l3.parent(), 16);
+        if core::ptr::read_volatile(refused) == 0 && demand.count {
+            macro_rules! count {
+                ($level:expr, $bit:literal) => {
+                    if core::ptr::read_volatile(counting) & $bit != 0 {
+                        $level.count(demand);
+                    }
+                };
             }
-            if skip & 2 == 0 {
-                l1.count(demand);
-            }
-            if skip & 4 == 0 {
-                l2.count(demand);
-            }
-            if skip & 8 == 0 {
-                l3.count(demand);
-            }
-            if skip & 16 == 0 {
-                l4.count(demand);
-            }
+            count!(l0, 1);
+            count!(l1, 2);
+            count!(l2, 4);
+            count!(l3, 8);
+            count!(l4, 16);
         }
-        // SAFETY: held.
-        unsafe { kernel::unlock(&raw mut (*cell).lock) };
-
-        let (number, at) = if refused != 0 {
-            (refused, refused_at)
+        let (refused, counting) = (
+            core::ptr::read_volatile(refused),
+            core::ptr::read_volatile(counting),
+        );
+        let outcome = if refused != 0 {
+            Outcome::Refused
+        } else if counting != ALL_LEVELS {
+            Outcome::WouldRefuse
         } else {
-            (skipped, skipped_at)
+            Outcome::Admitted
         };
-        let full = match number {
-            0 => return Outcome::Admitted,
-            1 => l0.full(at),
-            2 => l1.full(at),
-            3 => l2.full(at),
-            4 => l3.full(at),
-            _ => l4.full(at),
-        };
-        return if refused != 0 {
-            Outcome::Refused(full)
-        } else {
-            Outcome::WouldRefuse(full)
-        };
-    }
-    crate::report::contended();
-    Outcome::Failed
+        Answer::new(outcome, (*scratch).full_owner, (*scratch).full_limit)
+    };
+    // SAFETY: held.
+    unsafe { kernel::unlock(&raw mut (*cell).lock) };
+    Some(answer)
 }

@@ -1,15 +1,15 @@
 //! Telling the agent: exact counters always, events at the pace that [`Stats::report`] sets.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-    bpf_get_current_uid_gid,
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    mem::MaybeUninit,
 };
+
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated};
 use limiter_common::{
     abi::NOBODY,
     address::Address,
-    event::{self, Attempt, Event},
+    event::{self, Attempt, COMM_LEN, Event},
     limit::LimitDef,
     settings::{self, Settings},
     stats::{Health, Stats},
@@ -104,7 +104,7 @@ fn record(facts: &Facts) {
         reserved: 0,
         destination: facts.destination,
     };
-    if maps::ATTEMPTS.output(attempt, 0).is_err() {
+    if maps::ATTEMPTS.output(&attempt, 0).is_err() {
         health(|health| health.attempts_lost += 1);
     }
 }
@@ -150,30 +150,33 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64) {
     if facts.source != [0; 16] {
         flags |= event::flags::HAS_SOURCE;
     }
-    let event = Event {
-        time_ns: facts.now_ns,
-        repeated,
-        // SAFETY: takes nothing.
-        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
-        limit_span_ns: ruling.limit.span_ns,
-        tenant: facts.tenant,
-        limit_owner: ruling.limit_owner,
-        limit_max: ruling.limit.max,
-        uid: current_uid(),
-        pid: current_pid(),
-        interface: facts.interface,
-        source_port: facts.source_port,
-        destination_port: facts.destination_port,
-        verdict: ruling.verdict as u8,
-        reason: ruling.reason as u8,
-        layer: facts.layer as u8,
-        flags,
-        limit_unit: ruling.limit.unit,
-        limit_kind: ruling.limit.kind,
-        reserved: [0; 6],
-        comm: bpf_get_current_comm().unwrap_or_default(),
-        source: facts.source,
-        destination: facts.destination,
+    // Filled in place: two of them do not fit on the stack.
+    let mut event = MaybeUninit::<Event>::zeroed();
+    let event = event.as_mut_ptr();
+    // SAFETY: zeroed, and zero is a value of every field; the name's field is as long as said.
+    let event = unsafe {
+        (*event).time_ns = facts.now_ns;
+        (*event).repeated = repeated;
+        (*event).cgroup_id = generated::bpf_get_current_cgroup_id();
+        (*event).limit_span_ns = ruling.limit.span_ns;
+        (*event).tenant = facts.tenant;
+        (*event).limit_owner = ruling.limit_owner;
+        (*event).limit_max = ruling.limit.max;
+        (*event).uid = current_uid();
+        (*event).pid = current_pid();
+        (*event).interface = facts.interface;
+        (*event).source_port = facts.source_port;
+        (*event).destination_port = facts.destination_port;
+        (*event).verdict = ruling.verdict as u8;
+        (*event).reason = ruling.reason as u8;
+        (*event).layer = facts.layer as u8;
+        (*event).flags = flags;
+        (*event).limit_unit = ruling.limit.unit;
+        (*event).limit_kind = ruling.limit.kind;
+        generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), COMM_LEN as u32);
+        (*event).source = facts.source;
+        (*event).destination = facts.destination;
+        &*event
     };
     if maps::EVENTS.output(event, 0).is_err() {
         health(|health| health.events_lost += repeated);

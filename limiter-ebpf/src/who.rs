@@ -63,9 +63,9 @@ pub fn senders(ctx: &SockAddrContext, settings: &Settings) -> Senders {
 /// Whose the current task is.
 #[inline(always)]
 fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
-    let by_uid = if local { uid_owner(uid) } else { Owner::Nobody };
-    if by_uid == Owner::Mta {
-        return Owner::Mta;
+    let by_uid = if local { uid_owner(uid) } else { Owner::NOBODY };
+    if by_uid == Owner::MTA {
+        return Owner::MTA;
     }
     let mut index = 0;
     while index < MAX_CGROUP_DEPTHS {
@@ -75,7 +75,8 @@ fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
         }
         // SAFETY: takes a number; 0 comes back for a task that is not that deep.
         let id = unsafe { generated::bpf_get_current_ancestor_cgroup_id(i32::from(depth)) };
-        if let Some(owner) = cgroup_owner(id) {
+        let owner = cgroup_owner(id);
+        if owner != Owner::NOBODY {
             return owner;
         }
         index += 1;
@@ -108,10 +109,10 @@ fn socket_owner(
     let by_uid = if local {
         uid_owner(socket_uid)
     } else {
-        Owner::Nobody
+        Owner::NOBODY
     };
-    if by_uid == Owner::Mta {
-        return Owner::Mta;
+    if by_uid == Owner::MTA {
+        return Owner::MTA;
     }
     if cgroup != 0 {
         let level: u32 = kernel::read(cgroup + u64::from(OFFSET_CGROUP_LEVEL.load())).unwrap_or(0);
@@ -122,7 +123,8 @@ fn socket_owner(
                 break;
             }
             if u32::from(depth) <= level {
-                if let Some(owner) = cgroup_owner(ancestor_id(cgroup, depth)) {
+                let owner = cgroup_owner(ancestor_id(cgroup, depth));
+                if owner != Owner::NOBODY {
                     return owner;
                 }
             }
@@ -177,13 +179,13 @@ fn ancestor_id(cgroup: u64, depth: u8) -> u64 {
 
 /// Who claims the cgroup with this id.
 #[inline(always)]
-fn cgroup_owner(id: u64) -> Option<Owner> {
+fn cgroup_owner(id: u64) -> Owner {
     if id == 0 {
-        return None;
+        return Owner::NOBODY;
     }
     // SAFETY: the value is read at once; a slot reused meanwhile holds another tenant's index,
     // as if the cgroup had been claimed a moment earlier.
-    unsafe { maps::CGROUPS.get(id) }.map(|wire| Owner::from_wire(*wire))
+    unsafe { maps::CGROUPS.get(id) }.map_or(Owner::NOBODY, |wire| Owner::from_wire(*wire))
 }
 
 /// Who claims this uid.
@@ -194,5 +196,5 @@ fn uid_owner(uid: u32) -> Owner {
     } else {
         maps::UID_RANGES.get(&Key::new(32, uid.to_be_bytes()))
     };
-    wire.map_or(Owner::Nobody, |wire| Owner::from_wire(*wire))
+    wire.map_or(Owner::NOBODY, |wire| Owner::from_wire(*wire))
 }

@@ -39,7 +39,11 @@ impl Slots {
     /// All of `blocks` blocks, free.
     #[must_use]
     pub fn new(blocks: u32) -> Self {
-        Self { blocks, fresh: 0, free: Default::default() }
+        Self {
+            blocks,
+            fresh: 0,
+            free: Default::default(),
+        }
     }
 
     /// All of `blocks` blocks but the runs in use, which do not overlap.
@@ -54,7 +58,11 @@ impl Slots {
         for block in 0..slots.fresh {
             for first in 0..8 {
                 if !taken.contains(&(block, first)) {
-                    slots.release(Run { block, first, size: 1 });
+                    slots.release(Run {
+                        block,
+                        first,
+                        size: 1,
+                    });
                 }
             }
         }
@@ -97,8 +105,16 @@ impl Slots {
     /// How many slots are in use.
     #[must_use]
     pub fn used(&self) -> usize {
-        let free: usize = self.free.iter().zip([1, 2, 4, 8]).map(|(set, n)| set.len() * n).sum();
-        usize::try_from(self.fresh).unwrap_or(usize::MAX).saturating_mul(BLOCK_SLOTS) - free
+        let free: usize = self
+            .free
+            .iter()
+            .zip([1, 2, 4, 8])
+            .map(|(set, n)| set.len() * n)
+            .sum();
+        usize::try_from(self.fresh)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(BLOCK_SLOTS)
+            - free
     }
 }
 
@@ -119,16 +135,19 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!([0, 1, 2, 3, 4, 5, 8, 9].map(size_for), [
-            None,
-            Some(1),
-            Some(2),
-            Some(4),
-            Some(4),
-            Some(8),
-            Some(8),
-            None
-        ]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 8, 9].map(size_for),
+            [
+                None,
+                Some(1),
+                Some(2),
+                Some(4),
+                Some(4),
+                Some(8),
+                Some(8),
+                None
+            ]
+        );
     }
 
     #[test]
@@ -139,7 +158,14 @@ mod tests {
         for run in runs {
             slots.release(run);
         }
-        assert_eq!(slots.take(8), Some(Run { block: 0, first: 0, size: 8 }));
+        assert_eq!(
+            slots.take(8),
+            Some(Run {
+                block: 0,
+                first: 0,
+                size: 8
+            })
+        );
     }
 
     proptest! {

@@ -39,7 +39,9 @@ impl Offsets {
     /// The kernel has no type information, or a field is not where any known version has it.
     pub fn of_running_kernel() -> Result<Self, KernelError> {
         let bytes = fs::read(VMLINUX).map_err(|error| {
-            KernelError::Btf(format!("{error}; a kernel with CONFIG_DEBUG_INFO_BTF is needed"))
+            KernelError::Btf(format!(
+                "{error}; a kernel with CONFIG_DEBUG_INFO_BTF is needed"
+            ))
         })?;
         let types = Types::parse(&bytes)
             .ok_or_else(|| KernelError::Btf("it is damaged or of an unknown format".to_owned()))?;
@@ -47,11 +49,10 @@ impl Offsets {
     }
 
     fn find(types: &Types<'_>) -> Result<Self, KernelError> {
-        let (cgroup_ancestors, ancestors_are_pointers) =
-            match types.offset("cgroup", "ancestors") {
-                Some(offset) => (offset, true),
-                None => (types.need("cgroup", "ancestor_ids")?, false),
-            };
+        let (cgroup_ancestors, ancestors_are_pointers) = match types.offset("cgroup", "ancestors") {
+            Some(offset) => (offset, true),
+            None => (types.need("cgroup", "ancestor_ids")?, false),
+        };
         Ok(Self {
             sock_cgroup: types.need("sock", "sk_cgrp_data")?,
             sock_uid: types.need("sock", "sk_uid")?,
@@ -81,7 +82,10 @@ impl<'a> Types<'a> {
             let length = usize::try_from(word(bytes, at + 4)?).ok()?;
             bytes.get(start..start.checked_add(length)?)
         };
-        Some(Self { types: part(8)?, strings: part(16)? })
+        Some(Self {
+            types: part(8)?,
+            strings: part(16)?,
+        })
     }
 
     fn need(&self, structure: &str, member: &str) -> Result<u32, KernelError> {
@@ -197,8 +201,10 @@ mod tests {
         }
         let mut bytes = MAGIC.to_ne_bytes().to_vec();
         bytes.extend_from_slice(&[1, 0]);
-        let (types_len, strings_len) =
-            (u32::try_from(types.len()).unwrap(), u32::try_from(strings.len()).unwrap());
+        let (types_len, strings_len) = (
+            u32::try_from(types.len()).unwrap(),
+            u32::try_from(strings.len()).unwrap(),
+        );
         for word in [24, 0, types_len, types_len, strings_len] {
             bytes.extend_from_slice(&u32::to_ne_bytes(word));
         }

@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The kernel's monotonic clock, ns: what `bpf_ktime_get_ns` counts in.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid place to write to. The call cannot fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
@@ -40,6 +43,9 @@ mod tests {
     fn there_and_back() {
         let soon = from_now(Duration::from_secs(60));
         let left = wall_time(soon).duration_since(SystemTime::now()).unwrap();
-        assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(59), "{left:?}");
+        assert!(
+            left <= Duration::from_secs(60) && left > Duration::from_secs(59),
+            "{left:?}"
+        );
     }
 }

@@ -36,12 +36,13 @@ const EMPTY: Command = Command {
         observe_until_ns: 0,
         reserved_sanction: [0; 2],
     },
-    slots: [SlotChange { source: SlotChange::CLEAR, old_width_ns: 0, new_width_ns: 0 }; BLOCK_SLOTS],
+    slots: [SlotChange::CLEARED; BLOCK_SLOTS],
     slot_count: 0,
 };
 
 impl Kernel {
-    /// Writes the policy of the tenant at `index`, and makes its slots fit.
+    /// Writes the policy of the tenant at `index`, and makes its slots fit. `false` if the state
+    /// of a slot changed since it was read for `slots`: nothing was done then.
     ///
     /// # Errors
     ///
@@ -51,7 +52,7 @@ impl Kernel {
         index: u32,
         tenant: &Tenant,
         slots: &[SlotChange],
-    ) -> Result<(), KernelError> {
+    ) -> Result<bool, KernelError> {
         let mut command = Command {
             op: op::SET_TENANT,
             target: index,
@@ -62,7 +63,11 @@ impl Kernel {
         for (place, change) in command.slots.iter_mut().zip(slots) {
             *place = *change;
         }
-        self.done("write a tenant's policy", &command)
+        match self.run(&command)? {
+            status::DONE => Ok(true),
+            status::CHANGED => Ok(false),
+            code => Err(refusal("write a tenant's policy", code)),
+        }
     }
 
     /// Lets the lock at `with` take the place of the one at `gives_way`.
@@ -71,8 +76,12 @@ impl Kernel {
     ///
     /// An index is out of range.
     pub fn merge_locks(&mut self, gives_way: u32, with: u32) -> Result<(), KernelError> {
-        let command =
-            Command { op: op::MERGE_LOCKS, target: gives_way, argument: with, ..EMPTY };
+        let command = Command {
+            op: op::MERGE_LOCKS,
+            target: gives_way,
+            argument: with,
+            ..EMPTY
+        };
         self.done("join two trees' locks", &command)
     }
 
@@ -82,7 +91,12 @@ impl Kernel {
     ///
     /// There is no such tenant.
     pub fn set_observe(&mut self, index: u32, until_ns: u64) -> Result<(), KernelError> {
-        let command = Command { op: op::SET_OBSERVE, target: index, until_ns, ..EMPTY };
+        let command = Command {
+            op: op::SET_OBSERVE,
+            target: index,
+            until_ns,
+            ..EMPTY
+        };
         self.done("observe a tenant", &command)
     }
 
@@ -100,7 +114,13 @@ impl Kernel {
         units: u32,
     ) -> Result<bool, KernelError> {
         let kind = u32::from(unit as u8) | u32::from(group as u8) << 8;
-        let command = Command { op: op::CHARGE, target: index, argument: units, kind, ..EMPTY };
+        let command = Command {
+            op: op::CHARGE,
+            target: index,
+            argument: units,
+            kind,
+            ..EMPTY
+        };
         match self.run(&command)? {
             status::DONE => Ok(true),
             status::REFUSED => Ok(false),
@@ -126,9 +146,9 @@ impl Kernel {
         };
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytes);
-        let result = program.test_run(options).map_err(|error: ProgramError| {
-            KernelError::program(programs::COMMAND)(error)
-        })?;
+        let result = program
+            .test_run(options)
+            .map_err(|error: ProgramError| KernelError::program(programs::COMMAND)(error))?;
         Ok(result.return_value)
     }
 }

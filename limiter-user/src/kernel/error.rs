@@ -120,12 +120,19 @@ pub enum KernelError {
 impl KernelError {
     /// Wraps a map error.
     pub(super) fn map(map: &'static str, action: &'static str) -> impl FnOnce(MapError) -> Self {
-        move |source| Self::Map { map, action, source: Box::new(source) }
+        move |source| Self::Map {
+            map,
+            action,
+            source: Box::new(source),
+        }
     }
 
     /// Wraps a program error.
     pub(super) fn program(program: &'static str) -> impl FnOnce(ProgramError) -> Self {
-        move |source| Self::Program { program, source: Box::new(source) }
+        move |source| Self::Program {
+            program,
+            source: Box::new(source),
+        }
     }
 
     /// Wraps a file error.
@@ -134,6 +141,10 @@ impl KernelError {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 }

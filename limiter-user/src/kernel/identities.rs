@@ -50,8 +50,10 @@ impl Identities {
             }
         }
         wanted.uid_ranges = prefixes::of_ranges(high);
-        wanted.cgroups =
-            cgroups.into_iter().map(|(id, owner)| (id, owner.to_wire())).collect();
+        wanted.cgroups = cgroups
+            .into_iter()
+            .map(|(id, owner)| (id, owner.to_wire()))
+            .collect();
         wanted.own_addresses = own_addresses.iter().copied().map(wire_address).collect();
         wanted
     }
@@ -70,11 +72,17 @@ impl Identities {
             }
         }
         for (bits, data, wire) in maps.uid_ranges.entries()? {
-            found.uid_ranges.insert((u32::from_be_bytes(data), bits), wire);
+            found
+                .uid_ranges
+                .insert((u32::from_be_bytes(data), bits), wire);
         }
         found.cgroups = maps.cgroups.entries()?.into_iter().collect();
-        found.own_addresses =
-            maps.own_addresses.entries()?.into_iter().map(|(address, _)| address).collect();
+        found.own_addresses = maps
+            .own_addresses
+            .entries()?
+            .into_iter()
+            .map(|(address, _)| address)
+            .collect();
         Ok(found)
     }
 
@@ -95,7 +103,8 @@ impl Identities {
         }
         for (prefix, wire) in &wanted.uid_ranges {
             if self.uid_ranges.get(prefix) != Some(wire) {
-                maps.uid_ranges.insert(prefix.1, prefix.0.to_be_bytes(), *wire)?;
+                maps.uid_ranges
+                    .insert(prefix.1, prefix.0.to_be_bytes(), *wire)?;
                 self.uid_ranges.insert(*prefix, *wire);
                 touched += 1;
             }
@@ -138,7 +147,10 @@ impl Identities {
 }
 
 fn gone<K: Ord + Copy, V>(now: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<K> {
-    now.keys().filter(|key| !wanted.contains_key(key)).copied().collect()
+    now.keys()
+        .filter(|key| !wanted.contains_key(key))
+        .copied()
+        .collect()
 }
 
 /// The depths of claimed cgroups, deepest first, as the kernel walks them.
@@ -149,8 +161,10 @@ fn gone<K: Ord + Copy, V>(now: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<
 pub fn depths(
     depths: impl IntoIterator<Item = u32>,
 ) -> Result<[u8; MAX_CGROUP_DEPTHS], KernelError> {
-    let distinct: BTreeSet<u8> =
-        depths.into_iter().filter_map(|depth| u8::try_from(depth).ok()).collect();
+    let distinct: BTreeSet<u8> = depths
+        .into_iter()
+        .filter_map(|depth| u8::try_from(depth).ok())
+        .collect();
     if distinct.len() > MAX_CGROUP_DEPTHS {
         return Err(KernelError::NoRoom {
             what: "different depths of claimed cgroups",
@@ -183,7 +197,10 @@ pub fn exempt_entries(set: u32, exempt: &[Exempt]) -> BTreeMap<(u32, ExemptKey),
         let net = rule.to.trunc();
         let mut ports = BTreeSet::new();
         let mut every_port = false;
-        for other in exempt.iter().filter(|other| other.to.trunc().contains(&net)) {
+        for other in exempt
+            .iter()
+            .filter(|other| other.to.trunc().contains(&net))
+        {
             every_port |= other.ports.is_empty();
             ports.extend(other.ports.iter().copied());
         }
@@ -214,15 +231,22 @@ mod tests {
 
     fn binding(first: u32, last: u32, tenant: usize) -> UidBinding {
         let range = UidRange { first, last };
-        UidBinding { range, holder: Holder::Tenant(tenant), by: String::new() }
+        UidBinding {
+            range,
+            holder: Holder::Tenant(tenant),
+            by: String::new(),
+        }
     }
 
     #[test]
     fn ranges_are_split_at_the_end_of_the_dense_array() {
-        let bindings = [binding(DENSE_UIDS - 2, DENSE_UIDS + 1, 4), binding(300_000, 365_535, 5)];
+        let bindings = [
+            binding(DENSE_UIDS - 2, DENSE_UIDS + 1, 4),
+            binding(300_000, 365_535, 5),
+        ];
         let owner = |binding: &UidBinding| match binding.holder {
-            Holder::Tenant(tenant) => Owner::Tenant(u32::try_from(tenant).unwrap()),
-            Holder::Mta => Owner::Mta,
+            Holder::Tenant(tenant) => Owner::tenant(u32::try_from(tenant).unwrap()),
+            Holder::Mta => Owner::MTA,
         };
         let wanted = Identities::wanted(&bindings, owner, [], &[]);
         assert_eq!(wanted.uids.len(), 2);
@@ -249,14 +273,29 @@ mod tests {
             to: to.parse().unwrap(),
             ports: ports.to_vec(),
         };
-        let rules =
-            [rule("198.51.100.0/24", &[25]), rule("198.51.100.25/32", &[587]), rule("2001:db8::/32", &[])];
+        let rules = [
+            rule("198.51.100.0/24", &[25]),
+            rule("198.51.100.25/32", &[587]),
+            rule("2001:db8::/32", &[]),
+        ];
         let entries = exempt_entries(7, &rules);
-        let longest = entries.iter().find(|((bits, _), _)| *bits == 32 + 128).unwrap().1;
+        let longest = entries
+            .iter()
+            .find(|((bits, _), _)| *bits == 32 + 128)
+            .unwrap()
+            .1;
         assert!(longest.contains(25) && longest.contains(587) && !longest.contains(465));
-        let shorter = entries.iter().find(|((bits, _), _)| *bits == 32 + 120).unwrap().1;
+        let shorter = entries
+            .iter()
+            .find(|((bits, _), _)| *bits == 32 + 120)
+            .unwrap()
+            .1;
         assert!(shorter.contains(25) && !shorter.contains(587));
-        let v6 = entries.iter().find(|((bits, _), _)| *bits == 32 + 32).unwrap().1;
+        let v6 = entries
+            .iter()
+            .find(|((bits, _), _)| *bits == 32 + 32)
+            .unwrap()
+            .1;
         assert!(v6.contains(1));
         assert!(entries.keys().all(|(_, key)| key.set == [0, 0, 0, 7]));
     }

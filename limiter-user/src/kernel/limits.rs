@@ -1,7 +1,6 @@
 //! Which slot holds the state of which limit, when the limits of a tenant change.
 
 use limiter_common::{
-    command::SlotChange,
     limit::{BLOCK_SLOTS, Kind, LimitDef, LimitSet, Unit},
     verdict::PortGroup,
     window,
@@ -14,10 +13,21 @@ use crate::policy::image::ImageLimit;
 pub struct Layout {
     /// The limits, each with its slot.
     pub set: LimitSet,
-    /// What stands in the slots from now on.
-    pub slots: Vec<SlotChange>,
+    /// Where the state in each slot comes from; `None`: it starts empty.
+    pub slots: Vec<Option<Source>>,
     /// Whether the state can stay where it is.
     pub in_place: bool,
+}
+
+/// The old state that a slot takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The slot it stood in.
+    pub slot: u8,
+    /// The width of the buckets it was counted in, ns; 0 for a pace.
+    pub old_width_ns: u64,
+    /// The width from now on, ns; 0 for a pace.
+    pub new_width_ns: u64,
 }
 
 /// Lays the limits `new` out over the slots of a tenant that had the limits `old` in a run of
@@ -31,15 +41,26 @@ pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
     let size = super::alloc::size_for(new.len()).unwrap_or(0);
     // Kept limits stay in their slots if those are within a run of the new size.
     let in_place = size == old_size
-        && sources.iter().flatten().all(|source| old_defs[*source].slot < size);
+        && sources
+            .iter()
+            .flatten()
+            .all(|source| old_defs[*source].slot < size);
 
     let mut free: Vec<u8> = (0..size).collect();
     if in_place {
-        free.retain(|slot| !sources.iter().flatten().any(|source| old_defs[*source].slot == *slot));
+        free.retain(|slot| {
+            !sources
+                .iter()
+                .flatten()
+                .any(|source| old_defs[*source].slot == *slot)
+        });
     }
     free.reverse();
-    let mut set = LimitSet { count: new.len() as u64, ..LimitSet::default() };
-    let mut slots = vec![SlotChange::default(); usize::from(size)];
+    let mut set = LimitSet {
+        count: new.len() as u64,
+        ..LimitSet::default()
+    };
+    let mut slots = vec![None; usize::from(size)];
     for ((limit, source), place) in new.iter().zip(&sources).zip(&mut set.defs) {
         let kept = source.map(|source| old_defs[source]);
         let slot = match kept {
@@ -48,20 +69,26 @@ pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
         };
         *place = def(limit, slot);
         if let (Some(old), Some(change)) = (kept, slots.get_mut(usize::from(slot))) {
-            *change = SlotChange {
-                source: u64::from(old.slot) + 1,
+            *change = Some(Source {
+                slot: old.slot,
                 old_width_ns: width(&old),
                 new_width_ns: width(place),
-            };
+            });
         }
     }
-    Layout { set, slots, in_place }
+    Layout {
+        set,
+        slots,
+        in_place,
+    }
 }
 
 /// The limits of a set.
 #[must_use]
 pub fn defs(set: &LimitSet) -> &[LimitDef] {
-    let count = usize::try_from(set.count).unwrap_or(usize::MAX).min(BLOCK_SLOTS);
+    let count = usize::try_from(set.count)
+        .unwrap_or(usize::MAX)
+        .min(BLOCK_SLOTS);
     &set.defs[..count]
 }
 
@@ -83,7 +110,11 @@ fn def(limit: &ImageLimit, slot: u8) -> LimitDef {
 
 /// The width to convert by; a pace's state is a moment, which stays what it is.
 fn width(def: &LimitDef) -> u64 {
-    if def.kind == Kind::Window as u8 { def.span_ns } else { 0 }
+    if def.kind == Kind::Window as u8 {
+        def.span_ns
+    } else {
+        0
+    }
 }
 
 /// For each new limit the old one whose state it takes over: the same length first, then the
@@ -167,13 +198,24 @@ mod tests {
     }
 
     fn pace(span_ns: u64) -> ImageLimit {
-        ImageLimit { kind: Kind::Pace, ..window(1, span_ns) }
+        ImageLimit {
+            kind: Kind::Pace,
+            ..window(1, span_ns)
+        }
     }
 
     fn first(limits: &[ImageLimit]) -> (LimitSet, u8) {
         let layout = lay_out(limits, &LimitSet::default(), 0);
-        assert!(layout.slots.iter().all(|change| change.source == SlotChange::CLEAR));
-        (layout.set, super::super::alloc::size_for(limits.len()).unwrap_or(0))
+        assert!(
+            layout
+                .slots
+                .iter()
+                .all(|change| change.source == SlotChange::CLEAR)
+        );
+        (
+            layout.set,
+            super::super::alloc::size_for(limits.len()).unwrap_or(0),
+        )
     }
 
     #[test]
@@ -181,8 +223,9 @@ mod tests {
         let (old, size) = first(&[window(300, HOUR)]);
         let layout = lay_out(&[window(200, HOUR)], &old, size);
         assert!(layout.in_place);
-        assert_eq!(layout.slots[0].source, 1);
-        assert_eq!(layout.slots[0].old_width_ns, layout.slots[0].new_width_ns);
+        let source = layout.slots[0].unwrap();
+        assert_eq!(source.slot, 0);
+        assert_eq!(source.old_width_ns, source.new_width_ns);
         assert_eq!(layout.set.defs[0].max, 200);
     }
 
@@ -192,17 +235,29 @@ mod tests {
         let layout = lay_out(&[window(1_000, 24 * HOUR)], &old, size);
         assert!(!layout.in_place, "one slot instead of two");
         assert_eq!(layout.slots.len(), 1);
-        assert_eq!(layout.slots[0].source, 2, "the state of the day, not of the hour");
+        assert_eq!(
+            layout.slots[0].source, 2,
+            "the state of the day, not of the hour"
+        );
     }
 
     #[test]
     fn a_limit_more_starts_empty_and_the_others_go_on() {
         let (old, size) = first(&[window(300, HOUR), window(1_000, 24 * HOUR), pace(15)]);
-        let new = [window(300, HOUR), window(2_000, 24 * HOUR), window(5, HOUR / 60), pace(15)];
+        let new = [
+            window(300, HOUR),
+            window(2_000, 24 * HOUR),
+            window(5, HOUR / 60),
+            pace(15),
+        ];
         let layout = lay_out(&new, &old, size);
         assert!(layout.in_place, "four slots held three limits");
-        let sources: Vec<u64> = layout.slots.iter().map(|change| change.source).collect();
-        assert_eq!(sources, [1, 2, 3, 0]);
+        let sources: Vec<Option<u8>> = layout
+            .slots
+            .iter()
+            .map(|source| source.map(|source| source.slot))
+            .collect();
+        assert_eq!(sources, [Some(0), Some(1), Some(2), None]);
         assert_eq!(layout.set.defs[2].slot, 3);
         assert_eq!(layout.set.defs[3].slot, 2);
     }
@@ -211,15 +266,16 @@ mod tests {
     fn another_length_is_converted() {
         let (old, size) = first(&[window(300, HOUR)]);
         let layout = lay_out(&[window(300, 2 * HOUR)], &old, size);
-        assert_eq!(layout.slots[0].old_width_ns, window::width_of(HOUR));
-        assert_eq!(layout.slots[0].new_width_ns, window::width_of(2 * HOUR));
+        let source = layout.slots[0].unwrap();
+        assert_eq!(source.old_width_ns, window::width_of(HOUR));
+        assert_eq!(source.new_width_ns, window::width_of(2 * HOUR));
     }
 
     #[test]
     fn a_pace_is_no_window() {
         let (old, size) = first(&[pace(15)]);
         let layout = lay_out(&[window(300, HOUR)], &old, size);
-        assert_eq!(layout.slots[0].source, SlotChange::CLEAR);
+        assert_eq!(layout.slots[0], None);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::{
 };
 
 use aya::Ebpf;
-use aya_obj::generated::bpf_attach_type::{self, BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT};
+use aya_obj::generated::bpf_attach_type::{
+    self, BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT,
+};
 use limiter_common::abi::programs;
 use log::{debug, info, warn};
 
@@ -44,7 +46,10 @@ impl Links {
     /// Attaches the programs, or replaces those behind the pinned links.
     pub(super) fn attach(ebpf: &mut Ebpf, pins: &Pins, cgroup: &Path) -> Result<Self, KernelError> {
         let directory = File::open(cgroup).map_err(KernelError::io("open the cgroup", cgroup))?;
-        let id = directory.metadata().map_err(KernelError::io("look at", cgroup))?.ino();
+        let id = directory
+            .metadata()
+            .map_err(KernelError::io("look at", cgroup))?
+            .ino();
         for (name, kind) in CONNECT {
             let path = pins.link(name);
             let program = connect_program(ebpf, name)?;
@@ -61,7 +66,10 @@ impl Links {
             pin_in_place(&link, &path)?;
             info!("{name}: attached to {}", cgroup.display());
         }
-        Ok(Self { target: cgroup.to_owned(), pins: pins.clone() })
+        Ok(Self {
+            target: cgroup.to_owned(),
+            pins: pins.clone(),
+        })
     }
 
     /// Where the programs are attached, and whether they still are.

@@ -109,13 +109,24 @@ impl Kernel {
         }
         let mut ebpf = loader.load(bytes)?;
         for name in CONNECT_PROGRAMS {
-            connect_program(&mut ebpf, name)?.load().map_err(KernelError::program(name))?;
+            connect_program(&mut ebpf, name)?
+                .load()
+                .map_err(KernelError::program(name))?;
         }
-        command_program(&mut ebpf)?.load().map_err(KernelError::program(programs::COMMAND))?;
+        command_program(&mut ebpf)?
+            .load()
+            .map_err(KernelError::program(programs::COMMAND))?;
         let maps = Maps::take(&mut ebpf)?;
         let events = ring(&mut ebpf, maps::EVENTS)?;
         let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
-        Ok(Self { maps, events, attempts, adopted, ebpf, pins })
+        Ok(Self {
+            maps,
+            events,
+            attempts,
+            adopted,
+            ebpf,
+            pins,
+        })
     }
 
     /// Attaches the programs at `cgroup`, or puts them in the place of those that are there
@@ -152,7 +163,9 @@ pub(super) fn connect_program<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut CgroupSockAddr, KernelError> {
-    program(ebpf, name)?.try_into().map_err(KernelError::program(name))
+    program(ebpf, name)?
+        .try_into()
+        .map_err(KernelError::program(name))
 }
 
 /// The command program of a loaded object.

@@ -5,14 +5,13 @@ use std::{borrow::Borrow, path::Path};
 use aya::{
     Ebpf, Pod,
     maps::{
-        Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf,
-        lpm_trie::LpmTrie,
+        Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf, lpm_trie::LpmTrie,
     },
 };
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_TENANT_NAME, maps},
     address::{Address, ExemptKey, ExemptPorts},
-    limit::{Block, LimitSet, LockCell},
+    limit::{Block, LimitSet, LockCell, Scratch},
     settings::{PortTable, Settings},
     stats::{Health, Stats},
     tenant::{Tenant, TenantName},
@@ -49,7 +48,9 @@ impl<V: Pod> TypedArray<V> {
     ///
     /// The index is out of range.
     pub fn get(&self, index: u32) -> Result<V, KernelError> {
-        self.map.get(&index, self.flags).map_err(KernelError::map(self.name, "read"))
+        self.map
+            .get(&index, self.flags)
+            .map_err(KernelError::map(self.name, "read"))
     }
 
     /// Replaces the entry at `index`.
@@ -58,7 +59,9 @@ impl<V: Pod> TypedArray<V> {
     ///
     /// The index is out of range.
     pub fn set(&mut self, index: u32, value: impl Borrow<V>) -> Result<(), KernelError> {
-        self.map.set(index, value, self.flags).map_err(KernelError::map(self.name, "write"))
+        self.map
+            .set(index, value, self.flags)
+            .map_err(KernelError::map(self.name, "write"))
     }
 }
 
@@ -88,7 +91,10 @@ impl<K: Pod, V: Pod> TypedHash<K, V> {
     ///
     /// The kernel refuses to list them.
     pub fn entries(&self) -> Result<Vec<(K, V)>, KernelError> {
-        self.map.iter().collect::<Result<_, _>>().map_err(KernelError::map(self.name, "list"))
+        self.map
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(KernelError::map(self.name, "list"))
     }
 
     /// Sets the value of `key`.
@@ -97,7 +103,9 @@ impl<K: Pod, V: Pod> TypedHash<K, V> {
     ///
     /// The map is full.
     pub fn insert(&mut self, key: K, value: V) -> Result<(), KernelError> {
-        self.map.insert(key, value, 0).map_err(KernelError::map(self.name, "write"))
+        self.map
+            .insert(key, value, 0)
+            .map_err(KernelError::map(self.name, "write"))
     }
 
     /// Removes `key`; it is no fault if it is not there.
@@ -150,7 +158,9 @@ impl<K: Pod, V: Pod> TypedTrie<K, V> {
     /// The map is full.
     pub fn insert(&mut self, bits: u32, key: K, value: V) -> Result<(), KernelError> {
         let key = aya::maps::lpm_trie::Key::new(bits, key);
-        self.map.insert(&key, value, 0).map_err(KernelError::map(self.name, "write"))
+        self.map
+            .insert(&key, value, 0)
+            .map_err(KernelError::map(self.name, "write"))
     }
 
     /// Removes a prefix; it is no fault if it is not there.
@@ -264,10 +274,17 @@ impl Maps {
     ///
     /// The map cannot be read.
     pub fn health(&self) -> Result<Health, KernelError> {
-        let by_cpu =
-            self.health.get(&0, 0).map_err(KernelError::map(maps::HEALTH, "read"))?;
+        let by_cpu = self
+            .health
+            .get(&0, 0)
+            .map_err(KernelError::map(maps::HEALTH, "read"))?;
         Ok(by_cpu.iter().fold(Health::default(), |sum, cpu| {
-            let Health { events_lost, attempts_lost, internal, contended } = *cpu;
+            let Health {
+                events_lost,
+                attempts_lost,
+                internal,
+                contended,
+            } = *cpu;
             Health {
                 events_lost: sum.events_lost + events_lost,
                 attempts_lost: sum.attempts_lost + attempts_lost,
@@ -297,7 +314,9 @@ fn array<V: Pod>(
     map: TakeMap<'_>,
     flags: u64,
 ) -> Result<TypedArray<V>, KernelError> {
-    let map = map(name)?.try_into().map_err(KernelError::map(name, "open"))?;
+    let map = map(name)?
+        .try_into()
+        .map_err(KernelError::map(name, "open"))?;
     Ok(TypedArray { name, map, flags })
 }
 
@@ -305,7 +324,9 @@ fn hash<K: Pod, V: Pod>(
     name: &'static str,
     map: TakeMap<'_>,
 ) -> Result<TypedHash<K, V>, KernelError> {
-    let map = map(name)?.try_into().map_err(KernelError::map(name, "open"))?;
+    let map = map(name)?
+        .try_into()
+        .map_err(KernelError::map(name, "open"))?;
     Ok(TypedHash { name, map })
 }
 
@@ -313,7 +334,9 @@ fn trie<K: Pod, V: Pod>(
     name: &'static str,
     map: TakeMap<'_>,
 ) -> Result<TypedTrie<K, V>, KernelError> {
-    let map = map(name)?.try_into().map_err(KernelError::map(name, "open"))?;
+    let map = map(name)?
+        .try_into()
+        .map_err(KernelError::map(name, "open"))?;
     Ok(TypedTrie { name, map })
 }
 
@@ -333,7 +356,7 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::PORTS => (4, size_of::<PortTable>()),
         maps::SETTINGS => (4, size_of::<Settings>()),
         maps::HEALTH => (4, size_of::<Health>()),
-        maps::SCRATCH => (4, 4 * limiter_common::window::BUCKETS),
+        maps::SCRATCH => (4, size_of::<Scratch>()),
         maps::NAMES => (MAX_TENANT_NAME + 1, 4),
         _ => (0, 0),
     }
@@ -348,15 +371,20 @@ pub fn check_pin(path: &Path, name: &'static str) -> Result<MapInfo, KernelError
     let info = MapInfo::from_pin(path).map_err(KernelError::map(name, "open"))?;
     let (key, value) = sizes(name);
     let found = (info.key_size(), info.value_size());
-    let same = usize::try_from(found.0).ok() == Some(key)
-        && usize::try_from(found.1).ok() == Some(value);
+    let same =
+        usize::try_from(found.0).ok() == Some(key) && usize::try_from(found.1).ok() == Some(value);
     let uids_fit = name != maps::UIDS || info.max_entries() == DENSE_UIDS;
     if same && uids_fit {
         return Ok(info);
     }
     Err(KernelError::ForeignPin {
         path: path.to_owned(),
-        found: format!("{} entries of {} + {} bytes", info.max_entries(), found.0, found.1),
+        found: format!(
+            "{} entries of {} + {} bytes",
+            info.max_entries(),
+            found.0,
+            found.1
+        ),
         needed: format!("entries of {key} + {value} bytes"),
     })
 }

@@ -12,5 +12,9 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/limiter
 ///
 /// [`KernelError::NoObject`] if the agent was built without it.
 pub fn bytes() -> Result<&'static [u8], KernelError> {
-    if OBJECT.is_empty() { Err(KernelError::NoObject) } else { Ok(OBJECT) }
+    if OBJECT.is_empty() {
+        Err(KernelError::NoObject)
+    } else {
+        Ok(OBJECT)
+    }
 }

@@ -26,7 +26,10 @@ impl Pins {
     /// The pins below `root`, for this version of the layout.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), version: root.join(format!("v{}", abi::VERSION)) }
+        Self {
+            root: root.to_owned(),
+            version: root.join(format!("v{}", abi::VERSION)),
+        }
     }
 
     /// Where the map `name` is pinned.
@@ -83,7 +86,9 @@ impl Pins {
     /// Nothing is pinned, or a directory is not root's alone.
     pub fn check(&self) -> Result<(), KernelError> {
         if !self.exist() {
-            return Err(KernelError::NotPinned { path: self.version.clone() });
+            return Err(KernelError::NotPinned {
+                path: self.version.clone(),
+            });
         }
         for dir in [&self.root, &self.version] {
             check_owner(dir)?;
@@ -94,7 +99,9 @@ impl Pins {
     /// The directories of other versions of the layout that have links: something else enforces.
     #[must_use]
     pub fn other_versions(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return Vec::new();
+        };
         let mut found: Vec<PathBuf> = entries
             .filter_map(Result::ok)
             .map(|entry| entry.path())
@@ -157,9 +164,8 @@ fn make_dir(dir: &Path) -> Result<(), KernelError> {
 }
 
 fn check_file_system(dir: &Path) -> Result<(), KernelError> {
-    let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|_| {
-        KernelError::io("use", dir)(io::Error::from_raw_os_error(libc::EINVAL))
-    })?;
+    let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes())
+        .map_err(|_| KernelError::io("use", dir)(io::Error::from_raw_os_error(libc::EINVAL)))?;
     // SAFETY: zero is valid for this structure of integers.
     let mut info = unsafe { std::mem::zeroed::<libc::statfs>() };
     // SAFETY: a terminated string, and room for the result.
@@ -176,7 +182,10 @@ fn check_file_system(dir: &Path) -> Result<(), KernelError> {
 }
 
 fn check_owner(dir: &Path) -> Result<(), KernelError> {
-    let unsafe_pins = |problem: String| KernelError::UnsafePins { path: dir.to_owned(), problem };
+    let unsafe_pins = |problem: String| KernelError::UnsafePins {
+        path: dir.to_owned(),
+        problem,
+    };
     let metadata = fs::symlink_metadata(dir).map_err(KernelError::io("look at", dir))?;
     if !metadata.is_dir() {
         return Err(unsafe_pins("is no directory".to_owned()));

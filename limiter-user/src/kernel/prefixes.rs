@@ -9,7 +9,11 @@ pub fn of_range(first: u32, last: u32) -> Vec<(u32, u32)> {
     let (mut at, end) = (u64::from(first), u64::from(last) + 1);
     while at < end {
         // As large as its place allows and as fits into the rest.
-        let by_place = if at == 0 { 32 } else { at.trailing_zeros().min(32) };
+        let by_place = if at == 0 {
+            32
+        } else {
+            at.trailing_zeros().min(32)
+        };
         let by_rest = (end - at).ilog2();
         let bits = by_place.min(by_rest);
         if let Ok(data) = u32::try_from(at) {
@@ -22,13 +26,13 @@ pub fn of_range(first: u32, last: u32) -> Vec<(u32, u32)> {
 
 /// The prefixes of ranges that do not overlap, with the value of each.
 #[must_use]
-pub fn of_ranges(
-    ranges: impl IntoIterator<Item = (u32, u32, u32)>,
-) -> BTreeMap<(u32, u32), u32> {
+pub fn of_ranges(ranges: impl IntoIterator<Item = (u32, u32, u32)>) -> BTreeMap<(u32, u32), u32> {
     ranges
         .into_iter()
         .flat_map(|(first, last, value)| {
-            of_range(first, last).into_iter().map(move |prefix| (prefix, value))
+            of_range(first, last)
+                .into_iter()
+                .map(move |prefix| (prefix, value))
         })
         .collect()
 }

@@ -7,21 +7,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use limiter_common::{
-    abi::{DEFAULT, FIRST_TENANT, NODE, NOBODY},
+    abi::{DEFAULT, FIRST_TENANT, NOBODY, NODE},
     address::{ExemptKey, ExemptPorts},
-    command::SlotChange,
-    limit::LimitSet,
+    command::{SlotChange, change},
+    limit::{BLOCK_SLOTS, Block, LimitSet},
     owner::Owner,
     settings::{self, PortTable, Settings},
     stats::Stats,
     tenant::{self, Tenant},
+    window::Slot,
 };
 
 use super::{
     Kernel, KernelError,
     alloc::{Run, Slots, size_for},
+    clock,
     identities::{Identities, depths, exempt_entries, wire_address},
-    limits::{Layout, lay_out},
+    limits::{Layout, Source, lay_out},
     maps::{Maps, key_name, name_key},
 };
 use crate::policy::{
@@ -118,15 +120,26 @@ impl Mirror {
             mirror.use_set(&set, tenant.limit_set);
             let name = key_name(&key);
             mirror.by_name.insert(name.clone(), index);
-            mirror.entries.insert(index, Entry { name, tenant, set, run });
+            mirror.entries.insert(
+                index,
+                Entry {
+                    name,
+                    tenant,
+                    set,
+                    run,
+                },
+            );
             mirror.fresh = mirror.fresh.max(index + 1);
         }
         mirror.slots = Slots::with_used(maps.blocks.len(), &runs);
-        mirror.free =
-            (FIRST_TENANT..mirror.fresh).filter(|i| !mirror.entries.contains_key(i)).collect();
+        mirror.free = (FIRST_TENANT..mirror.fresh)
+            .filter(|i| !mirror.entries.contains_key(i))
+            .collect();
         mirror.free_sets = {
             let used: BTreeSet<u32> = mirror.sets.values().map(|(id, _)| *id).collect();
-            (1..mirror.fresh_set).filter(|id| !used.contains(id)).collect()
+            (1..mirror.fresh_set)
+                .filter(|id| !used.contains(id))
+                .collect()
         };
         for (bits, key, ports) in maps.exempt.entries()? {
             mirror.exempt.insert((bits, key), ports);
@@ -148,13 +161,18 @@ impl Mirror {
 
     /// The indices of all tenants, with their names.
     pub fn tenants(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.entries.iter().map(|(index, entry)| (*index, entry.name.as_str()))
+        self.entries
+            .iter()
+            .map(|(index, entry)| (*index, entry.name.as_str()))
     }
 
     /// How full the maps are: tenants in use and room.
     #[must_use]
     pub fn fill(&self) -> (usize, usize) {
-        (self.entries.len(), usize::try_from(self.capacity).unwrap_or(usize::MAX))
+        (
+            self.entries.len(),
+            usize::try_from(self.capacity).unwrap_or(usize::MAX),
+        )
     }
 
     /// Makes the kernel hold `image`.
@@ -183,8 +201,8 @@ impl Mirror {
         }
 
         let owner = |holder: Holder| match holder {
-            Holder::Mta => Owner::Mta,
-            Holder::Tenant(at) => Owner::Tenant(indices[at]),
+            Holder::Mta => Owner::MTA,
+            Holder::Tenant(at) => Owner::tenant(indices[at]),
         };
         let wanted = Identities::wanted(
             &image.uids,
@@ -198,8 +216,12 @@ impl Mirror {
         changes.identities = self.identities.become_in(wanted, &mut kernel.maps)?;
 
         let kept: BTreeSet<u32> = indices.into_iter().collect();
-        let gone: Vec<u32> =
-            self.entries.keys().filter(|index| !kept.contains(index)).copied().collect();
+        let gone: Vec<u32> = self
+            .entries
+            .keys()
+            .filter(|index| !kept.contains(index))
+            .copied()
+            .collect();
         // Children first, so that nobody's parent is missing.
         for index in gone.into_iter().rev() {
             self.remove_tenant(index, kernel)?;
@@ -223,7 +245,11 @@ impl Mirror {
         let available = self.free.len() + room - usize_of(self.fresh);
         if new > available {
             let needed = image.tenants.len();
-            return Err(KernelError::NoRoom { what: "tenants", needed, room });
+            return Err(KernelError::NoRoom {
+                what: "tenants",
+                needed,
+                room,
+            });
         }
         Ok(())
     }
@@ -253,7 +279,11 @@ impl Mirror {
             return Ok(self.fresh - 1);
         }
         let room = usize::try_from(self.capacity).unwrap_or(usize::MAX);
-        Err(KernelError::NoRoom { what: "tenants", needed: room + 1, room })
+        Err(KernelError::NoRoom {
+            what: "tenants",
+            needed: room + 1,
+            room,
+        })
     }
 
     /// Joins the locks of trees that share limits from now on.
@@ -265,7 +295,9 @@ impl Mirror {
     ) -> Result<(), KernelError> {
         for (at, tenant) in image.tenants.iter().enumerate() {
             let wanted = self.lock_of(image, indices, at, &kernel.maps)?;
-            let Some(entry) = self.entries.get(&indices[at]) else { continue };
+            let Some(entry) = self.entries.get(&indices[at]) else {
+                continue;
+            };
             let now = holding_lock(&kernel.maps, entry.tenant.lock)?;
             if now != wanted {
                 log::debug!("{}: its tree now shares the lock of another", tenant.name);
@@ -284,9 +316,16 @@ impl Mirror {
         at: TenantRef,
         maps: &Maps,
     ) -> Result<u32, KernelError> {
-        let top = if image.tenants[0].limits.is_empty() { top_of(image, at) } else { 0 };
+        let top = if image.tenants[0].limits.is_empty() {
+            top_of(image, at)
+        } else {
+            0
+        };
         let index = indices[top];
-        let lock = self.entries.get(&index).map_or(index, |entry| entry.tenant.lock);
+        let lock = self
+            .entries
+            .get(&index)
+            .map_or(index, |entry| entry.tenant.lock);
         holding_lock(maps, lock)
     }
 
@@ -314,7 +353,11 @@ impl Mirror {
             lock,
             parent,
             flags: tenant::flags::EXISTS
-                | if tenant.enforce { tenant::flags::ENFORCE } else { 0 },
+                | if tenant.enforce {
+                    tenant::flags::ENFORCE
+                } else {
+                    0
+                },
             direct_smtp: tenant.direct_smtp as u8,
             submission: tenant.submission as u8,
             exempt_set: self.exempt_sets.get(&tenant.exempt).copied().unwrap_or(0),
@@ -336,7 +379,7 @@ impl Mirror {
                 Written::Added
             }
         };
-        kernel.set_tenant(index, &policy, &layout.slots)?;
+        write_policy(kernel, index, &policy, &layout, old_run)?;
 
         if let Some(entry) = &old {
             self.release_set(&entry.set);
@@ -344,7 +387,12 @@ impl Mirror {
                 self.slots.release(old_run);
             }
         }
-        let entry = Entry { name: tenant.name.clone(), tenant: policy, set: layout.set, run };
+        let entry = Entry {
+            name: tenant.name.clone(),
+            tenant: policy,
+            set: layout.set,
+            run,
+        };
         self.entries.insert(index, entry);
         Ok(written)
     }
@@ -361,7 +409,9 @@ impl Mirror {
         let with = if parent == NOBODY || (parent == NODE && !shares_node) {
             index
         } else {
-            self.entries.get(&parent).map_or(index, |entry| entry.tenant.lock)
+            self.entries
+                .get(&parent)
+                .map_or(index, |entry| entry.tenant.lock)
         };
         holding_lock(maps, with)
     }
@@ -371,12 +421,18 @@ impl Mirror {
         if layout.in_place {
             return Ok(old);
         }
-        let Some(size) = size_for(layout.slots.len()) else { return Ok(None) };
+        let Some(size) = size_for(layout.slots.len()) else {
+            return Ok(None);
+        };
         match self.slots.take(size) {
             Some(run) => Ok(Some(run)),
             None => {
                 let used = self.slots.used();
-                Err(KernelError::NoRoom { what: "limits", needed: used + 1, room: used })
+                Err(KernelError::NoRoom {
+                    what: "limits",
+                    needed: used + 1,
+                    room: used,
+                })
             }
         }
     }
@@ -440,11 +496,18 @@ impl Mirror {
             .map(|tenant| &tenant.exempt)
             .filter(|exempt| !exempt.is_empty())
             .collect();
-        let in_kernel: BTreeSet<u32> =
-            self.exempt.keys().map(|(_, key)| u32::from_be_bytes(key.set)).collect();
-        let mut next = in_kernel.iter().max().copied().unwrap_or(0).max(
-            self.exempt_sets.values().max().copied().unwrap_or(0),
-        ) + 1;
+        let in_kernel: BTreeSet<u32> = self
+            .exempt
+            .keys()
+            .map(|(_, key)| u32::from_be_bytes(key.set))
+            .collect();
+        let mut next = in_kernel
+            .iter()
+            .max()
+            .copied()
+            .unwrap_or(0)
+            .max(self.exempt_sets.values().max().copied().unwrap_or(0))
+            + 1;
         for exempt in &wanted {
             if self.exempt_sets.contains_key(*exempt) {
                 continue;
@@ -477,7 +540,10 @@ impl Mirror {
             self.exempt.remove(&(bits, key));
         }
         let live: BTreeSet<u32> = self.exempt_sets.values().copied().collect();
-        Ok(in_kernel.into_iter().filter(|id| *id != 0 && !live.contains(id)).collect())
+        Ok(in_kernel
+            .into_iter()
+            .filter(|id| *id != 0 && !live.contains(id))
+            .collect())
     }
 
     fn remove_exempt(
@@ -500,10 +566,16 @@ impl Mirror {
 
     /// Removes a tenant whose identities were unbound before.
     fn remove_tenant(&mut self, index: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
-        let Some(entry) = self.entries.get(&index).cloned() else { return Ok(()) };
-        let nothing = Tenant { lock: entry.tenant.lock, parent: NOBODY, ..Tenant::default() };
+        let Some(entry) = self.entries.get(&index).cloned() else {
+            return Ok(());
+        };
+        let nothing = Tenant {
+            lock: entry.tenant.lock,
+            parent: NOBODY,
+            ..Tenant::default()
+        };
+        kernel.set_observe(index, 0)?;
         kernel.set_tenant(index, &nothing, &[])?;
-        kernel.set_observe(index, 0).or_else(absent)?;
         kernel.maps.names.remove(&name_key(&entry.name))?;
         self.release_set(&entry.set);
         if let Some(run) = entry.run {
@@ -522,8 +594,11 @@ impl Mirror {
         depths: [u8; limiter_common::abi::MAX_CGROUP_DEPTHS],
         kernel: &mut Kernel,
     ) -> Result<(), KernelError> {
-        let ports: Vec<(u16, u8)> =
-            image.ports.iter().map(|(port, group)| (*port, *group as u8)).collect();
+        let ports: Vec<(u16, u8)> = image
+            .ports
+            .iter()
+            .map(|(port, group)| (*port, *group as u8))
+            .collect();
         if ports != self.ports {
             let mut table = Box::new(PortTable::EMPTY);
             for (port, group) in &ports {
@@ -547,8 +622,12 @@ impl Mirror {
             netns_cookie: self.netns_cookie,
             cgroup_depths: depths,
             observe_until_ns: kept.observe_until_ns,
-            redirect4: image.redirect4.map_or([0; 16], |listener| wire_address(listener.ip())),
-            redirect6: image.redirect6.map_or([0; 16], |listener| wire_address(listener.ip())),
+            redirect4: image
+                .redirect4
+                .map_or([0; 16], |listener| wire_address(listener.ip())),
+            redirect6: image
+                .redirect6
+                .map_or([0; 16], |listener| wire_address(listener.ip())),
         };
         if self.settings != Some(wanted) {
             kernel.maps.settings.set(0, wanted)?;
@@ -572,13 +651,78 @@ impl Mirror {
         match index {
             Some(index) => kernel.set_observe(index, until_ns),
             None => {
-                let settings =
-                    Settings { observe_until_ns: until_ns, ..kernel.maps.settings.get(0)? };
+                let settings = Settings {
+                    observe_until_ns: until_ns,
+                    ..kernel.maps.settings.get(0)?
+                };
                 kernel.maps.settings.set(0, settings)?;
                 self.settings = Some(settings);
                 Ok(())
             }
         }
+    }
+}
+
+/// How often the state of a busy tenant is converted again because it changed meanwhile.
+const CONVERSIONS: usize = 1_000;
+
+/// Writes a policy with the state that goes with it.
+fn write_policy(
+    kernel: &mut Kernel,
+    index: u32,
+    policy: &Tenant,
+    layout: &Layout,
+    old: Option<Run>,
+) -> Result<(), KernelError> {
+    for _ in 0..CONVERSIONS {
+        let block = match old {
+            Some(run) => kernel.maps.blocks.get(run.block)?,
+            None => Block::default(),
+        };
+        let first = old.map_or(0, |run| usize::from(run.first));
+        let slots: Vec<SlotChange> = layout
+            .slots
+            .iter()
+            .map(|source| match source {
+                None => SlotChange::CLEARED,
+                Some(source) if layout.in_place && source.old_width_ns == source.new_width_ns => {
+                    SlotChange {
+                        change: change::KEEP,
+                        ..SlotChange::CLEARED
+                    }
+                }
+                Some(source) => {
+                    let state = block.slots[(first + usize::from(source.slot)) % BLOCK_SLOTS];
+                    converted(state, source)
+                }
+            })
+            .collect();
+        if kernel.set_tenant(index, policy, &slots)? {
+            return Ok(());
+        }
+    }
+    let reason = "its counts change faster than they can be converted; try again".to_owned();
+    Err(KernelError::Command {
+        action: "write a tenant's policy",
+        reason,
+    })
+}
+
+/// The change that takes over `state`.
+fn converted(state: Slot, source: &Source) -> SlotChange {
+    let mut new = state;
+    new.reshape(
+        clock::monotonic_ns(),
+        source.old_width_ns,
+        source.new_width_ns,
+    );
+    SlotChange {
+        change: change::REPLACE,
+        source: u32::from(source.slot),
+        expected_epoch: state.epoch,
+        expected_current: state.current,
+        expected_total: state.total,
+        state: new,
     }
 }
 
@@ -613,33 +757,34 @@ fn holding_lock(maps: &Maps, mut lock: u32) -> Result<u32, KernelError> {
         }
     }
     let reason = "locks forward in a circle; `limiter detach` and a new start mend it".to_owned();
-    Err(KernelError::Command { action: "find a tree's lock", reason })
+    Err(KernelError::Command {
+        action: "find a tree's lock",
+        reason,
+    })
 }
 
 /// The run that a tenant's state stands in.
 fn run_of(tenant: &Tenant, set: &LimitSet) -> Option<Run> {
     let count = usize::try_from(set.count).ok()?;
     let size = size_for(count)?;
-    Some(Run { block: tenant.block, first: tenant.first_slot, size })
+    Some(Run {
+        block: tenant.block,
+        first: tenant.first_slot,
+        size,
+    })
 }
 
-/// A tenant that is not there needs no change.
-fn absent(error: KernelError) -> Result<(), KernelError> {
-    match error {
-        KernelError::Command { .. } => Ok(()),
-        other => Err(other),
-    }
-}
-
-/// No change of a slot; for tests and messages.
 impl std::fmt::Display for Changes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { added, changed, removed, identities } = self;
+        let Self {
+            added,
+            changed,
+            removed,
+            identities,
+        } = self;
         write!(
             f,
             "{added} tenants new, {changed} changed, {removed} gone; {identities} identities written"
         )
     }
 }
-
-const _: () = assert!(SlotChange::CLEAR == 0, "an empty change starts a slot empty");

@@ -61,10 +61,17 @@ pub fn link_info(link: BorrowedFd<'_>) -> Result<CgroupLink, KernelError> {
     attr.info.bpf_fd = fd(link.as_raw_fd())?;
     attr.info.info_len = u32::try_from(size_of::<bpf_link_info>()).unwrap_or(u32::MAX);
     attr.info.info = std::ptr::from_mut(&mut info) as u64;
-    bpf("BPF_OBJ_GET_INFO_BY_FD", bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    bpf(
+        "BPF_OBJ_GET_INFO_BY_FD",
+        bpf_cmd::BPF_OBJ_GET_INFO_BY_FD,
+        &mut attr,
+    )?;
     // SAFETY: only links to cgroups are asked for; any other kind has plain integers there too.
     let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(CgroupLink { cgroup_id, program_id: info.prog_id })
+    Ok(CgroupLink {
+        cgroup_id,
+        program_id: info.prog_id,
+    })
 }
 
 /// Pins a link or map at `path`.
@@ -135,7 +142,10 @@ fn bpf(call: &'static str, command: bpf_cmd, attr: &mut bpf_attr) -> Result<i64,
         )
     };
     if result < 0 {
-        return Err(KernelError::Syscall { call, source: io::Error::last_os_error() });
+        return Err(KernelError::Syscall {
+            call,
+            source: io::Error::last_os_error(),
+        });
     }
     Ok(result)
 }
