@@ -2,8 +2,8 @@
 
 use super::version::release;
 use super::{
-    Apt, Compiler, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS, LINKER_VERSION, Linker,
-    LinkerLlvm, OLDEST_RUSTC, Toolchain,
+    Apt, Compiler, DEBIAN_CLIPPY, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS,
+    LINKER_VERSION, Linker, LinkerLlvm, OLDEST_RUSTC, Toolchain,
 };
 
 /// One thing that setup does.
@@ -190,6 +190,8 @@ fn steps(facts: &Facts, usable: &[&Compiler]) -> Result<Vec<Step>, Obstacle> {
         None => {
             packages.push(offered(apt, DEBIAN_COMPILER)?);
             packages.push(offered(apt, DEBIAN_SOURCES)?);
+            // Wanted for linting, and no reason to fail.
+            packages.extend(offered(apt, DEBIAN_CLIPPY));
             let version = apt
                 .offered
                 .get(DEBIAN_COMPILER)
