@@ -185,7 +185,12 @@ fn coming_llvm(facts: &Facts) -> Option<u32> {
 fn steps(facts: &Facts, usable: &[&Compiler]) -> Result<Vec<Step>, Obstacle> {
     let apt = facts.apt.as_ref().ok_or(Obstacle::NoApt)?;
     let mut packages = Vec::new();
-    let llvm = match usable.first() {
+    // A compiler that is ahead of every linker that can be built is as good as none.
+    let newest = LINKER_LLVMS.iter().max().copied().unwrap_or_default();
+    let served = usable
+        .iter()
+        .find(|compiler| compiler.version.llvm <= newest);
+    let llvm = match served {
         Some(compiler) => compiler.version.llvm,
         None => {
             packages.push(offered(apt, DEBIAN_COMPILER)?);

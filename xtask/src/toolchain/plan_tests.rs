@@ -283,8 +283,29 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
     );
 
     let mut facts = debian();
-    facts.compilers = vec![compiler("/rustup/nightly", 120, 30, true)];
+    facts.apt.as_mut().unwrap().compiler_llvm = Some(30);
     assert!(why(&facts).contains("cannot be built on LLVM 30"));
+}
+
+#[test]
+fn a_compiler_that_no_linker_can_follow_is_passed_over() {
+    let mut facts = debian();
+    facts.compilers = vec![
+        compiler("/rustup/nightly", 120, 30, true),
+        compiler("/rustup/beta", 97, 22, true),
+    ];
+    assert_eq!(
+        steps_of(&facts).last(),
+        Some(&Step::Linker {
+            llvm: 22,
+            replace: false
+        })
+    );
+    facts.compilers.pop();
+    let Some(Step::Packages(names)) = steps_of(&facts).into_iter().next() else {
+        panic!()
+    };
+    assert!(names.contains(&"rustc-web".to_owned()), "{names:?}");
 }
 
 #[test]
