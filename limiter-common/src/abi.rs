@@ -21,6 +21,8 @@ pub const NOBODY: u32 = u32::MAX;
 pub const MAX_DEPTH: usize = 4;
 /// The deepest level of the cgroup tree at which a tenant's cgroup can be claimed.
 pub const MAX_CGROUP_DEPTH: u32 = 63;
+/// At how many different depths cgroups can be claimed on one node.
+pub const MAX_CGROUP_DEPTHS: usize = 16;
 /// The longest tenant name, in bytes.
 pub const MAX_TENANT_NAME: usize = 127;
 
@@ -52,6 +54,8 @@ pub mod maps {
     pub const SETTINGS: &str = "SETTINGS";
     /// `PerCpuArray<Health>`, one entry: what went wrong, counted.
     pub const HEALTH: &str = "HEALTH";
+    /// `PerCpuArray<[u32; 32]>`, one entry: room to rearrange a window in.
+    pub const SCRATCH: &str = "SCRATCH";
     /// `RingBuf<Event>`: refused, redirected and would-be-refused attempts.
     pub const EVENTS: &str = "EVENTS";
     /// `RingBuf<Attempt>`: allowed attempts, compactly.
@@ -108,6 +112,6 @@ pub mod globals {
     pub const KERNFS_ID: &str = "OFFSET_KERNFS_ID";
     /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).
     pub const HAVE_COARSE_CLOCK: &str = "HAVE_COARSE_CLOCK";
-    /// 1 to write debugging lines with aya-log.
-    pub const DEBUG: &str = "DEBUG";
+    /// The aya-log level up to which the programs write debugging lines; 0 is off.
+    pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 }

@@ -34,27 +34,22 @@ pub mod status {
     pub const REFUSED: u32 = 5;
 }
 
-/// What becomes of a slot under [`op::SET_TENANT`].
+/// What stands in a slot after [`op::SET_TENANT`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SlotChange {
-    /// 0: the slot is cleared. Equal to `new_width_ns`: it stays. Otherwise the width it had.
+    /// [`CLEAR`](Self::CLEAR), or one more than the slot of the old policy whose state it takes
+    /// over. Where the state does not move to another place, a slot takes over its own.
+    pub source: u64,
+    /// The width of the buckets that the state was counted in, ns; 0 for a pace.
     pub old_width_ns: u64,
-    /// The width of its buckets from now on; 0 if it is not a window.
+    /// The width from now on, ns; 0 for a pace.
     pub new_width_ns: u64,
 }
 
 impl SlotChange {
-    /// Forget the slot's state.
-    pub const CLEAR: Self = Self {
-        old_width_ns: 0,
-        new_width_ns: 0,
-    };
-    /// Leave the slot's state as it is.
-    pub const KEEP: Self = Self {
-        old_width_ns: u64::MAX,
-        new_width_ns: u64::MAX,
-    };
+    /// A `source`: the slot starts empty.
+    pub const CLEAR: u64 = 0;
 }
 
 /// One command.
@@ -74,9 +69,9 @@ pub struct Command {
     /// [`op::SET_TENANT`]: the new policy. Its generation and `observe_until_ns` are kept by the
     /// kernel.
     pub tenant: Tenant,
-    /// [`op::SET_TENANT`]: what becomes of the slots that the *new* policy names.
+    /// [`op::SET_TENANT`]: what stands in the slots of the new policy.
     pub slots: [SlotChange; BLOCK_SLOTS],
     /// [`op::SET_TENANT`]: how many slots the tenant has.
     pub slot_count: u64,
 }
-assert_layout!(Command, 224, 8);
+assert_layout!(Command, 288, 8);

@@ -16,6 +16,8 @@ pub mod event;
 pub mod limit;
 pub mod owner;
 pub mod pace;
+#[cfg(feature = "user")]
+mod pod;
 pub mod settings;
 pub mod stats;
 pub mod tenant;

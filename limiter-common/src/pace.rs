@@ -11,17 +11,30 @@ pub const MAX_EVERY_NS: u64 = 31 * 24 * 3600 * 1_000_000_000;
 /// The largest burst.
 pub const MAX_BURST: u32 = 1_000_000;
 
-/// How early, in nanoseconds, a unit may come. Bounded inputs cannot overflow: 31 days times a
-/// million is beyond `u64`, so the product saturates.
+/// The longest stretch that a burst can stand for (`every` times `burst`), ns: a hundred years.
+/// It keeps every product here far below `u64::MAX`.
+pub const MAX_SPREAD_NS: u64 = 100 * 365 * 24 * 3600 * 1_000_000_000;
+
+/// Whether a pace is within its bounds. To be asked once, when a policy is checked: the rest of
+/// this module relies on it.
+#[must_use]
+pub const fn is_sound(every_ns: u64, burst: u32) -> bool {
+    let spread_ok = match every_ns.checked_mul(burst as u64) {
+        Some(spread) => spread <= MAX_SPREAD_NS,
+        None => false,
+    };
+    every_ns >= MIN_EVERY_NS
+        && every_ns <= MAX_EVERY_NS
+        && burst >= 1
+        && burst <= MAX_BURST
+        && spread_ok
+}
+
+/// How early, in nanoseconds, a unit may come. Cannot overflow, see [`is_sound`].
 #[must_use]
 #[inline(always)]
 const fn slack(every_ns: u64, units_at_once: u64) -> u64 {
-    // `saturating_mul` on u64 needs a 128-bit product, which BPF lacks.
-    if every_ns != 0 && units_at_once > u64::MAX / every_ns {
-        u64::MAX
-    } else {
-        every_ns * units_at_once
-    }
+    every_ns.wrapping_mul(units_at_once)
 }
 
 /// Whether `units` may go at `now_ns` when the TAT is `tat_ns`.
@@ -91,6 +104,17 @@ mod tests {
             None,
             "more than a burst never fits"
         );
+    }
+
+    #[test]
+    fn bounds() {
+        assert!(is_sound(15 * SECOND, 1));
+        assert!(!is_sound(0, 1) && !is_sound(SECOND, 0));
+        assert!(
+            !is_sound(MAX_EVERY_NS, MAX_BURST),
+            "a burst of 84,000 years"
+        );
+        assert!(!is_sound(u64::MAX, u32::MAX));
     }
 
     proptest! {

@@ -1,20 +1,18 @@
 //! What holds for the whole node.
 
-use crate::{address::Address, assert_layout, verdict::PortGroup};
+use crate::{abi::MAX_CGROUP_DEPTHS, address::Address, assert_layout, verdict::PortGroup};
 
 /// Bits of [`Settings::flags`].
 pub mod flags {
-    /// The agent filled the settings in: before that nothing is judged.
-    pub const READY: u32 = 1;
     /// `mode: enforce` on the node: what fails is refused. Otherwise it is only alarmed.
-    pub const ENFORCE: u32 = 1 << 1;
+    pub const ENFORCE: u32 = 1;
     /// Connections from other network namespaces count at connect, because no layer behind it
     /// sees their packets.
-    pub const COUNT_EVERYWHERE: u32 = 1 << 2;
+    pub const COUNT_EVERYWHERE: u32 = 1 << 1;
     /// Set 0 of the exempt destinations, everybody's, is not empty.
-    pub const EXEMPT: u32 = 1 << 3;
+    pub const EXEMPT: u32 = 1 << 2;
     /// Allowed attempts are recorded.
-    pub const RECORD_ALLOWED: u32 = 1 << 4;
+    pub const RECORD_ALLOWED: u32 = 1 << 3;
 }
 
 /// The node's settings.
@@ -29,8 +27,8 @@ pub struct Settings {
     pub redirect6_port: u16,
     /// The cookie of the node's own network namespace.
     pub netns_cookie: u64,
-    /// Bit *d* is set if a tenant claims a cgroup at depth *d*.
-    pub cgroup_depths: u64,
+    /// The depths at which tenants claim cgroups, deepest first, zeros behind them.
+    pub cgroup_depths: [u8; MAX_CGROUP_DEPTHS],
     /// Until this moment of the kernel's clock nothing is refused on the whole node, ns.
     pub observe_until_ns: u64,
     /// The address of the MTA's IPv4 listener.
@@ -38,7 +36,7 @@ pub struct Settings {
     /// The address of the MTA's IPv6 listener.
     pub redirect6: Address,
 }
-assert_layout!(Settings, 64, 8);
+assert_layout!(Settings, 72, 8);
 
 /// How many ports there are.
 pub const PORT_COUNT: usize = 65536;

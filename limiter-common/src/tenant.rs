@@ -4,16 +4,18 @@ use crate::{abi::MAX_TENANT_NAME, assert_layout, verdict::Permission, verdict::P
 
 /// Bits of [`Tenant::flags`].
 pub mod flags {
+    /// There is such a tenant.
+    pub const EXISTS: u8 = 1;
     /// Refusals are carried out; without it they are only reported.
-    pub const ENFORCE: u8 = 1;
+    pub const ENFORCE: u8 = 1 << 1;
 }
 
 /// A tenant's policy. The all-zero value is "no such tenant".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tenant {
-    /// Changes with every change of the policy and is never 0 for a tenant that exists. Whoever
-    /// read the policy before taking the lock compares it under the lock.
+    /// Goes up with every change of the policy. Whoever read the policy before taking the lock
+    /// compares it under the lock.
     pub generation: u32,
     /// The index of the lock of its tree.
     pub lock: u32,
@@ -43,6 +45,13 @@ pub struct Tenant {
 assert_layout!(Tenant, 64, 8);
 
 impl Tenant {
+    /// Whether there is such a tenant.
+    #[must_use]
+    #[inline(always)]
+    pub const fn exists(&self) -> bool {
+        self.flags & flags::EXISTS != 0
+    }
+
     /// Whether refusals are carried out at `now_ns`.
     #[must_use]
     #[inline(always)]

@@ -73,7 +73,7 @@ impl Slot {
         if self.total == 0 {
             self.current = 0;
         } else if steps > BUCKETS as u64 {
-            self.clear_ring();
+            clear(&mut self.ring);
             self.current = 0;
             self.total = 0;
         } else {
@@ -113,9 +113,16 @@ impl Slot {
 
     /// Changes the width of the buckets from `old_width_ns` to `new_width_ns` at `now_ns`. Each
     /// bucket's units move to the last moment at which they can have been admitted, `now_ns` at
-    /// the latest; those that are too old for the new window are dropped.
+    /// the latest; those that are too old for the new window are dropped. `ring` is room to work
+    /// in: the kernel's stack cannot be indexed by a variable before 5.12.
     #[inline(always)]
-    pub fn reshape(&mut self, now_ns: u64, old_width_ns: u64, new_width_ns: u64) {
+    pub fn reshape(
+        &mut self,
+        ring: &mut [u32; BUCKETS],
+        now_ns: u64,
+        old_width_ns: u64,
+        new_width_ns: u64,
+    ) {
         if old_width_ns == 0 || new_width_ns == 0 {
             return;
         }
@@ -128,7 +135,7 @@ impl Slot {
         let now = if now_ns > newest { now_ns } else { newest };
         let new_epoch = now / new_width_ns;
 
-        let mut ring = [0_u32; BUCKETS];
+        clear(ring);
         let mut current = 0_u32;
         let mut total = 0_u32;
         // Oldest first; step 32 is the current bucket.
@@ -160,7 +167,12 @@ impl Slot {
         self.epoch = new_epoch;
         self.current = current;
         self.total = total;
-        self.store_ring(&ring);
+        let mut index = 0;
+        while index < BUCKETS {
+            // SAFETY: as in `clear`; a copy loop would become `memcpy`.
+            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], ring[index]) };
+            index += 1;
+        }
     }
 
     /// Forgets everything.
@@ -169,7 +181,7 @@ impl Slot {
         self.epoch = 0;
         self.current = 0;
         self.total = 0;
-        self.clear_ring();
+        clear(&mut self.ring);
     }
 
     /// The units that count at `now_ns`, without changing the state. For reports.
@@ -196,27 +208,17 @@ impl Slot {
         }
         Some(at)
     }
+}
 
-    /// Written one by one and volatile: the compiler would make a call to `memset` of it, and
-    /// calls are not allowed under a lock in the kernel before 6.9.
-    #[inline(always)]
-    fn clear_ring(&mut self) {
-        let mut index = 0;
-        while index < BUCKETS {
-            // SAFETY: a plain in-bounds element of an exclusively borrowed array.
-            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], 0) };
-            index += 1;
-        }
-    }
-
-    #[inline(always)]
-    fn store_ring(&mut self, ring: &[u32; BUCKETS]) {
-        let mut index = 0;
-        while index < BUCKETS {
-            // SAFETY: as in `clear_ring`; a copy loop would become `memcpy`.
-            unsafe { core::ptr::write_volatile(&raw mut self.ring[index], ring[index]) };
-            index += 1;
-        }
+/// Written one by one and volatile: the compiler would make a call to `memset` of it, and calls
+/// are not allowed under a lock in the kernel before 6.9.
+#[inline(always)]
+fn clear(ring: &mut [u32; BUCKETS]) {
+    let mut index = 0;
+    while index < BUCKETS {
+        // SAFETY: an in-bounds element of an exclusively borrowed array.
+        unsafe { core::ptr::write_volatile(&raw mut ring[index], 0) };
+        index += 1;
     }
 }
 

@@ -113,7 +113,7 @@ proptest! {
         }
         now += later % 1_000;
         let before = slot.used(now, old_width);
-        slot.reshape(now, old_width, new_width);
+        slot.reshape(&mut [0; BUCKETS], now, old_width, new_width);
         prop_assert!(slot.total <= before, "a change must not invent units");
         prop_assert_eq!(slot.total, slot.current + slot.ring.iter().sum::<u32>());
         let end = now + later;

@@ -1,0 +1,236 @@
+//! The command program: never attached, run by the agent (BPF_PROG_RUN) to change what the other
+//! programs count in, under their own locks.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use limiter_common::{
+    abi::{MAX_DEPTH, NOBODY},
+    command::{Command, SlotChange, op, status},
+    limit::{BLOCK_SLOTS, Block, LockCell, Unit},
+    tenant::Tenant,
+    verdict::PortGroup,
+    window::{BUCKETS, Slot},
+};
+
+use crate::{
+    kernel, maps,
+    rate::{self, Demand, Outcome},
+};
+
+const SLOT_MASK: usize = BLOCK_SLOTS - 1;
+
+#[classifier]
+pub fn limiter_command(ctx: TcContext) -> i32 {
+    let (start, end) = (ctx.data(), ctx.data_end());
+    if start + size_of::<Command>() > end {
+        return status::MALFORMED as i32;
+    }
+    // SAFETY: the packet is at least that long, and every bit pattern is valid. The agent lays it
+    // out, so alignment is not more than the packet's, and BPF loads need none.
+    let command = unsafe { &*(start as *const Command) };
+    let result = match command.op {
+        op::SET_TENANT => set_tenant(command),
+        op::MERGE_LOCKS => merge_locks(command),
+        op::SET_OBSERVE => set_observe(command),
+        op::CHARGE => charge(command),
+        _ => status::MALFORMED,
+    };
+    result as i32
+}
+
+/// Follows the forwards from a lock to the one that holds.
+#[inline(always)]
+fn holding_lock(mut index: u32) -> Option<*mut LockCell> {
+    let mut step = 0;
+    while step <= MAX_DEPTH * 4 {
+        let cell = maps::LOCKS.get_ptr_mut(index)?;
+        // SAFETY: looked up. Only the agent changes it, one command at a time.
+        let forward = unsafe { core::ptr::read_volatile(&raw const (*cell).forward) };
+        if forward == 0 {
+            return Some(cell);
+        }
+        index = forward - 1;
+        step += 1;
+    }
+    None
+}
+
+/// Writes a tenant's policy and makes its slots fit.
+#[inline(always)]
+fn set_tenant(command: &Command) -> u32 {
+    let Some(tenant) = maps::TENANTS.get_ptr_mut(command.target) else {
+        return status::OUT_OF_RANGE;
+    };
+    // SAFETY: looked up. Only the agent changes these fields, one command at a time.
+    let (existed, old_lock, old_block, old_first) = unsafe {
+        (
+            (*tenant).exists(),
+            (*tenant).lock,
+            (*tenant).block,
+            (*tenant).first_slot,
+        )
+    };
+    let lock = if existed {
+        old_lock
+    } else {
+        command.tenant.lock
+    };
+    let (Some(from), Some(to), Some(scratch), Some(cell)) = (
+        maps::BLOCKS.get_ptr_mut(old_block),
+        maps::BLOCKS.get_ptr_mut(command.tenant.block),
+        maps::SCRATCH.get_ptr_mut(0),
+        holding_lock(lock),
+    ) else {
+        return status::OUT_OF_RANGE;
+    };
+    let now_ns = kernel::now_ns();
+    // SAFETY: all looked up; the tree's lock keeps every other program away from the slots, and
+    // the generation tells those that wait for it that they have to look again.
+    unsafe {
+        kernel::lock(&raw mut (*cell).lock);
+        let mut at = 0;
+        while at < BLOCK_SLOTS {
+            if at as u64 >= command.slot_count {
+                break;
+            }
+            let place = (usize::from(command.tenant.first_slot) + at) & SLOT_MASK;
+            let change = &command.slots[at];
+            let slot = slot_at(to, place);
+            if change.source == SlotChange::CLEAR {
+                (*slot).clear();
+            } else {
+                let source = usize::from(old_first).wrapping_add(change.source as usize);
+                let source = slot_at(from, source.wrapping_sub(1) & SLOT_MASK);
+                copy(source, slot);
+                if change.old_width_ns != change.new_width_ns {
+                    let (old, new) = (change.old_width_ns, change.new_width_ns);
+                    (*slot).reshape(&mut *scratch, now_ns, old, new);
+                }
+            }
+            at += 1;
+        }
+        write_policy(tenant, &command.tenant);
+        kernel::unlock(&raw mut (*cell).lock);
+    }
+    status::DONE
+}
+
+/// The slot at a place below [`BLOCK_SLOTS`].
+///
+/// # Safety
+///
+/// `block` was looked up.
+#[inline(always)]
+unsafe fn slot_at(block: *mut Block, place: usize) -> *mut Slot {
+    // SAFETY: as the caller promises, and masked.
+    unsafe { &raw mut (*block).slots[place & SLOT_MASK] }
+}
+
+/// Copies a slot, word by word: a copy of the whole would become a call.
+///
+/// # Safety
+///
+/// Both were looked up, and their lock is held.
+#[inline(always)]
+unsafe fn copy(from: *const Slot, to: *mut Slot) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*to).epoch = (*from).epoch;
+        (*to).current = (*from).current;
+        (*to).total = (*from).total;
+        let mut index = 0;
+        while index < BUCKETS {
+            let units = core::ptr::read_volatile(&raw const (*from).ring[index]);
+            core::ptr::write_volatile(&raw mut (*to).ring[index], units);
+            index += 1;
+        }
+    }
+}
+
+/// Writes the fields that are policy, and leaves those that are not.
+///
+/// # Safety
+///
+/// `tenant` was looked up, and its tree's lock is held.
+#[inline(always)]
+unsafe fn write_policy(tenant: *mut Tenant, policy: &Tenant) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*tenant).lock = policy.lock;
+        (*tenant).parent = policy.parent;
+        (*tenant).limit_set = policy.limit_set;
+        (*tenant).block = policy.block;
+        (*tenant).first_slot = policy.first_slot;
+        (*tenant).flags = policy.flags;
+        (*tenant).direct_smtp = policy.direct_smtp;
+        (*tenant).submission = policy.submission;
+        (*tenant).exempt_set = policy.exempt_set;
+        let generation = core::ptr::read_volatile(&raw const (*tenant).generation);
+        core::ptr::write_volatile(&raw mut (*tenant).generation, generation.wrapping_add(1));
+    }
+}
+
+/// Lets one lock take the place of another: from then on both trees change under one.
+#[inline(always)]
+fn merge_locks(command: &Command) -> u32 {
+    let Some(cell) = maps::LOCKS.get_ptr_mut(command.target) else {
+        return status::OUT_OF_RANGE;
+    };
+    if maps::LOCKS.get_ptr_mut(command.argument).is_none() || command.target == command.argument {
+        return status::OUT_OF_RANGE;
+    }
+    // SAFETY: looked up; whoever waits for this lock sees the forward when it gets it.
+    unsafe {
+        kernel::lock(&raw mut (*cell).lock);
+        core::ptr::write_volatile(&raw mut (*cell).forward, command.argument.wrapping_add(1));
+        kernel::unlock(&raw mut (*cell).lock);
+    }
+    status::DONE
+}
+
+/// Sets until when a tenant is only observed.
+#[inline(always)]
+fn set_observe(command: &Command) -> u32 {
+    let Some(tenant) = maps::TENANTS.get_ptr_mut(command.target) else {
+        return status::OUT_OF_RANGE;
+    };
+    // SAFETY: looked up; one aligned word.
+    unsafe {
+        if !(*tenant).exists() {
+            return status::NO_TENANT;
+        }
+        core::ptr::write_volatile(&raw mut (*tenant).observe_until_ns, command.until_ns);
+    }
+    status::DONE
+}
+
+/// Decides and counts, as a layer would.
+#[inline(always)]
+fn charge(command: &Command) -> u32 {
+    let unit = match command.kind & 0xff {
+        0 => Unit::Connections,
+        1 => Unit::Messages,
+        2 => Unit::Recipients,
+        3 => Unit::DistinctRecipients,
+        _ => return status::MALFORMED,
+    };
+    let group = match (command.kind >> 8) & 0xff {
+        1 => PortGroup::Smtp,
+        2 => PortGroup::Submission,
+        _ => return status::MALFORMED,
+    };
+    if command.target == NOBODY {
+        return status::NO_TENANT;
+    }
+    let demand = Demand {
+        unit,
+        units: command.argument,
+        group,
+        now_ns: kernel::now_ns(),
+        count: true,
+    };
+    match rate::decide(command.target, &demand) {
+        Outcome::Admitted | Outcome::WouldRefuse(_) => status::DONE,
+        Outcome::Refused(_) => status::REFUSED,
+        Outcome::Failed => status::CONTENDED,
+    }
+}

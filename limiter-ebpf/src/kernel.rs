@@ -1,0 +1,49 @@
+//! What the kernel offers: its clock, its lock, its memory, behind safe names.
+
+use aya_ebpf::{Global, bindings, helpers};
+use limiter_common::limit::bpf_spin_lock;
+
+#[unsafe(no_mangle)]
+static HAVE_COARSE_CLOCK: Global<u8> = Global::new(0);
+
+/// The kernel's monotonic clock, ns. The coarse one, a tick behind at most, where there is one.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    if HAVE_COARSE_CLOCK.load() != 0 {
+        // SAFETY: takes nothing; the agent looked that it exists.
+        unsafe { helpers::generated::bpf_ktime_get_coarse_ns() }
+    } else {
+        // SAFETY: takes nothing.
+        unsafe { helpers::generated::bpf_ktime_get_ns() }
+    }
+}
+
+/// Takes a lock. Until [`unlock`] nothing may be called: no look-up, no helper.
+///
+/// # Safety
+///
+/// `lock` is the lock in a map value that this program looked up, and none is held.
+#[inline(always)]
+pub unsafe fn lock(lock: *mut bpf_spin_lock) {
+    // SAFETY: as the caller promises; both types are the kernel's `struct bpf_spin_lock`.
+    unsafe { helpers::generated::bpf_spin_lock(lock.cast::<bindings::bpf_spin_lock>()) };
+}
+
+/// Gives a lock back.
+///
+/// # Safety
+///
+/// This program holds it.
+#[inline(always)]
+pub unsafe fn unlock(lock: *mut bpf_spin_lock) {
+    // SAFETY: as the caller promises.
+    unsafe { helpers::generated::bpf_spin_unlock(lock.cast::<bindings::bpf_spin_lock>()) };
+}
+
+/// Reads kernel memory; `None` if the address is not mapped.
+#[inline(always)]
+pub fn read<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address and fails instead of faulting; the types read here
+    // are integers, for which every bit pattern is valid.
+    unsafe { helpers::bpf_probe_read_kernel(address as *const T) }.ok()
+}

@@ -1,0 +1,70 @@
+//! Every map, under the name by which the agent knows it. Sizes that depend on the node are set
+//! by the agent when it loads the object; those written here are the smallest that make sense.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use limiter_common::{
+    abi::DENSE_UIDS,
+    address::{Address, ExemptKey, ExemptPorts},
+    event::{Attempt, Event},
+    limit::{Block, LimitSet, LockCell},
+    settings::{PortTable, Settings},
+    stats::{Health, Stats},
+    tenant::{Tenant, TenantName},
+    window::BUCKETS,
+};
+
+const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+
+#[btf_map]
+pub static TENANTS: Array<Tenant, 16384> = Array::new();
+
+#[btf_map]
+pub static STATS: Array<Stats, 16384> = Array::new();
+
+#[btf_map]
+pub static LIMIT_SETS: Array<LimitSet, 4096> = Array::new();
+
+#[btf_map]
+pub static BLOCKS: Array<Block, 4096> = Array::new();
+
+#[btf_map]
+pub static LOCKS: Array<LockCell, 16384> = Array::new();
+
+#[btf_map]
+pub static UIDS: Array<u32, { DENSE_UIDS as usize }> = Array::new();
+
+#[btf_map]
+pub static UID_RANGES: LpmTrie<[u8; 4], u32, 1048576> = LpmTrie::new();
+
+#[btf_map]
+pub static CGROUPS: HashMap<u64, u32, 65536, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub static OWN_ADDRESSES: HashMap<Address, u32, 16384, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub static EXEMPT: LpmTrie<ExemptKey, ExemptPorts, 1048576> = LpmTrie::new();
+
+#[btf_map]
+pub static PORTS: Array<PortTable, 1> = Array::new();
+
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+#[btf_map]
+pub static HEALTH: PerCpuArray<Health, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static SCRATCH: PerCpuArray<[u32; BUCKETS], 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static EVENTS: RingBuf<Event, 1048576> = RingBuf::new();
+
+#[btf_map]
+pub static ATTEMPTS: RingBuf<Attempt, 1048576> = RingBuf::new();
+
+#[btf_map]
+pub static NAMES: HashMap<TenantName, u32, 1048576, NO_PREALLOC> = HashMap::new();

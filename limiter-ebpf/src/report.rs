@@ -1,0 +1,214 @@
+//! Telling the agent: exact counters always, events at the pace that [`Stats::report`] sets.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+    bpf_get_current_uid_gid,
+};
+use limiter_common::{
+    abi::NOBODY,
+    address::Address,
+    event::{self, Attempt, Event},
+    limit::LimitDef,
+    settings::{self, Settings},
+    stats::{Health, Stats},
+    verdict::{Layer, Reason, Verdict},
+};
+
+use crate::{kernel, maps};
+
+/// What an attempt was.
+#[derive(Clone, Copy)]
+pub struct Facts {
+    /// Who pays for it.
+    pub tenant: u32,
+    /// Where to.
+    pub destination: Address,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// Source port in host order, 0 if it has none yet.
+    pub source_port: u16,
+    /// Source address, zero if it has none yet.
+    pub source: Address,
+    /// The interface it is bound to, 0 if none.
+    pub interface: u32,
+    /// Where the kernel looked.
+    pub layer: Layer,
+    /// Whether the caller is in the node's own network namespace.
+    pub local: bool,
+    /// The kernel's clock, ns.
+    pub now_ns: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Copy)]
+pub struct Ruling {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The tenant whose limit is used up, [`NOBODY`] if it was no limit.
+    pub limit_owner: u32,
+    /// The limit.
+    pub limit: LimitDef,
+}
+
+impl Ruling {
+    /// A ruling that no limit was involved in.
+    pub const fn new(verdict: Verdict, reason: Reason) -> Self {
+        let limit = LimitDef {
+            span_ns: 0,
+            max: 0,
+            slot: 0,
+            unit: 0,
+            kind: 0,
+            groups: 0,
+        };
+        Self {
+            verdict,
+            reason,
+            limit_owner: NOBODY,
+            limit,
+        }
+    }
+}
+
+/// Counts an allowed attempt, and records it if the node wants that.
+#[inline(always)]
+pub fn allowed(settings: &Settings, facts: &Facts) {
+    if let Some(stats) = maps::STATS.get_ptr_mut(facts.tenant) {
+        // The result is not used: 5.10 can add atomically but not fetch.
+        // SAFETY: looked up, aligned; nobody changes `allowed` in another way.
+        unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, 1);
+        }
+    } else {
+        internal();
+    }
+    if settings.flags & settings::flags::RECORD_ALLOWED != 0 {
+        record(facts);
+    }
+}
+
+/// Hands an allowed attempt to the agent.
+#[inline(never)]
+fn record(facts: &Facts) {
+    let attempt = Attempt {
+        time_ns: facts.now_ns,
+        tenant: facts.tenant,
+        uid: current_uid(),
+        pid: current_pid(),
+        destination_port: facts.destination_port,
+        layer: facts.layer as u8,
+        reserved: 0,
+        destination: facts.destination,
+    };
+    if maps::ATTEMPTS.output(attempt, 0).is_err() {
+        health(|health| health.attempts_lost += 1);
+    }
+}
+
+/// Counts an attempt that was not simply allowed, and tells of it if that is due.
+#[inline(always)]
+pub fn notable(facts: &Facts, ruling: &Ruling) {
+    let Some(stats) = maps::STATS.get_ptr_mut(facts.tenant) else {
+        internal();
+        return;
+    };
+    let repeated = count(stats, facts.now_ns, ruling);
+    if repeated != 0 {
+        tell(facts, ruling, repeated);
+    }
+}
+
+/// Counts under the lock; returns how many attempts an event now stands for.
+#[inline(always)]
+fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> u64 {
+    // SAFETY: looked up, no lock held; between lock and unlock nothing is called, and all fields
+    // touched are only changed under the lock.
+    unsafe {
+        kernel::lock(&raw mut (*stats).lock);
+        match ruling.verdict {
+            Verdict::Denied => (*stats).denied += 1,
+            Verdict::Redirected => (*stats).redirected += 1,
+            Verdict::Allowed | Verdict::WouldDeny => (*stats).would_deny += 1,
+        }
+        let repeated = (*stats).report(now_ns, ruling.reason);
+        kernel::unlock(&raw mut (*stats).lock);
+        repeated
+    }
+}
+
+/// Hands an event to the agent. What does not fit is counted.
+#[inline(never)]
+fn tell(facts: &Facts, ruling: &Ruling, repeated: u64) {
+    let mut flags = event::flags::HAS_TASK;
+    if !facts.local {
+        flags |= event::flags::FOREIGN_NAMESPACE;
+    }
+    if facts.source != [0; 16] {
+        flags |= event::flags::HAS_SOURCE;
+    }
+    let event = Event {
+        time_ns: facts.now_ns,
+        repeated,
+        // SAFETY: takes nothing.
+        cgroup_id: unsafe { bpf_get_current_cgroup_id() },
+        limit_span_ns: ruling.limit.span_ns,
+        tenant: facts.tenant,
+        limit_owner: ruling.limit_owner,
+        limit_max: ruling.limit.max,
+        uid: current_uid(),
+        pid: current_pid(),
+        interface: facts.interface,
+        source_port: facts.source_port,
+        destination_port: facts.destination_port,
+        verdict: ruling.verdict as u8,
+        reason: ruling.reason as u8,
+        layer: facts.layer as u8,
+        flags,
+        limit_unit: ruling.limit.unit,
+        limit_kind: ruling.limit.kind,
+        reserved: [0; 6],
+        comm: bpf_get_current_comm().unwrap_or_default(),
+        source: facts.source,
+        destination: facts.destination,
+    };
+    if maps::EVENTS.output(event, 0).is_err() {
+        health(|health| health.events_lost += repeated);
+    }
+}
+
+/// The caller's uid in the initial user namespace.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
+fn current_uid() -> u32 {
+    bpf_get_current_uid_gid() as u32
+}
+
+/// The caller's process id in the initial PID namespace.
+#[inline(always)]
+fn current_pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Something impossible happened.
+#[inline(always)]
+pub fn internal() {
+    health(|health| health.internal += 1);
+}
+
+/// A policy kept changing while an attempt was judged.
+#[inline(always)]
+pub fn contended() {
+    health(|health| health.contended += 1);
+}
+
+#[inline(always)]
+fn health(change: impl FnOnce(&mut Health)) {
+    if let Some(health) = maps::HEALTH.get_ptr_mut(0) {
+        // SAFETY: looked up; this CPU's own copy.
+        change(unsafe { &mut *health });
+    }
+}

@@ -1,0 +1,198 @@
+//! Who is behind an attempt.
+//!
+//! In this order: the MTA by its user, in the node's own network namespace, even inside a
+//! tenant's cgroup (Exim delivers from the submitting process); the nearest cgroup that a tenant
+//! claims; the uid, again only in the node's own namespace, where the number means what it says.
+
+use aya_ebpf::{
+    EbpfContext as _, Global,
+    bindings::bpf_sock,
+    btf_maps::lpm_trie::Key,
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, generated},
+    programs::SockAddrContext,
+};
+use limiter_common::{
+    abi::{DENSE_UIDS, MAX_CGROUP_DEPTHS},
+    owner::Owner,
+    settings::Settings,
+};
+
+use crate::{kernel, maps};
+
+#[unsafe(no_mangle)]
+static OFFSET_SOCK_CGROUP: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SOCK_UID: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_CGROUP_KN: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_CGROUP_LEVEL: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_CGROUP_ANCESTORS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static ANCESTORS_ARE_POINTERS: Global<u8> = Global::new(1);
+#[unsafe(no_mangle)]
+static OFFSET_KERNFS_ID: Global<u32> = Global::new(0);
+
+/// The two that answer for an attempt.
+pub struct Senders {
+    /// Who calls connect().
+    pub caller: Owner,
+    /// Whose socket it is.
+    pub socket: Owner,
+    /// Whether the socket lives in the node's own network namespace.
+    pub local: bool,
+}
+
+/// Who calls and whose socket it is.
+#[inline(always)]
+pub fn senders(ctx: &SockAddrContext, settings: &Settings) -> Senders {
+    // SAFETY: the context is the one this program was called with.
+    let local = unsafe { generated::bpf_get_netns_cookie(ctx.as_ptr()) } == settings.netns_cookie;
+    #[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
+    let uid = bpf_get_current_uid_gid() as u32;
+    let caller = current_owner(uid, local, settings);
+    let socket = socket_owner(ctx, uid, caller, local, settings);
+    Senders {
+        caller,
+        socket,
+        local,
+    }
+}
+
+/// Whose the current task is.
+#[inline(always)]
+fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
+    let by_uid = if local { uid_owner(uid) } else { Owner::Nobody };
+    if by_uid == Owner::Mta {
+        return Owner::Mta;
+    }
+    let mut index = 0;
+    while index < MAX_CGROUP_DEPTHS {
+        let depth = settings.cgroup_depths[index];
+        if depth == 0 {
+            break;
+        }
+        // SAFETY: takes a number; 0 comes back for a task that is not that deep.
+        let id = unsafe { generated::bpf_get_current_ancestor_cgroup_id(i32::from(depth)) };
+        if let Some(owner) = cgroup_owner(id) {
+            return owner;
+        }
+        index += 1;
+    }
+    by_uid
+}
+
+/// Whose the socket is: its creator's, unless it was the caller itself.
+#[inline(always)]
+fn socket_owner(
+    ctx: &SockAddrContext,
+    uid: u32,
+    caller: Owner,
+    local: bool,
+    settings: &Settings,
+) -> Owner {
+    let Some(socket) = full_socket(ctx) else {
+        // No TCP socket behind it (MPTCP hands over its own kind): the caller answers alone.
+        return caller;
+    };
+    let socket_uid: u32 = kernel::read(socket + u64::from(OFFSET_SOCK_UID.load())).unwrap_or(uid);
+    let cgroup: u64 = kernel::read(socket + u64::from(OFFSET_SOCK_CGROUP.load())).unwrap_or(0);
+    // Before 5.15 the lowest bit says that no cgroup is kept here but a network class.
+    let cgroup = if cgroup & 1 != 0 { 0 } else { cgroup };
+    // SAFETY: takes nothing.
+    let same_cgroup = cgroup == 0 || cgroup_id(cgroup) == unsafe { bpf_get_current_cgroup_id() };
+    if same_cgroup && socket_uid == uid {
+        return caller;
+    }
+    let by_uid = if local {
+        uid_owner(socket_uid)
+    } else {
+        Owner::Nobody
+    };
+    if by_uid == Owner::Mta {
+        return Owner::Mta;
+    }
+    if cgroup != 0 {
+        let level: u32 = kernel::read(cgroup + u64::from(OFFSET_CGROUP_LEVEL.load())).unwrap_or(0);
+        let mut index = 0;
+        while index < MAX_CGROUP_DEPTHS {
+            let depth = settings.cgroup_depths[index];
+            if depth == 0 {
+                break;
+            }
+            if u32::from(depth) <= level {
+                if let Some(owner) = cgroup_owner(ancestor_id(cgroup, depth)) {
+                    return owner;
+                }
+            }
+            index += 1;
+        }
+    }
+    by_uid
+}
+
+/// The address of the socket, if it is one whose memory can be read.
+#[inline(always)]
+fn full_socket(ctx: &SockAddrContext) -> Option<u64> {
+    let socket: *mut bpf_sock = socket_of(ctx);
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: a socket pointer of the context.
+    let tcp = unsafe { generated::bpf_skc_to_tcp_sock(socket.cast()) };
+    if tcp.is_null() {
+        None
+    } else {
+        Some(tcp as u64)
+    }
+}
+
+/// The socket in the context.
+#[inline(always)]
+pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
+    // SAFETY: the context is the one this program was called with; the union has one member.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// The id of the cgroup at `cgroup`, 0 if it cannot be read.
+#[inline(always)]
+fn cgroup_id(cgroup: u64) -> u64 {
+    kernel::read(cgroup + u64::from(OFFSET_CGROUP_KN.load()))
+        .and_then(|node: u64| kernel::read(node + u64::from(OFFSET_KERNFS_ID.load())))
+        .unwrap_or(0)
+}
+
+/// The id of the ancestor at `depth` of the cgroup at `cgroup`, which is at least that deep.
+#[inline(always)]
+fn ancestor_id(cgroup: u64, depth: u8) -> u64 {
+    let place = cgroup + u64::from(OFFSET_CGROUP_ANCESTORS.load()) + u64::from(depth) * 8;
+    let entry: u64 = kernel::read(place).unwrap_or(0);
+    if ANCESTORS_ARE_POINTERS.load() != 0 {
+        cgroup_id(entry)
+    } else {
+        entry
+    }
+}
+
+/// Who claims the cgroup with this id.
+#[inline(always)]
+fn cgroup_owner(id: u64) -> Option<Owner> {
+    if id == 0 {
+        return None;
+    }
+    // SAFETY: the value is read at once; a slot reused meanwhile holds another tenant's index,
+    // as if the cgroup had been claimed a moment earlier.
+    unsafe { maps::CGROUPS.get(id) }.map(|wire| Owner::from_wire(*wire))
+}
+
+/// Who claims this uid.
+#[inline(always)]
+fn uid_owner(uid: u32) -> Owner {
+    let wire = if uid < DENSE_UIDS {
+        maps::UIDS.get(uid)
+    } else {
+        maps::UID_RANGES.get(&Key::new(32, uid.to_be_bytes()))
+    };
+    wire.map_or(Owner::Nobody, |wire| Owner::from_wire(*wire))
+}

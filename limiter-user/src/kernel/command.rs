@@ -1,0 +1,145 @@
+//! Running the command program: the only way in which the agent changes what the kernel counts in.
+
+use aya::{
+    TestRun as _,
+    programs::{ProgramError, SchedClassifier, TestRunOptions},
+};
+use limiter_common::{
+    abi::programs,
+    command::{Command, SlotChange, op, status},
+    limit::{BLOCK_SLOTS, Unit},
+    tenant::Tenant,
+    verdict::PortGroup,
+};
+
+use super::{Kernel, KernelError, load::command_program};
+
+/// A command with nothing in it.
+const EMPTY: Command = Command {
+    op: 0,
+    target: 0,
+    argument: 0,
+    kind: 0,
+    until_ns: 0,
+    tenant: Tenant {
+        generation: 0,
+        lock: 0,
+        parent: 0,
+        limit_set: 0,
+        block: 0,
+        first_slot: 0,
+        flags: 0,
+        direct_smtp: 0,
+        submission: 0,
+        exempt_set: 0,
+        reserved: [0; 3],
+        observe_until_ns: 0,
+        reserved_sanction: [0; 2],
+    },
+    slots: [SlotChange { source: SlotChange::CLEAR, old_width_ns: 0, new_width_ns: 0 }; BLOCK_SLOTS],
+    slot_count: 0,
+};
+
+impl Kernel {
+    /// Writes the policy of the tenant at `index`, and makes its slots fit.
+    ///
+    /// # Errors
+    ///
+    /// An index is out of range.
+    pub fn set_tenant(
+        &mut self,
+        index: u32,
+        tenant: &Tenant,
+        slots: &[SlotChange],
+    ) -> Result<(), KernelError> {
+        let mut command = Command {
+            op: op::SET_TENANT,
+            target: index,
+            tenant: *tenant,
+            slot_count: slots.len() as u64,
+            ..EMPTY
+        };
+        for (place, change) in command.slots.iter_mut().zip(slots) {
+            *place = *change;
+        }
+        self.done("write a tenant's policy", &command)
+    }
+
+    /// Lets the lock at `with` take the place of the one at `gives_way`.
+    ///
+    /// # Errors
+    ///
+    /// An index is out of range.
+    pub fn merge_locks(&mut self, gives_way: u32, with: u32) -> Result<(), KernelError> {
+        let command =
+            Command { op: op::MERGE_LOCKS, target: gives_way, argument: with, ..EMPTY };
+        self.done("join two trees' locks", &command)
+    }
+
+    /// Sets until which moment of the kernel's clock a tenant is only observed.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant.
+    pub fn set_observe(&mut self, index: u32, until_ns: u64) -> Result<(), KernelError> {
+        let command = Command { op: op::SET_OBSERVE, target: index, until_ns, ..EMPTY };
+        self.done("observe a tenant", &command)
+    }
+
+    /// Decides and counts `units` for the tenant at `index`, as a layer would: whether they were
+    /// admitted, and if so counted in all limits of the tenant and its ancestors.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant.
+    pub fn charge(
+        &mut self,
+        index: u32,
+        unit: Unit,
+        group: PortGroup,
+        units: u32,
+    ) -> Result<bool, KernelError> {
+        let kind = u32::from(unit as u8) | u32::from(group as u8) << 8;
+        let command = Command { op: op::CHARGE, target: index, argument: units, kind, ..EMPTY };
+        match self.run(&command)? {
+            status::DONE => Ok(true),
+            status::REFUSED => Ok(false),
+            code => Err(refusal("charge a tenant", code)),
+        }
+    }
+
+    fn done(&mut self, action: &'static str, command: &Command) -> Result<(), KernelError> {
+        match self.run(command)? {
+            status::DONE => Ok(()),
+            code => Err(refusal(action, code)),
+        }
+    }
+
+    fn run(&mut self, command: &Command) -> Result<u32, KernelError> {
+        let program: &mut SchedClassifier = command_program(&mut self.ebpf)?;
+        // SAFETY: a `#[repr(C)]` structure of integers without padding: all bytes are initialised.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(
+                std::ptr::from_ref(command).cast::<u8>(),
+                size_of::<Command>(),
+            )
+        };
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(bytes);
+        let result = program.test_run(options).map_err(|error: ProgramError| {
+            KernelError::program(programs::COMMAND)(error)
+        })?;
+        Ok(result.return_value)
+    }
+}
+
+fn refusal(action: &'static str, code: u32) -> KernelError {
+    let reason = match code {
+        status::MALFORMED => "the command is malformed".to_owned(),
+        status::OUT_OF_RANGE => "an index is out of range".to_owned(),
+        status::NO_TENANT => "there is no such tenant".to_owned(),
+        status::CONTENDED => "its policy kept changing".to_owned(),
+        other => format!("status {other}"),
+    };
+    KernelError::Command { action, reason }
+}

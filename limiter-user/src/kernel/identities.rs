@@ -1,0 +1,263 @@
+//! Who owns which uid and cgroup, which addresses are the node's, and which destinations are
+//! exempt: the maps that name identities, kept by writing only what changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use limiter_common::{
+    abi::{DENSE_UIDS, MAX_CGROUP_DEPTHS},
+    address::{self, Address, EXEMPT_SET_BITS, ExemptKey, ExemptPorts, MAX_EXEMPT_PORTS},
+    owner::Owner,
+};
+
+use super::{KernelError, maps::Maps, prefixes};
+use crate::policy::{image::UidBinding, model::Exempt};
+
+/// What stands in the identity maps, as encoded owners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identities {
+    /// Owners by uid, ordinary uids.
+    uids: BTreeMap<u32, u32>,
+    /// Owners by prefix, high uids.
+    uid_ranges: BTreeMap<(u32, u32), u32>,
+    /// Owners by cgroup id.
+    cgroups: BTreeMap<u64, u32>,
+    /// The node's own addresses.
+    own_addresses: BTreeSet<Address>,
+}
+
+impl Identities {
+    /// What is to stand in the maps. `owner` gives the encoded owner of a binding.
+    #[must_use]
+    pub fn wanted(
+        uids: &[UidBinding],
+        owner: impl Fn(&UidBinding) -> Owner,
+        cgroups: impl IntoIterator<Item = (u64, Owner)>,
+        own_addresses: &[IpAddr],
+    ) -> Self {
+        let mut wanted = Self::default();
+        let mut high = Vec::new();
+        for binding in uids {
+            let wire = owner(binding).to_wire();
+            let (first, last) = (binding.range.first, binding.range.last);
+            for uid in first..=last.min(DENSE_UIDS - 1) {
+                wanted.uids.insert(uid, wire);
+            }
+            if last >= DENSE_UIDS {
+                high.push((first.max(DENSE_UIDS), last, wire));
+            }
+        }
+        wanted.uid_ranges = prefixes::of_ranges(high);
+        wanted.cgroups =
+            cgroups.into_iter().map(|(id, owner)| (id, owner.to_wire())).collect();
+        wanted.own_addresses = own_addresses.iter().copied().map(wire_address).collect();
+        wanted
+    }
+
+    /// What stands in the maps now.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be read.
+    pub fn read(maps: &Maps) -> Result<Self, KernelError> {
+        let mut found = Self::default();
+        for uid in 0..maps.uids.len() {
+            let wire = maps.uids.get(uid)?;
+            if wire != 0 {
+                found.uids.insert(uid, wire);
+            }
+        }
+        for (bits, data, wire) in maps.uid_ranges.entries()? {
+            found.uid_ranges.insert((u32::from_be_bytes(data), bits), wire);
+        }
+        found.cgroups = maps.cgroups.entries()?.into_iter().collect();
+        found.own_addresses =
+            maps.own_addresses.entries()?.into_iter().map(|(address, _)| address).collect();
+        Ok(found)
+    }
+
+    /// Makes the maps hold `wanted`: what is new or changed is written first, then what is gone is
+    /// removed, so that nobody is nobody's in between. Returns how many entries were touched.
+    ///
+    /// # Errors
+    ///
+    /// A map is full or refuses; what was written until then is remembered.
+    pub fn become_in(&mut self, wanted: Self, maps: &mut Maps) -> Result<usize, KernelError> {
+        let mut touched = 0;
+        for (id, wire) in &wanted.cgroups {
+            if self.cgroups.get(id) != Some(wire) {
+                maps.cgroups.insert(*id, *wire)?;
+                self.cgroups.insert(*id, *wire);
+                touched += 1;
+            }
+        }
+        for (prefix, wire) in &wanted.uid_ranges {
+            if self.uid_ranges.get(prefix) != Some(wire) {
+                maps.uid_ranges.insert(prefix.1, prefix.0.to_be_bytes(), *wire)?;
+                self.uid_ranges.insert(*prefix, *wire);
+                touched += 1;
+            }
+        }
+        for (uid, wire) in &wanted.uids {
+            if self.uids.get(uid) != Some(wire) {
+                maps.uids.set(*uid, wire)?;
+                self.uids.insert(*uid, *wire);
+                touched += 1;
+            }
+        }
+        for address in wanted.own_addresses.difference(&self.own_addresses.clone()) {
+            maps.own_addresses.insert(*address, 1)?;
+            self.own_addresses.insert(*address);
+            touched += 1;
+        }
+
+        for id in gone(&self.cgroups, &wanted.cgroups) {
+            maps.cgroups.remove(&id)?;
+            self.cgroups.remove(&id);
+            touched += 1;
+        }
+        for prefix in gone(&self.uid_ranges, &wanted.uid_ranges) {
+            maps.uid_ranges.remove(prefix.1, prefix.0.to_be_bytes())?;
+            self.uid_ranges.remove(&prefix);
+            touched += 1;
+        }
+        for uid in gone(&self.uids, &wanted.uids) {
+            maps.uids.set(uid, 0)?;
+            self.uids.remove(&uid);
+            touched += 1;
+        }
+        for address in self.own_addresses.clone().difference(&wanted.own_addresses) {
+            maps.own_addresses.remove(address)?;
+            self.own_addresses.remove(address);
+            touched += 1;
+        }
+        Ok(touched)
+    }
+}
+
+fn gone<K: Ord + Copy, V>(now: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<K> {
+    now.keys().filter(|key| !wanted.contains_key(key)).copied().collect()
+}
+
+/// The depths of claimed cgroups, deepest first, as the kernel walks them.
+///
+/// # Errors
+///
+/// There are more different ones than the kernel looks at.
+pub fn depths(
+    depths: impl IntoIterator<Item = u32>,
+) -> Result<[u8; MAX_CGROUP_DEPTHS], KernelError> {
+    let distinct: BTreeSet<u8> =
+        depths.into_iter().filter_map(|depth| u8::try_from(depth).ok()).collect();
+    if distinct.len() > MAX_CGROUP_DEPTHS {
+        return Err(KernelError::NoRoom {
+            what: "different depths of claimed cgroups",
+            needed: distinct.len(),
+            room: MAX_CGROUP_DEPTHS,
+        });
+    }
+    let mut list = [0; MAX_CGROUP_DEPTHS];
+    for (place, depth) in list.iter_mut().zip(distinct.iter().rev()) {
+        *place = *depth;
+    }
+    Ok(list)
+}
+
+/// The 16-byte form of an address.
+#[must_use]
+pub fn wire_address(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => address::from_v4(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// The entries of a set of exempt destinations: prefix length, key, ports. A prefix carries the
+/// ports of all that hold it, for the kernel finds only the longest.
+#[must_use]
+pub fn exempt_entries(set: u32, exempt: &[Exempt]) -> BTreeMap<(u32, ExemptKey), ExemptPorts> {
+    let mut entries = BTreeMap::new();
+    for rule in exempt {
+        let net = rule.to.trunc();
+        let mut ports = BTreeSet::new();
+        let mut every_port = false;
+        for other in exempt.iter().filter(|other| other.to.trunc().contains(&net)) {
+            every_port |= other.ports.is_empty();
+            ports.extend(other.ports.iter().copied());
+        }
+        let mut value = ExemptPorts::default();
+        // More ports than fit can only come together from several overlapping rules.
+        if !every_port && ports.len() <= MAX_EXEMPT_PORTS {
+            value.count = u32::try_from(ports.len()).unwrap_or_default();
+            for (place, port) in value.ports.iter_mut().zip(&ports) {
+                *place = *port;
+            }
+        } else if !every_port {
+            value.count = u32::try_from(MAX_EXEMPT_PORTS).unwrap_or_default();
+            for (place, port) in value.ports.iter_mut().zip(&rule.ports) {
+                *place = *port;
+            }
+        }
+        let bits = u32::from(net.prefix_len()) + if net.addr().is_ipv4() { 96 } else { 0 };
+        let key = ExemptKey::new(set, wire_address(net.addr()));
+        entries.insert((EXEMPT_SET_BITS + bits, key), value);
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{image::Holder, model::UidRange};
+
+    fn binding(first: u32, last: u32, tenant: usize) -> UidBinding {
+        let range = UidRange { first, last };
+        UidBinding { range, holder: Holder::Tenant(tenant), by: String::new() }
+    }
+
+    #[test]
+    fn ranges_are_split_at_the_end_of_the_dense_array() {
+        let bindings = [binding(DENSE_UIDS - 2, DENSE_UIDS + 1, 4), binding(300_000, 365_535, 5)];
+        let owner = |binding: &UidBinding| match binding.holder {
+            Holder::Tenant(tenant) => Owner::Tenant(u32::try_from(tenant).unwrap()),
+            Holder::Mta => Owner::Mta,
+        };
+        let wanted = Identities::wanted(&bindings, owner, [], &[]);
+        assert_eq!(wanted.uids.len(), 2);
+        assert_eq!(wanted.uid_ranges[&(DENSE_UIDS, 31)], 5);
+        let high: u64 = wanted
+            .uid_ranges
+            .iter()
+            .filter(|(_, wire)| **wire == 6)
+            .map(|((_, bits), _)| 1_u64 << (32 - bits))
+            .sum();
+        assert_eq!(high, 65_536);
+    }
+
+    #[test]
+    fn depths_are_deepest_first() {
+        let list = depths([2, 5, 2, 3]).unwrap();
+        assert_eq!(list[..4], [5, 3, 2, 0]);
+        assert!(depths(1..=17).is_err());
+    }
+
+    #[test]
+    fn a_longer_prefix_keeps_the_ports_of_the_shorter() {
+        let rule = |to: &str, ports: &[u16]| Exempt {
+            to: to.parse().unwrap(),
+            ports: ports.to_vec(),
+        };
+        let rules =
+            [rule("198.51.100.0/24", &[25]), rule("198.51.100.25/32", &[587]), rule("2001:db8::/32", &[])];
+        let entries = exempt_entries(7, &rules);
+        let longest = entries.iter().find(|((bits, _), _)| *bits == 32 + 128).unwrap().1;
+        assert!(longest.contains(25) && longest.contains(587) && !longest.contains(465));
+        let shorter = entries.iter().find(|((bits, _), _)| *bits == 32 + 120).unwrap().1;
+        assert!(shorter.contains(25) && !shorter.contains(587));
+        let v6 = entries.iter().find(|((bits, _), _)| *bits == 32 + 32).unwrap().1;
+        assert!(v6.contains(1));
+        assert!(entries.keys().all(|(_, key)| key.set == [0, 0, 0, 7]));
+    }
+}

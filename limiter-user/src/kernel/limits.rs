@@ -1,0 +1,232 @@
+//! Which slot holds the state of which limit, when the limits of a tenant change.
+
+use limiter_common::{
+    command::SlotChange,
+    limit::{BLOCK_SLOTS, Kind, LimitDef, LimitSet, Unit},
+    verdict::PortGroup,
+    window,
+};
+
+use crate::policy::image::ImageLimit;
+
+/// What becomes of a tenant's limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The limits, each with its slot.
+    pub set: LimitSet,
+    /// What stands in the slots from now on.
+    pub slots: Vec<SlotChange>,
+    /// Whether the state can stay where it is.
+    pub in_place: bool,
+}
+
+/// Lays the limits `new` out over the slots of a tenant that had the limits `old` in a run of
+/// `old_size` slots. A limit of the same kind, unit and port groups goes on with the units that
+/// the old one counted, converted to the new length.
+#[must_use]
+pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
+    let new = &new[..new.len().min(BLOCK_SLOTS)];
+    let old_defs = defs(old);
+    let sources = match_up(new, old_defs);
+    let size = super::alloc::size_for(new.len()).unwrap_or(0);
+    // Kept limits stay in their slots if those are within a run of the new size.
+    let in_place = size == old_size
+        && sources.iter().flatten().all(|source| old_defs[*source].slot < size);
+
+    let mut free: Vec<u8> = (0..size).collect();
+    if in_place {
+        free.retain(|slot| !sources.iter().flatten().any(|source| old_defs[*source].slot == *slot));
+    }
+    free.reverse();
+    let mut set = LimitSet { count: new.len() as u64, ..LimitSet::default() };
+    let mut slots = vec![SlotChange::default(); usize::from(size)];
+    for ((limit, source), place) in new.iter().zip(&sources).zip(&mut set.defs) {
+        let kept = source.map(|source| old_defs[source]);
+        let slot = match kept {
+            Some(def) if in_place => def.slot,
+            _ => free.pop().unwrap_or(0),
+        };
+        *place = def(limit, slot);
+        if let (Some(old), Some(change)) = (kept, slots.get_mut(usize::from(slot))) {
+            *change = SlotChange {
+                source: u64::from(old.slot) + 1,
+                old_width_ns: width(&old),
+                new_width_ns: width(place),
+            };
+        }
+    }
+    Layout { set, slots, in_place }
+}
+
+/// The limits of a set.
+#[must_use]
+pub fn defs(set: &LimitSet) -> &[LimitDef] {
+    let count = usize::try_from(set.count).unwrap_or(usize::MAX).min(BLOCK_SLOTS);
+    &set.defs[..count]
+}
+
+/// A limit as the kernel reads it.
+fn def(limit: &ImageLimit, slot: u8) -> LimitDef {
+    let span_ns = match limit.kind {
+        Kind::Window => window::width_of(limit.span_ns),
+        Kind::Pace => limit.span_ns,
+    };
+    LimitDef {
+        span_ns,
+        max: limit.max,
+        slot,
+        unit: limit.unit as u8,
+        kind: limit.kind as u8,
+        groups: limit.groups,
+    }
+}
+
+/// The width to convert by; a pace's state is a moment, which stays what it is.
+fn width(def: &LimitDef) -> u64 {
+    if def.kind == Kind::Window as u8 { def.span_ns } else { 0 }
+}
+
+/// For each new limit the old one whose state it takes over: the same length first, then the
+/// nearest, so that a changed limit keeps its history.
+fn match_up(new: &[ImageLimit], old: &[LimitDef]) -> Vec<Option<usize>> {
+    let mut sources = vec![None; new.len()];
+    let mut taken = vec![false; old.len()];
+    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
+    for (at, limit) in new.iter().enumerate() {
+        let wanted = def(limit, 0);
+        for (source, def) in old.iter().enumerate() {
+            if (def.unit, def.kind, def.groups) == (wanted.unit, wanted.kind, wanted.groups) {
+                pairs.push((def.span_ns.abs_diff(wanted.span_ns), at, source));
+            }
+        }
+    }
+    pairs.sort_unstable();
+    for (_, at, source) in pairs {
+        if sources[at].is_none() && !taken[source] {
+            sources[at] = Some(source);
+            taken[source] = true;
+        }
+    }
+    sources
+}
+
+/// A limit as it stands in the kernel, for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownLimit {
+    /// What is counted.
+    pub unit: Unit,
+    /// A window or a pace.
+    pub kind: Kind,
+    /// The most units.
+    pub max: u32,
+    /// The window or the interval, ns. A window is known to the bucket: rounded up to 32 widths.
+    pub span_ns: u64,
+    /// The port groups that count.
+    pub groups: u8,
+}
+
+impl KnownLimit {
+    /// What a definition in the kernel means; `None` if it is none that this version knows.
+    #[must_use]
+    pub fn from_def(def: &LimitDef) -> Option<Self> {
+        let kind = Kind::from_wire(def.kind)?;
+        let span_ns = match kind {
+            Kind::Window => def.span_ns.saturating_mul(window::BUCKETS as u64),
+            Kind::Pace => def.span_ns,
+        };
+        Some(Self {
+            unit: Unit::from_wire(def.unit)?,
+            kind,
+            max: def.max,
+            span_ns,
+            groups: def.groups,
+        })
+    }
+
+    /// Whether an attempt at a port of `group` counts.
+    #[must_use]
+    pub const fn concerns(&self, group: PortGroup) -> bool {
+        self.groups & group.bit() != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000_000;
+
+    fn window(max: u32, span_ns: u64) -> ImageLimit {
+        ImageLimit {
+            unit: Unit::Connections,
+            kind: Kind::Window,
+            max,
+            span_ns,
+            groups: PortGroup::Smtp.bit(),
+        }
+    }
+
+    fn pace(span_ns: u64) -> ImageLimit {
+        ImageLimit { kind: Kind::Pace, ..window(1, span_ns) }
+    }
+
+    fn first(limits: &[ImageLimit]) -> (LimitSet, u8) {
+        let layout = lay_out(limits, &LimitSet::default(), 0);
+        assert!(layout.slots.iter().all(|change| change.source == SlotChange::CLEAR));
+        (layout.set, super::super::alloc::size_for(limits.len()).unwrap_or(0))
+    }
+
+    #[test]
+    fn another_maximum_changes_nothing_else() {
+        let (old, size) = first(&[window(300, HOUR)]);
+        let layout = lay_out(&[window(200, HOUR)], &old, size);
+        assert!(layout.in_place);
+        assert_eq!(layout.slots[0].source, 1);
+        assert_eq!(layout.slots[0].old_width_ns, layout.slots[0].new_width_ns);
+        assert_eq!(layout.set.defs[0].max, 200);
+    }
+
+    #[test]
+    fn a_limit_keeps_its_state_when_another_before_it_goes() {
+        let (old, size) = first(&[window(300, HOUR), window(1_000, 24 * HOUR)]);
+        let layout = lay_out(&[window(1_000, 24 * HOUR)], &old, size);
+        assert!(!layout.in_place, "one slot instead of two");
+        assert_eq!(layout.slots.len(), 1);
+        assert_eq!(layout.slots[0].source, 2, "the state of the day, not of the hour");
+    }
+
+    #[test]
+    fn a_limit_more_starts_empty_and_the_others_go_on() {
+        let (old, size) = first(&[window(300, HOUR), window(1_000, 24 * HOUR), pace(15)]);
+        let new = [window(300, HOUR), window(2_000, 24 * HOUR), window(5, HOUR / 60), pace(15)];
+        let layout = lay_out(&new, &old, size);
+        assert!(layout.in_place, "four slots held three limits");
+        let sources: Vec<u64> = layout.slots.iter().map(|change| change.source).collect();
+        assert_eq!(sources, [1, 2, 3, 0]);
+        assert_eq!(layout.set.defs[2].slot, 3);
+        assert_eq!(layout.set.defs[3].slot, 2);
+    }
+
+    #[test]
+    fn another_length_is_converted() {
+        let (old, size) = first(&[window(300, HOUR)]);
+        let layout = lay_out(&[window(300, 2 * HOUR)], &old, size);
+        assert_eq!(layout.slots[0].old_width_ns, window::width_of(HOUR));
+        assert_eq!(layout.slots[0].new_width_ns, window::width_of(2 * HOUR));
+    }
+
+    #[test]
+    fn a_pace_is_no_window() {
+        let (old, size) = first(&[pace(15)]);
+        let layout = lay_out(&[window(300, HOUR)], &old, size);
+        assert_eq!(layout.slots[0].source, SlotChange::CLEAR);
+    }
+
+    #[test]
+    fn no_limits_need_no_slots() {
+        let (old, size) = first(&[window(300, HOUR)]);
+        let layout = lay_out(&[], &old, size);
+        assert!(layout.slots.is_empty());
+        assert_eq!(layout.set.count, 0);
+    }
+}

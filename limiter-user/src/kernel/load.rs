@@ -1,0 +1,177 @@
+//! Loading the object: maps that are pinned are used again with all they count, others are made.
+
+use std::path::Path;
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+};
+use limiter_common::abi::{globals, maps, programs};
+use log::{info, warn};
+
+use super::{
+    KernelError, Links,
+    btf::Offsets,
+    maps::{Maps, check_pin, ring},
+    object,
+    pins::Pins,
+};
+
+/// The programs that are attached, and to what the kernel calls them.
+pub const CONNECT_PROGRAMS: [&str; 2] = [programs::CONNECT4, programs::CONNECT6];
+
+/// How much must fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Tenants, the node and the default included.
+    pub tenants: usize,
+    /// Slots of limit state, runs rounded up.
+    pub slots: usize,
+}
+
+impl Needs {
+    /// How many entries the maps get that are made now: twice what is needed, so that a node can
+    /// grow without a restart.
+    fn sizes(self) -> [(&'static str, u32); 6] {
+        let double = |needed: usize, least: u32| {
+            u32::try_from(needed.saturating_mul(2).next_power_of_two())
+                .unwrap_or(u32::MAX >> 8)
+                .clamp(least, 1 << 22)
+        };
+        let tenants = double(self.tenants, 16_384);
+        let blocks = double(self.slots.div_ceil(8), 2_048);
+        [
+            (maps::TENANTS, tenants),
+            (maps::STATS, tenants),
+            (maps::LOCKS, tenants),
+            (maps::NAMES, tenants),
+            (maps::LIMIT_SETS, tenants.min(65_536)),
+            (maps::BLOCKS, blocks),
+        ]
+    }
+}
+
+/// The kernel side: maps, programs, links.
+pub struct Kernel {
+    /// The maps.
+    pub maps: Maps,
+    /// Refused attempts.
+    pub events: RingBuf<MapData>,
+    /// Allowed attempts.
+    pub attempts: RingBuf<MapData>,
+    /// Whether pinned maps were found and used again.
+    pub adopted: bool,
+    pub(super) ebpf: Ebpf,
+    pins: Pins,
+}
+
+impl Kernel {
+    /// Loads the programs and makes or adopts the maps, pinned below `pin_dir`. Nothing is
+    /// attached yet.
+    ///
+    /// # Errors
+    ///
+    /// The pin directory is not safe, a pin is foreign, or the kernel refuses the programs.
+    pub fn load(pin_dir: &Path, needs: Needs) -> Result<Self, KernelError> {
+        let bytes = object::bytes()?;
+        let offsets = Offsets::of_running_kernel()?;
+        let pins = Pins::new(pin_dir);
+        pins.prepare()?;
+        let btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
+
+        let coarse_clock = u8::from(has_coarse_clock());
+        let pointers = u8::from(offsets.ancestors_are_pointers);
+        let log_level = 0_u8;
+        let mut loader = EbpfLoader::new();
+        loader
+            .btf(Some(&btf))
+            .override_global(globals::SOCK_CGROUP, &offsets.sock_cgroup, true)
+            .override_global(globals::SOCK_UID, &offsets.sock_uid, true)
+            .override_global(globals::CGROUP_KN, &offsets.cgroup_kn, true)
+            .override_global(globals::CGROUP_LEVEL, &offsets.cgroup_level, true)
+            .override_global(globals::CGROUP_ANCESTORS, &offsets.cgroup_ancestors, true)
+            .override_global(globals::ANCESTORS_ARE_POINTERS, &pointers, true)
+            .override_global(globals::KERNFS_ID, &offsets.kernfs_id, true)
+            .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
+            .override_global(globals::LOG_LEVEL, &log_level, false);
+        let adopted = pins.exist();
+        for (name, entries) in needs.sizes() {
+            loader.map_max_entries(name, entries);
+        }
+        for name in maps::ALL {
+            let path = pins.map(name);
+            if path.exists() {
+                let info = check_pin(&path, name)?;
+                loader.map_max_entries(name, info.max_entries());
+            }
+            loader.map_pin_path(name, path);
+        }
+        let mut ebpf = loader.load(bytes)?;
+        for name in CONNECT_PROGRAMS {
+            connect_program(&mut ebpf, name)?.load().map_err(KernelError::program(name))?;
+        }
+        command_program(&mut ebpf)?.load().map_err(KernelError::program(programs::COMMAND))?;
+        let maps = Maps::take(&mut ebpf)?;
+        let events = ring(&mut ebpf, maps::EVENTS)?;
+        let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
+        Ok(Self { maps, events, attempts, adopted, ebpf, pins })
+    }
+
+    /// Attaches the programs at `cgroup`, or puts them in the place of those that are there
+    /// without a moment between. Programs of other versions are let go after that.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to attach or to pin.
+    pub fn attach(&mut self, cgroup: &Path) -> Result<Links, KernelError> {
+        let links = Links::attach(&mut self.ebpf, &self.pins, cgroup)?;
+        for version in self.pins.other_versions() {
+            warn!(
+                "{} was pinned by another version of limiter: its counts cannot be carried over, \
+                 limits start from zero; removing it now that this version enforces",
+                version.display()
+            );
+            Pins::remove_version(&version)?;
+        }
+        if self.adopted {
+            info!("counts of the time before this start go on");
+        }
+        Ok(links)
+    }
+
+    /// The pins.
+    #[must_use]
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+/// The connect program `name` of a loaded object.
+pub(super) fn connect_program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut CgroupSockAddr, KernelError> {
+    program(ebpf, name)?.try_into().map_err(KernelError::program(name))
+}
+
+/// The command program of a loaded object.
+pub(super) fn command_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+    program(ebpf, programs::COMMAND)?
+        .try_into()
+        .map_err(KernelError::program(programs::COMMAND))
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, KernelError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| KernelError::program(name)(ProgramError::NotLoaded))
+}
+
+/// Whether programs that connect sockets may read the coarse clock (5.11 and later).
+fn has_coarse_clock() -> bool {
+    aya::sys::is_helper_supported(
+        aya::programs::ProgramType::CgroupSockAddr,
+        aya_obj::generated::bpf_func_id::BPF_FUNC_ktime_get_coarse_ns,
+    )
+    .unwrap_or(false)
+}

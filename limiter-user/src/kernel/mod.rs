@@ -1,0 +1,23 @@
+//! The kernel side seen from the agent: loading, attaching, pinning, and keeping the maps what the
+//! compiled policy says. The only place that names aya.
+
+pub mod alloc;
+pub mod btf;
+pub mod clock;
+mod command;
+mod error;
+mod identities;
+pub mod limits;
+pub mod links;
+mod load;
+pub mod maps;
+pub mod object;
+pub mod pins;
+mod prefixes;
+mod sync;
+mod sys;
+
+pub use error::KernelError;
+pub use links::{Attachment, Links};
+pub use load::{Kernel, Needs};
+pub use sync::{Changes, Mirror};

@@ -1,0 +1,218 @@
+//! The pin directory: what keeps enforcing when the agent is gone. Whoever can write there can
+//! open the gate, so it is root's alone, and looked at before it is used.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use limiter_common::abi;
+
+use super::KernelError;
+
+/// The magic number of a BPF file system.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The directories in which things are pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    root: PathBuf,
+    version: PathBuf,
+}
+
+impl Pins {
+    /// The pins below `root`, for this version of the layout.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), version: root.join(format!("v{}", abi::VERSION)) }
+    }
+
+    /// Where the map `name` is pinned.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.version.join("maps").join(name)
+    }
+
+    /// Where the link of the program `name` is pinned.
+    #[must_use]
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.version.join("links").join(name)
+    }
+
+    /// The directory of this version of the layout.
+    #[must_use]
+    pub fn version_dir(&self) -> &Path {
+        &self.version
+    }
+
+    /// Whether anything of this version is pinned.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.map(abi::maps::SETTINGS).exists()
+    }
+
+    /// Makes the directories, or makes sure that those that are there are safe.
+    ///
+    /// # Errors
+    ///
+    /// The parent is no BPF file system, or a directory is not root's alone.
+    pub fn prepare(&self) -> Result<(), KernelError> {
+        let parent = self.root.parent().unwrap_or(Path::new("/"));
+        if !parent.exists() {
+            make_dir(parent)?;
+        }
+        check_file_system(parent)?;
+        for dir in [
+            &self.root,
+            &self.version,
+            &self.version.join("maps"),
+            &self.version.join("links"),
+        ] {
+            make_dir(dir)?;
+            check_owner(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that what is pinned is safe to use.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is pinned, or a directory is not root's alone.
+    pub fn check(&self) -> Result<(), KernelError> {
+        if !self.exist() {
+            return Err(KernelError::NotPinned { path: self.version.clone() });
+        }
+        for dir in [&self.root, &self.version] {
+            check_owner(dir)?;
+        }
+        Ok(())
+    }
+
+    /// The directories of other versions of the layout that have links: something else enforces.
+    #[must_use]
+    pub fn other_versions(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        let mut found: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| *path != self.version && path.join("links").is_dir())
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Removes every pin of every version: links first, so that nothing is enforced with half of
+    /// its maps. Returns what was removed.
+    ///
+    /// # Errors
+    ///
+    /// All faults are collected; the first is returned after everything was tried.
+    pub fn remove_all(&self) -> Result<Vec<PathBuf>, KernelError> {
+        let mut removed = Vec::new();
+        let mut first_error = None;
+        let mut versions = self.other_versions();
+        versions.push(self.version.clone());
+        for version in &versions {
+            for part in ["links", "maps"] {
+                remove_dir(&version.join(part), &mut removed, &mut first_error);
+            }
+            remove_dir(version, &mut removed, &mut first_error);
+        }
+        if let Err(error) = fs::remove_dir(&self.root)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            first_error.get_or_insert(KernelError::io("remove", &self.root)(error));
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(removed),
+        }
+    }
+
+    /// Removes the pins of one other version.
+    ///
+    /// # Errors
+    ///
+    /// The first fault, after everything was tried.
+    pub fn remove_version(version: &Path) -> Result<(), KernelError> {
+        let mut removed = Vec::new();
+        let mut first_error = None;
+        for part in ["links", "maps"] {
+            remove_dir(&version.join(part), &mut removed, &mut first_error);
+        }
+        remove_dir(version, &mut removed, &mut first_error);
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), KernelError> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(KernelError::io("make the directory", dir)(error)),
+    }
+}
+
+fn check_file_system(dir: &Path) -> Result<(), KernelError> {
+    let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|_| {
+        KernelError::io("use", dir)(io::Error::from_raw_os_error(libc::EINVAL))
+    })?;
+    // SAFETY: zero is valid for this structure of integers.
+    let mut info = unsafe { std::mem::zeroed::<libc::statfs>() };
+    // SAFETY: a terminated string, and room for the result.
+    if unsafe { libc::statfs(path.as_ptr(), &raw mut info) } != 0 {
+        return Err(KernelError::io("look at", dir)(io::Error::last_os_error()));
+    }
+    if info.f_type == BPF_FS_MAGIC {
+        return Ok(());
+    }
+    Err(KernelError::UnsafePins {
+        path: dir.to_owned(),
+        problem: "is not on a BPF file system (mount -t bpf bpf /sys/fs/bpf)".to_owned(),
+    })
+}
+
+fn check_owner(dir: &Path) -> Result<(), KernelError> {
+    let unsafe_pins = |problem: String| KernelError::UnsafePins { path: dir.to_owned(), problem };
+    let metadata = fs::symlink_metadata(dir).map_err(KernelError::io("look at", dir))?;
+    if !metadata.is_dir() {
+        return Err(unsafe_pins("is no directory".to_owned()));
+    }
+    if metadata.uid() != 0 {
+        return Err(unsafe_pins(format!("belongs to uid {}", metadata.uid())));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode != 0o700 {
+        return Err(unsafe_pins(format!("has mode {mode:04o}")));
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path, removed: &mut Vec<PathBuf>, first_error: &mut Option<KernelError>) {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            first_error.get_or_insert(KernelError::io("read", dir)(error));
+            return;
+        }
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        if path.is_dir() {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => removed.push(path),
+            Err(error) => {
+                first_error.get_or_insert(KernelError::io("remove", &path)(error));
+            }
+        }
+    }
+    if let Err(error) = fs::remove_dir(dir) {
+        first_error.get_or_insert(KernelError::io("remove", dir)(error));
+    }
+}

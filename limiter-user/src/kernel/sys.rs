@@ -1,0 +1,141 @@
+//! The bpf(2) calls on links that aya does not make, or makes without giving the descriptor away.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    path::Path,
+};
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+
+use super::KernelError;
+
+/// What the kernel says about a link to a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupLink {
+    /// The id of the cgroup; 0 if the link was detached, because the cgroup is gone or by force.
+    pub cgroup_id: u64,
+    /// The id of the program behind it.
+    pub program_id: u32,
+}
+
+/// Attaches `program` to a cgroup by a link.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    kind: bpf_attach_type,
+) -> Result<OwnedFd, KernelError> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = fd(program.as_raw_fd())?;
+    attr.link_create.__bindgen_anon_2.target_fd = fd(cgroup.as_raw_fd())?;
+    attr.link_create.attach_type = kind as u32;
+    descriptor("BPF_LINK_CREATE", bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Replaces the program behind a link, atomically: there is no moment without one.
+///
+/// # Errors
+///
+/// What the kernel says, for example that the program is of another type.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), KernelError> {
+    let mut attr = zeroed();
+    attr.link_update.link_fd = fd(link.as_raw_fd())?;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = fd(program.as_raw_fd())?;
+    bpf("BPF_LINK_UPDATE", bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// What a link is attached to.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn link_info(link: BorrowedFd<'_>) -> Result<CgroupLink, KernelError> {
+    // SAFETY: zero is a valid value of every part of this structure.
+    let mut info = unsafe { std::mem::zeroed::<bpf_link_info>() };
+    let mut attr = zeroed();
+    attr.info.bpf_fd = fd(link.as_raw_fd())?;
+    attr.info.info_len = u32::try_from(size_of::<bpf_link_info>()).unwrap_or(u32::MAX);
+    attr.info.info = std::ptr::from_mut(&mut info) as u64;
+    bpf("BPF_OBJ_GET_INFO_BY_FD", bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: only links to cgroups are asked for; any other kind has plain integers there too.
+    let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok(CgroupLink { cgroup_id, program_id: info.prog_id })
+}
+
+/// Pins a link or map at `path`.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> Result<(), KernelError> {
+    let path = c_path(path)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = fd(object.as_raw_fd())?;
+    bpf("BPF_OBJ_PIN", bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens what is pinned at `path`.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn open_pin(path: &Path) -> Result<OwnedFd, KernelError> {
+    let path = c_path(path)?;
+    let mut attr = zeroed();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    descriptor("BPF_OBJ_GET", bpf_cmd::BPF_OBJ_GET, &mut attr)
+}
+
+fn zeroed() -> bpf_attr {
+    // SAFETY: zero is a valid value of every part of this union of plain structures.
+    unsafe { std::mem::zeroed() }
+}
+
+fn c_path(path: &Path) -> Result<CString, KernelError> {
+    CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| KernelError::io("use", path)(io::Error::from_raw_os_error(libc::EINVAL)))
+}
+
+fn fd(raw: RawFd) -> Result<u32, KernelError> {
+    u32::try_from(raw).map_err(|_| KernelError::Syscall {
+        call: "bpf",
+        source: io::Error::from_raw_os_error(libc::EBADF),
+    })
+}
+
+fn descriptor(
+    call: &'static str,
+    command: bpf_cmd,
+    attr: &mut bpf_attr,
+) -> Result<OwnedFd, KernelError> {
+    let raw = bpf(call, command, attr)?;
+    let raw = RawFd::try_from(raw).map_err(|_| KernelError::Syscall {
+        call,
+        source: io::Error::from_raw_os_error(libc::EBADF),
+    })?;
+    // SAFETY: the kernel just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+fn bpf(call: &'static str, command: bpf_cmd, attr: &mut bpf_attr) -> Result<i64, KernelError> {
+    // SAFETY: the attributes are of the right type and live until the call returns; all pointers
+    // in them are null or point to memory that does so too.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    if result < 0 {
+        return Err(KernelError::Syscall { call, source: io::Error::last_os_error() });
+    }
+    Ok(result)
+}

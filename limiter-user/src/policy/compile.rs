@@ -1,0 +1,109 @@
+//! The checked policy and the facts of this machine, put together: names become uids and ids, wide
+//! and narrow claims become one owner each. Nothing here asks the system anything.
+
+mod accounts;
+mod cgroups;
+mod flatten;
+mod mta;
+mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod uids;
+
+use std::net::SocketAddr;
+
+use limiter_common::verdict::PortGroup;
+
+pub use self::mta::KNOWN_MTA_USERS;
+use super::{
+    fault::{Fault, any_error},
+    image::Image,
+    model::{Mode, Origin, Policy, Ports},
+};
+use crate::system::System;
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compiled {
+    /// What is to stand in the kernel; none if any fault is an error.
+    pub image: Option<Image>,
+    /// All that is wrong or waits for something to appear.
+    pub faults: Vec<Fault>,
+}
+
+/// Puts `policy` together with the facts of `system`.
+///
+/// The result depends on nothing else, and equal arguments give equal images: tenants stand in the
+/// order of the policy, accounts behind them by uid.
+#[must_use]
+pub fn compile(policy: &Policy, system: &System) -> Compiled {
+    let mut faults: Vec<Fault> = system
+        .warnings
+        .iter()
+        .map(|warning| Fault::warning(&warning.origin, &warning.problem, &warning.advice))
+        .collect();
+    let nowhere = Origin {
+        file: policy.places.config.clone(),
+        line: 0,
+        column: 0,
+    };
+
+    let mut tenants = tenants::build(policy, &mut faults);
+    let mta_users = mta::users(policy, &system.users, &nowhere, &mut faults);
+    let mut claims = mta::claims(&mta_users, &nowhere);
+    uids::claim(policy, &system.users, &mut claims, &mut faults);
+    if let Some(accounts) = &policy.accounts {
+        let mut builder = accounts::Builder {
+            accounts,
+            node_mode: policy.node.mode,
+            users: &system.users,
+            origin: &nowhere,
+            tenants: &mut tenants,
+        };
+        builder.add(&mut claims, &mut faults);
+    }
+    let uids = flatten::flatten(&claims, &tenants, &mut faults);
+    let cgroups = cgroups::bind(policy, &system.cgroups, &mut faults);
+
+    let mut own_addresses = system.own_addresses.clone();
+    own_addresses.extend(&policy.node.mta.addresses);
+    own_addresses.sort_unstable();
+    own_addresses.dedup();
+
+    let image = (!any_error(&faults)).then(|| Image {
+        enforce: policy.node.mode == Mode::Enforce,
+        redirect4: first(&policy.node.mta.listen, SocketAddr::is_ipv4),
+        redirect6: first(&policy.node.mta.listen, SocketAddr::is_ipv6),
+        ports: ports(&policy.node.ports),
+        exempt: policy.node.exempt.clone(),
+        own_addresses,
+        tenants,
+        uids,
+        cgroups,
+    });
+    Compiled { image, faults }
+}
+
+/// The first listener of a family.
+fn first(listen: &[SocketAddr], family: impl Fn(&SocketAddr) -> bool) -> Option<SocketAddr> {
+    listen.iter().copied().find(family)
+}
+
+/// The ports with their groups.
+fn ports(ports: &Ports) -> Vec<(u16, PortGroup)> {
+    let Ports {
+        smtp,
+        submission,
+        mailbox,
+    } = ports;
+    [
+        (smtp, PortGroup::Smtp),
+        (submission, PortGroup::Submission),
+        (mailbox, PortGroup::Mailbox),
+    ]
+    .into_iter()
+    .flat_map(|(ports, group)| ports.iter().map(move |port| (*port, group)))
+    .collect()
+}

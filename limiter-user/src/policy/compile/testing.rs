@@ -1,0 +1,82 @@
+//! Policies made by hand, for tests.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::policy::model::{
+    Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention, Rules, Tenant,
+};
+
+/// A policy that says nothing: observe, the default ports, no tenants.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        node: Node {
+            name: "node".to_owned(),
+            mode: Mode::Observe,
+            mta: Mta {
+                users: Some(Vec::new()),
+                listen: Vec::new(),
+                addresses: Vec::<IpAddr>::new(),
+            },
+            ports: Ports {
+                smtp: vec![25],
+                submission: vec![465, 587],
+                mailbox: vec![110, 143, 993, 995],
+            },
+            limits: Vec::new(),
+            exempt: Vec::new(),
+            retention: Retention {
+                events: Duration::from_secs(1),
+                cases: Duration::from_secs(1),
+            },
+        },
+        places: Places {
+            config: PathBuf::from("/etc/limiter/limiter.yaml"),
+            cgroup: PathBuf::from("/"),
+            uplinks: None,
+            guests: Vec::new(),
+            tenants: "/etc/limiter/tenants.d/*.yaml".to_owned(),
+            state_dir: PathBuf::from("/var/lib/limiter"),
+            pin_dir: PathBuf::from("/sys/fs/bpf/limiter"),
+            control: PathBuf::from("/run/limiter/control.sock"),
+        },
+        accounts: None,
+        default: Rules::default(),
+        tenants: Vec::new(),
+    }
+}
+
+/// A tenant that claims nothing. Its file is named after it.
+pub(crate) fn tenant(name: &str) -> Tenant {
+    Tenant {
+        name: name.to_owned(),
+        parent: None,
+        plan: None,
+        mode: None,
+        contact: Vec::new(),
+        matches: Match::default(),
+        rules: Rules::default(),
+        is_domain: false,
+        origin: Origin {
+            file: PathBuf::from(format!("{name}.yaml")),
+            line: 1,
+            column: 1,
+        },
+    }
+}
+
+/// A value somewhere.
+pub(crate) fn located<T>(value: T) -> Located<T> {
+    located_at(value, "tenants.yaml", 1)
+}
+
+/// A value at a place.
+pub(crate) fn located_at<T>(value: T, file: &str, line: usize) -> Located<T> {
+    Located {
+        value,
+        origin: Origin {
+            file: PathBuf::from(file),
+            line,
+            column: 3,
+        },
+    }
+}

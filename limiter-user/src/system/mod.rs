@@ -1,0 +1,132 @@
+//! Facts about this machine that a policy needs before it can stand in the kernel (users, cgroups,
+//! addresses, mounts), and a watcher that says when they change.
+//!
+//! Whoever follows the machine points the [`watch::Watcher`] at the policy first and takes the
+//! [`System::snapshot`] afterwards: what changes in between is then reported, never missed.
+
+pub mod addresses;
+pub mod cgroups;
+pub mod mounts;
+pub mod namespace;
+pub mod pattern;
+#[cfg(test)]
+mod testing;
+pub mod users;
+pub mod watch;
+
+use std::{io, net::IpAddr, path::PathBuf};
+
+pub use self::{
+    cgroups::{Cgroup, Cgroups},
+    mounts::MountError,
+    users::Users,
+};
+use crate::policy::model::{Origin, Policy};
+
+/// Where the facts are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// The users: `/etc/passwd`.
+    pub passwd: PathBuf,
+    /// Their sub-uid ranges: `/etc/subuid`. It may be missing.
+    pub subuid: PathBuf,
+    /// Where the cgroup v2 tree is mounted.
+    pub cgroup_mount: PathBuf,
+}
+
+impl Sources {
+    /// The sources of this machine.
+    ///
+    /// # Errors
+    /// When no cgroup v2 tree is mounted.
+    pub fn find() -> Result<Self, MountError> {
+        Ok(Self {
+            passwd: PathBuf::from("/etc/passwd"),
+            subuid: PathBuf::from("/etc/subuid"),
+            cgroup_mount: mounts::find_cgroup2()?,
+        })
+    }
+}
+
+/// What the machine was like at one moment, as far as a policy asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// The users, with those the policy names and only the name service knows.
+    pub users: Users,
+    /// The cgroups that the policy's patterns match.
+    pub cgroups: Cgroups,
+    /// The addresses of the node's interfaces, IPv4 and IPv6, link-local ones included, without
+    /// loopback: sorted, each once.
+    pub own_addresses: Vec<IpAddr>,
+    /// What was odd about the sources and has been left out.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something odd about a source, and what was done about it. It is never fatal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The file and line, or the file alone.
+    pub origin: Origin,
+    /// What is odd.
+    pub problem: String,
+    /// What was done, or what to do.
+    pub advice: String,
+}
+
+/// Why the machine could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    /// A source could not be read.
+    #[error("cannot read {path}: {source}; the agent must run as root on the node itself", path = path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The interfaces' addresses could not be listed.
+    #[error("cannot list the addresses of the node's interfaces (getifaddrs): {0}")]
+    Addresses(#[source] io::Error),
+}
+
+impl System {
+    /// Looks at the machine, as far as `policy` asks.
+    ///
+    /// It reads files, walks those cgroups that can match, and asks the name service for users
+    /// that `/etc/passwd` does not know: it may block, call it where that is allowed.
+    ///
+    /// # Errors
+    /// When the users, the cgroups or the addresses cannot be read at all. Single lines that make
+    /// no sense, and a name service that does not answer, are [warnings](Self::warnings).
+    pub fn snapshot(policy: &Policy, sources: &Sources) -> Result<Self, SystemError> {
+        let mut warnings = Vec::new();
+        let mut users = Users::read(&sources.passwd, &sources.subuid, &mut warnings)?;
+        users.complete(named_users(policy), &policy.places.config, &mut warnings);
+        Ok(Self {
+            users,
+            cgroups: Cgroups::resolve(&sources.cgroup_mount, cgroup_patterns(policy))?,
+            own_addresses: addresses::own_addresses().map_err(SystemError::Addresses)?,
+            warnings,
+        })
+    }
+}
+
+/// The users that a policy names.
+fn named_users(policy: &Policy) -> impl Iterator<Item = &str> {
+    let mta = policy.node.mta.users.iter().flatten().map(String::as_str);
+    let tenants = policy
+        .tenants
+        .iter()
+        .flat_map(|tenant| &tenant.matches.users)
+        .map(|user| user.value.as_str());
+    mta.chain(tenants)
+}
+
+/// The cgroup patterns of a policy.
+pub fn cgroup_patterns(policy: &Policy) -> impl Iterator<Item = &str> {
+    policy
+        .tenants
+        .iter()
+        .flat_map(|tenant| &tenant.matches.cgroups)
+        .map(|cgroup| cgroup.value.as_str())
+}
