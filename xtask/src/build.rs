@@ -34,7 +34,8 @@ pub fn build(profile: Profile) -> Result<PathBuf> {
 /// When it does not compile or cannot be written.
 pub fn object(toolchain: &Toolchain) -> Result<()> {
     progress("building the kernel object");
-    kernel_cargo(toolchain, "rustc", "building the kernel object")
+    let cargo = &toolchain.compiler.cargo;
+    kernel_cargo(toolchain, cargo, "rustc", "building the kernel object")
         .args(["--", "-C", "link-arg=--btf"])
         .run()?;
     let built = workspace::bpf_target()
@@ -69,16 +70,16 @@ fn agent(profile: Profile) -> Result<PathBuf> {
     Ok(agent)
 }
 
-/// A cargo that compiles the kernel crate for BPF with `command` (`rustc`, `clippy`).
+/// A program that is cargo, or behaves like it, about to do `command` to the kernel crate for BPF.
 ///
 /// Everything the object depends on is set here and nothing is taken from the caller's
 /// environment, so that every machine builds the same bytes.
-pub fn kernel_cargo(toolchain: &Toolchain, command: &str, purpose: &str) -> Run {
+pub fn kernel_cargo(toolchain: &Toolchain, cargo: &Path, command: &str, purpose: &str) -> Run {
     let Toolchain { compiler, linker } = toolchain;
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = linker.path.parent().map(Path::to_path_buf).into_iter();
     let path = env::join_paths(dirs.chain(env::split_paths(&path))).unwrap_or(path);
-    let mut run = quiet(Run::new(&compiler.cargo, purpose))
+    let mut run = quiet(Run::new(cargo, purpose))
         .dir(workspace::root())
         .arg(command)
         .args(["--package", "limiter-ebpf", "--release", "--target", TARGET])

@@ -2,13 +2,19 @@
 
 mod apt;
 mod build;
+mod doctor;
+mod lint;
+mod programs;
 mod run;
 mod setup;
+mod test;
 mod toolchain;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use workspace::Profile;
 
@@ -19,23 +25,66 @@ use workspace::Profile;
 )]
 struct Arguments {
     #[command(subcommand)]
-    command: Task,
+    task: Task,
 }
 
 #[derive(Subcommand)]
 enum Task {
     /// Find or install the BPF tool chain
     Setup,
-    /// Build the kernel object and the agent that carries it
+    /// Build the kernel object, and the agent that carries it
     Build {
         /// Optimise the agent (the kernel object always is)
         #[arg(long)]
         release: bool,
     },
+    /// Run the tests: unit, then end to end (as root)
+    Test {
+        #[command(subcommand)]
+        which: Option<Which>,
+        #[command(flatten)]
+        threads: Threads,
+    },
+    /// Build, and show the product at work (as root)
+    Demo,
+    /// Check formatting, lints and scripts
+    Lint,
+    /// Say what is here to build and test with, and what is missing
+    Doctor,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+#[derive(Subcommand)]
+enum Which {
+    /// The tests that need neither root nor the BPF tool chain
+    Unit,
+    /// The tests on the real kernel with real mail programs
+    E2e {
+        /// Only tests whose name contains this
+        name: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct Threads {
+    /// How many end-to-end tests run at once (they measure time and load both processors, so
+    /// more than one can disturb another)
+    #[arg(long, global = true, default_value_t = 1)]
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        // For the person who typed the command: no backtrace, whatever the environment says.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
         Task::Setup => setup::setup().map(drop),
         Task::Build { release } => build::build(if release {
             Profile::Release
@@ -43,5 +92,19 @@ fn main() -> Result<()> {
             Profile::Dev
         })
         .map(drop),
+        Task::Test {
+            which,
+            threads: Threads { threads },
+        } => {
+            let selection = |name| test::Selection { name, threads };
+            match which {
+                None => test::all(&selection(None)),
+                Some(Which::Unit) => test::unit(),
+                Some(Which::E2e { name }) => test::end_to_end(&selection(name)),
+            }
+        }
+        Task::Demo => test::demo(),
+        Task::Lint => lint::lint(),
+        Task::Doctor => doctor::doctor(),
     }
 }

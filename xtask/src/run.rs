@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// Says on a terminal what happens next; a pipe gets nothing.
 pub fn progress(what: &str) {
@@ -105,7 +105,10 @@ impl Run {
     pub fn run(mut self) -> Result<()> {
         let started = Instant::now();
         if self.show == Show::Always || on_terminal() {
-            let status = self.command.status().with_context(|| self.not_started())?;
+            let status = self
+                .command
+                .status()
+                .map_err(|cause| self.not_started(&cause))?;
             if !status.success() {
                 bail!("{}", self.failed(&status.to_string()));
             }
@@ -118,7 +121,10 @@ impl Run {
             }
             return Ok(());
         }
-        let output = self.command.output().with_context(|| self.not_started())?;
+        let output = self
+            .command
+            .output()
+            .map_err(|cause| self.not_started(&cause))?;
         if !output.status.success() {
             eprint!("{}", String::from_utf8_lossy(&output.stdout));
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -127,14 +133,9 @@ impl Run {
         Ok(())
     }
 
-    fn not_started(&self) -> String {
-        let hint = self
-            .hint
-            .as_deref()
-            .map(|hint| format!("\n{hint}"))
-            .unwrap_or_default();
-        format!(
-            "cannot start `{}`, needed for {}{hint}",
+    fn not_started(&self, cause: &std::io::Error) -> anyhow::Error {
+        anyhow!(
+            "cannot start `{}`, needed for {}: {cause}",
             line(&self.command),
             self.purpose
         )
@@ -218,7 +219,8 @@ mod tests {
             .run()
             .unwrap_err()
             .to_string();
-        assert_eq!(error, "cannot start `/nowhere/tool`, needed for trying it");
+        let expected = "cannot start `/nowhere/tool`, needed for trying it: No such file";
+        assert!(error.starts_with(expected), "{error}");
         assert_eq!(ask("/nowhere/tool", &[]), None);
     }
 

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{llvm_package, polly_package};
 use super::version::{self, Linked};
-use super::{Compiler, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS, Linker, LinkerLlvm};
+use super::{
+    Compiler, DEBIAN_CLIPPY, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS, Linker,
+    LinkerLlvm,
+};
 use crate::{apt, run};
 
 /// Everything that the decision about the tool chain needs.
@@ -134,7 +137,9 @@ fn apt_facts() -> Option<super::Apt> {
     if !apt::here() {
         return None;
     }
-    let mut names = vec![DEBIAN_COMPILER.to_owned(), DEBIAN_SOURCES.to_owned()];
+    let mut names = [DEBIAN_COMPILER, DEBIAN_SOURCES, DEBIAN_CLIPPY]
+        .map(str::to_owned)
+        .to_vec();
     for llvm in LINKER_LLVMS {
         names.extend([llvm_package(llvm), polly_package(llvm)]);
     }

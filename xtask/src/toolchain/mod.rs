@@ -24,6 +24,8 @@ pub const LINKER_LLVMS: [u32; 3] = [21, 22, 23];
 pub const DEBIAN_COMPILER: &str = "rustc-web";
 /// The sources that belong to [`DEBIAN_COMPILER`].
 pub const DEBIAN_SOURCES: &str = "rust-web-src";
+/// Its clippy, with which the kernel crate is linted.
+pub const DEBIAN_CLIPPY: &str = "rust-web-clippy";
 
 /// A Rust compiler on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::version::release;
 use super::{
-    Apt, Compiler, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS, LINKER_VERSION, Linker,
-    LinkerLlvm, OLDEST_RUSTC, Toolchain,
+    Apt, Compiler, DEBIAN_CLIPPY, DEBIAN_COMPILER, DEBIAN_SOURCES, Facts, LINKER_LLVMS,
+    LINKER_VERSION, Linker, LinkerLlvm, OLDEST_RUSTC, Toolchain,
 };
 
 /// One thing that setup does.
@@ -185,11 +185,18 @@ fn coming_llvm(facts: &Facts) -> Option<u32> {
 fn steps(facts: &Facts, usable: &[&Compiler]) -> Result<Vec<Step>, Obstacle> {
     let apt = facts.apt.as_ref().ok_or(Obstacle::NoApt)?;
     let mut packages = Vec::new();
-    let llvm = match usable.first() {
+    // A compiler that is ahead of every linker that can be built is as good as none.
+    let newest = LINKER_LLVMS.iter().max().copied().unwrap_or_default();
+    let served = usable
+        .iter()
+        .find(|compiler| compiler.version.llvm <= newest);
+    let llvm = match served {
         Some(compiler) => compiler.version.llvm,
         None => {
             packages.push(offered(apt, DEBIAN_COMPILER)?);
             packages.push(offered(apt, DEBIAN_SOURCES)?);
+            // Wanted for linting, and no reason to fail.
+            packages.extend(offered(apt, DEBIAN_CLIPPY));
             let version = apt
                 .offered
                 .get(DEBIAN_COMPILER)

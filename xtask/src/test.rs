@@ -1,0 +1,118 @@
+//! `cargo xtask test` and `cargo xtask demo`: the product under test, from arithmetic to mail.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::build;
+use crate::programs;
+use crate::run::{self, Run, progress};
+use crate::setup;
+use crate::toolchain::find::is_root;
+use crate::workspace::{self, Profile};
+
+/// One profile for the unit tests, the agent under test and the test programs: they share every
+/// dependency, and the part whose speed matters, the kernel object, is optimised in any case.
+const PROFILE: Profile = Profile::Dev;
+
+/// Which end-to-end tests to run, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only tests whose name contains this.
+    pub name: Option<String>,
+    /// How many at once.
+    pub threads: usize,
+}
+
+/// The tests that need neither root nor the BPF tool chain.
+///
+/// # Errors
+/// When one fails or does not compile.
+pub fn unit() -> Result<()> {
+    progress("unit tests");
+    test(
+        &["-p", "limiter-common", "-p", "limiter-user", "-p", "xtask"],
+        "running the unit tests",
+    )
+    .into_iter()
+    .try_for_each(Run::run)
+}
+
+/// The tests on the real kernel, with real mail programs.
+///
+/// # Errors
+/// When not root, when something needed cannot be had, or when a test fails.
+pub fn end_to_end(selection: &Selection) -> Result<()> {
+    needs_root("the end-to-end tests load programs into the kernel and make network namespaces")?;
+    let agent = prepare()?;
+    progress("end-to-end tests");
+    let threads = format!("--test-threads={}", selection.threads);
+    let [compile, run] = test(
+        &["-p", "limiter-tests", "--test", "e2e"],
+        "running the end-to-end tests",
+    );
+    compile.run()?;
+    equipped(run.arg("--").arg(&threads).args(&selection.name), &agent).run()
+}
+
+/// Everything, fastest first.
+///
+/// # Errors
+/// As [`unit`] and [`end_to_end`].
+pub fn all(selection: &Selection) -> Result<()> {
+    needs_root("`cargo xtask test` ends with tests on the real kernel")?;
+    unit()?;
+    end_to_end(selection)
+}
+
+/// Shows the product at work.
+///
+/// # Errors
+/// When not root, when something needed cannot be had, or when the demo fails.
+pub fn demo() -> Result<()> {
+    needs_root("the demo loads programs into the kernel and makes network namespaces")?;
+    let agent = prepare()?;
+    progress("demo");
+    let run = Run::new(run::cargo(), "running the demo")
+        .dir(workspace::root())
+        .args(["run", "--quiet", "-p", "limiter-tests", "--bin", "demo"])
+        .shown();
+    equipped(run, &agent).run()
+}
+
+fn needs_root(because: &str) -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    bail!("{because}: run this as root, or `cargo xtask test unit` as anybody")
+}
+
+/// Tool chain, mail programs, agent; the agent's path.
+fn prepare() -> Result<PathBuf> {
+    setup::if_needed()?;
+    programs::install()?;
+    build::build(PROFILE)
+}
+
+/// Compiles quietly first, so that a pipe sees the results of the tests and little else.
+fn test(args: &[&str], purpose: &str) -> [Run; 2] {
+    let cargo = || {
+        Run::new(run::cargo(), purpose)
+            .dir(workspace::root())
+            .arg("test")
+            .args(args)
+    };
+    [cargo().arg("--no-run"), cargo().shown()]
+}
+
+/// Tells the tests where the agent and the unpacked programs are.
+fn equipped(run: Run, agent: &Path) -> Run {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let with_sbin = env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(Into::into))
+        .collect::<Vec<PathBuf>>();
+    run.env("LIMITER_BIN", agent)
+        .env("LIMITER_TEST_PROGRAMS", workspace::test_programs())
+        .env("PATH", env::join_paths(with_sbin).unwrap_or(path))
+}
