@@ -1,5 +1,8 @@
 //! The limiter agent as a library: policies in, violations out.
 
+pub mod agent;
+pub mod cli;
 pub mod control;
+pub mod kernel;
 pub mod policy;
 pub mod report;

@@ -1,6 +1,9 @@
 //! Who is at the other end of the control socket.
 
-use std::fs;
+use std::{
+    fs,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,28 @@ impl Peer {
         let uid = unsafe { libc::geteuid() };
         Self::look(uid, Some(std::process::id()))
     }
+}
+
+/// The process that listens at the other end.
+#[must_use]
+pub fn pid_of(stream: &UnixStream) -> Option<u32> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the descriptor is open, and the buffer is as long as `length` says.
+    let code = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    (code == 0).then(|| u32::try_from(credentials.pid).ok())?
 }
 
 fn login_uid(pid: u32) -> Option<u32> {

@@ -58,7 +58,7 @@ pub struct ObserveRequest {
 }
 
 /// Answers one request.
-pub async fn answer(
+pub(super) async fn answer(
     server: &Server,
     connection: &Connection,
     request: Request<Incoming>,

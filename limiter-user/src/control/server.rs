@@ -168,17 +168,17 @@ impl Server {
             .max_headers(limits.head_fields)
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), answer);
-        let mut stalled = stage.clone();
-        let deadline = async {
-            tokio::select! {
-                // A stream has no deadline, but a reader that stalls ends it.
-                () = time::sleep(limits.total_time) => {
-                    if *stage.borrow() != Stage::Answering {
-                        let _ = stage.wait_for(|stage| *stage == Stage::Stalled).await;
-                    }
-                }
-                _ = stalled.wait_for(|stage| *stage == Stage::Stalled) => {}
+        let answering = stage.clone();
+        let too_long = async move {
+            time::sleep(limits.total_time).await;
+            // A stream has no deadline, but a reader that stalls ends it.
+            let streams = *answering.borrow() != Stage::Answering;
+            if streams {
+                std::future::pending::<()>().await;
             }
+        };
+        let stalled = async move {
+            drop(stage.wait_for(|stage| *stage == Stage::Stalled).await);
         };
         tokio::select! {
             ended = conversation => {
@@ -186,7 +186,8 @@ impl Server {
                     log::debug!("a control connection ended early: {error}");
                 }
             }
-            () = deadline => log::debug!("a control connection took too long"),
+            () = too_long => log::debug!("a control connection took too long"),
+            () = stalled => log::debug!("a reader of events stalled"),
         }
     }
 }

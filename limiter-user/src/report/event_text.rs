@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use super::{
+    episode::Episode,
     event::{EventLimit, EventRecord},
     text::{fit, printable},
 };
@@ -24,9 +25,24 @@ impl Lines {
         Self { zone, day }
     }
 
-    /// The lines of one event: `12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001
-    /// php(4711) ×184`. An episode also says until when it went on.
-    pub fn event(&mut self, record: &EventRecord, until: Option<Timestamp>) -> String {
+    /// The line of one event: `12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001
+    /// php(4711) ×184`.
+    pub fn event(&mut self, record: &EventRecord) -> String {
+        self.line(record, None, 1)
+    }
+
+    /// The line of an episode: also until when it went on, and how many addresses were dialled.
+    pub fn episode(&mut self, episode: &Episode) -> String {
+        let until = (episode.records > 1).then_some(episode.until);
+        self.line(&episode.first, until, episode.destinations)
+    }
+
+    fn line(
+        &mut self,
+        record: &EventRecord,
+        until: Option<Timestamp>,
+        destinations: usize,
+    ) -> String {
         let mut out = String::new();
         let time = record.time.to_zoned(self.zone.clone());
         if self.day != Some(time.date()) {
@@ -38,19 +54,22 @@ impl Lines {
             let until = until.to_zoned(self.zone.clone());
             let _ = write!(out, "–{}", until.strftime("%H:%M:%S"));
         }
-        let _ = writeln!(out, " {}", body(record));
+        let _ = writeln!(out, " {}", body(record, destinations));
         out
     }
 }
 
 /// Everything but the time.
-fn body(record: &EventRecord) -> String {
+fn body(record: &EventRecord, destinations: usize) -> String {
     let mut out = record
         .tenant
         .as_deref()
         .map_or_else(|| "(unknown)".to_owned(), printable);
     let (verdict, reason) = (record.verdict.as_str(), record.reason.as_str());
     let _ = write!(out, " {verdict} {reason} → {}", record.destination);
+    if destinations > 1 {
+        let _ = write!(out, " and {} more", destinations - 1);
+    }
     if let Some(limit) = &record.limit {
         let _ = write!(out, " {}", limit_words(limit, record.tenant.as_deref()));
     }
