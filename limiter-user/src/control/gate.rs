@@ -63,13 +63,6 @@ impl Gate {
             uid,
         })
     }
-
-    /// How many connections there are.
-    #[cfg(test)]
-    pub fn inside(&self) -> usize {
-        let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        inside.values().sum()
-    }
 }
 
 impl Drop for Pass {

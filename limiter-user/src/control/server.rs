@@ -12,11 +12,13 @@ use tokio::{net::UnixStream, sync::watch, task::JoinSet, time};
 
 use super::{
     audit::Audit,
-    gate::{Gate, GateLimits, Pass},
+    gate::{Gate, Pass},
     node::Node,
     reply, routes,
     socket::ControlSocket,
 };
+
+pub use super::gate::GateLimits;
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
