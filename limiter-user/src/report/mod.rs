@@ -14,3 +14,6 @@ pub mod status;
 pub mod status_text;
 pub mod store;
 pub mod text;
+
+#[cfg(test)]
+mod tests;

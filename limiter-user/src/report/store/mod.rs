@@ -7,6 +7,8 @@
 mod append;
 mod day;
 mod read;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
