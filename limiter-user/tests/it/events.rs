@@ -118,9 +118,15 @@ async fn whoever_leaves_frees_the_place() {
         );
         drop(streams);
         // No event is needed for the agent to notice.
-        let asked = async { while agent.client().status(None).await.is_err() {} };
-        timeout(Duration::from_secs(5), asked).await.unwrap();
-        assert_eq!(agent.node.live.receiver_count(), 0, "nobody listens");
+        let noticed = async {
+            while agent.node.live.receiver_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        timeout(Duration::from_secs(5), noticed).await.unwrap();
+        agent.client().status(None).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     agent.stop().await;
 }
