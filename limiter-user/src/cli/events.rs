@@ -18,7 +18,7 @@ use crate::{
     control::{client::ClientError, node::NodeError},
     report::{
         duration::{Seconds, parse},
-        episode,
+        episode::Joiner,
         event::EventRecord,
         event_text::Lines,
         store::{EventFilter, Reader},
@@ -109,8 +109,8 @@ struct Show {
     json: bool,
     follow: bool,
     lines: Lines,
-    /// What is to be joined; `None` where every record is shown at once.
-    gathered: Option<Vec<EventRecord>>,
+    /// Joins the records; `None` where every record is shown at once.
+    joiner: Option<Joiner>,
     shown: bool,
 }
 
@@ -122,7 +122,7 @@ impl Show {
             json: global.json,
             follow: args.follow,
             lines: Lines::new(TimeZone::system(), Timestamp::now()),
-            gathered: (!each).then(Vec::new),
+            joiner: (!each).then(Joiner::default),
             shown: false,
         }
     }
@@ -151,8 +151,8 @@ impl Show {
         if self.json {
             return self.out.json(&event);
         }
-        if let Some(gathered) = &mut self.gathered {
-            gathered.push(event);
+        if let Some(joiner) = &mut self.joiner {
+            joiner.add(event);
             return Ok(());
         }
         let line = self.lines.event(&event);
@@ -169,7 +169,7 @@ impl Show {
     }
 
     fn finish(mut self, since: Option<Duration>) -> Result<(), CliError> {
-        for episode in episode::join(self.gathered.take().unwrap_or_default()) {
+        for episode in self.joiner.take().unwrap_or_default().finish() {
             let line = self.lines.episode(&episode);
             self.out.text(&line)?;
         }

@@ -1,8 +1,8 @@
 //! Who changed what, when and why: `audit.jsonl` in the state directory, kept for good.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write},
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -83,13 +83,73 @@ impl Audit {
 
     fn append(&self, line: &str) -> io::Result<()> {
         let mut file = OpenOptions::new()
+            .read(true)
             .append(true)
             .create(true)
             .mode(0o600)
             .open(&self.path)?;
         // One write of a whole line: `limiter detach` appends without an agent.
-        let text = format!("{line}\n");
+        // What a crash cut off gets a line of its own.
+        let torn = if torn(&mut file)? { "\n" } else { "" };
+        let text = format!("{torn}{line}\n");
         file.write_all(text.as_bytes())?;
         file.sync_data()
+    }
+}
+
+/// Whether the file ends in the middle of a line.
+fn torn(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn record(action: &str) -> AuditRecord {
+        AuditRecord {
+            time: Timestamp::now(),
+            by: Peer::own(),
+            action: action.into(),
+            arguments: serde_json::Value::Null,
+            reason: None,
+            done: true,
+            outcome: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_torn_line_costs_only_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        fs::write(&path, "{\"time\": \"2026-").unwrap();
+        let audit = Audit::new(directory.path());
+        audit.record(&record("reload"));
+        audit.record(&record("detach"));
+        assert_eq!(audit.problem(), None);
+        let text = fs::read_to_string(&path).unwrap();
+        let actions: Vec<String> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<AuditRecord>(line).ok())
+            .map(|record| record.action)
+            .collect();
+        assert_eq!(actions, ["reload", "detach"]);
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_a_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        let audit = Audit::new(&directory.path().join("missing"));
+        audit.record(&record("reload"));
+        let problem = audit.problem().unwrap();
+        assert!(problem.problem.contains("audit.jsonl"), "{problem:?}");
     }
 }

@@ -26,6 +26,8 @@ pub struct Gate {
     inside: Mutex<HashMap<u32, usize>>,
     /// Taken while the whole node or the history is read.
     pub heavy: Arc<Semaphore>,
+    /// Taken while somebody for whom there is no place is told so.
+    pub turning_away: Arc<Semaphore>,
 }
 
 /// A place for one connection and whatever it set going; given back when dropped.
@@ -42,6 +44,7 @@ impl Gate {
             limits,
             inside: Mutex::new(HashMap::new()),
             heavy: Arc::new(Semaphore::new(limits.heavy)),
+            turning_away: Arc::new(Semaphore::new(limits.per_uid)),
         })
     }
 

@@ -23,7 +23,7 @@ pub struct ErrorBody {
 
 /// What goes out verbatim to a connection for which there is no place.
 pub const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    content-type: application/json\r\nconnection: close\r\ncontent-length: 95\r\n\r\n\
+    content-type: application/json\r\nconnection: close\r\ncontent-length: 94\r\n\r\n\
     {\"error\":\"too many connections to the agent\",\"remedy\":\"close some (limiter events \
     --follow?)\"}";
 

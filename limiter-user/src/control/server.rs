@@ -8,7 +8,7 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::UnixStream, sync::watch, task::JoinSet, time};
+use tokio::{io::AsyncReadExt, net::UnixStream, sync::watch, task::JoinSet, time};
 
 use super::{
     audit::Audit,
@@ -19,6 +19,9 @@ use super::{
 };
 
 pub use super::gate::GateLimits;
+
+/// How long somebody for whom there is no place may take to ask.
+const QUESTION_TIME: Duration = Duration::from_millis(500);
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -138,8 +141,7 @@ impl Server {
             return;
         };
         let Some(pass) = self.gate.enter(credentials.uid()) else {
-            // What does not fit into the socket's buffer at once is not sent.
-            let _ = stream.try_write(reply::BUSY);
+            self.turn_away(stream, connections);
             return;
         };
         let (stage, watched) = watch::channel(Stage::Answering);
@@ -150,6 +152,21 @@ impl Server {
             stage,
         };
         connections.spawn(self.clone().converse(stream, connection, watched));
+    }
+
+    /// Says that there is no place: after the question, as HTTP has it, as long as few are told.
+    fn turn_away(&self, stream: UnixStream, connections: &mut JoinSet<()>) {
+        // What does not fit into the socket's buffer at once is not sent.
+        let tell = |stream: UnixStream| drop(stream.try_write(reply::BUSY));
+        match self.gate.turning_away.clone().try_acquire_owned() {
+            Ok(place) => drop(connections.spawn(async move {
+                let mut stream = stream;
+                let _ = time::timeout(QUESTION_TIME, stream.read(&mut [0; 4096])).await;
+                tell(stream);
+                drop(place);
+            })),
+            Err(_) => tell(stream),
+        }
     }
 
     async fn converse(

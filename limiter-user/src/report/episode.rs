@@ -28,15 +28,20 @@ pub struct Episode {
 
 type Key = (Option<String>, Verdict, Reason);
 
-/// Joins records into episodes, in the order in which the episodes began.
-#[must_use]
-pub fn join(records: impl IntoIterator<Item = EventRecord>) -> Vec<Episode> {
-    let mut episodes: Vec<(Episode, HashSet<IpAddr>)> = Vec::new();
-    let mut open: HashMap<Key, usize> = HashMap::new();
-    for record in records {
+/// Joins records into episodes as they are read, without keeping the records.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    episodes: Vec<Episode>,
+    /// The latest episode of each kind, and the addresses dialled in it.
+    open: HashMap<Key, (usize, HashSet<IpAddr>)>,
+}
+
+impl Joiner {
+    /// Adds a record; records come oldest first.
+    pub fn add(&mut self, record: EventRecord) {
         let key = (record.tenant.clone(), record.verdict, record.reason);
-        let current = open.get(&key).and_then(|index| episodes.get_mut(*index));
-        if let Some((episode, seen)) = current
+        if let Some((index, seen)) = self.open.get_mut(&key)
+            && let Some(episode) = self.episodes.get_mut(*index)
             && episode.until.duration_until(record.time).unsigned_abs() <= PAUSE
         {
             episode.until = episode.until.max(record.time);
@@ -45,23 +50,22 @@ pub fn join(records: impl IntoIterator<Item = EventRecord>) -> Vec<Episode> {
             if seen.len() < MOST_DESTINATIONS {
                 seen.insert(record.destination.address);
             }
-            continue;
+            episode.destinations = seen.len();
+            return;
         }
-        open.insert(key, episodes.len());
         let seen = HashSet::from([record.destination.address]);
-        let episode = Episode {
+        self.open.insert(key, (self.episodes.len(), seen));
+        self.episodes.push(Episode {
             until: record.time,
             first: record,
             records: 1,
             destinations: 1,
-        };
-        episodes.push((episode, seen));
+        });
     }
-    episodes
-        .into_iter()
-        .map(|(episode, seen)| Episode {
-            destinations: seen.len(),
-            ..episode
-        })
-        .collect()
+
+    /// The episodes, in the order in which they began.
+    #[must_use]
+    pub fn finish(self) -> Vec<Episode> {
+        self.episodes
+    }
 }

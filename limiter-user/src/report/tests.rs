@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     duration::Seconds,
-    episode::{Episode, join},
+    episode::{Episode, Joiner},
     event::{Clock, EventRecord, Names, Process},
     event_text::Lines,
     problem::Problem,
@@ -195,7 +195,11 @@ fn a_run_without_a_minutes_pause_is_one_episode() {
     };
     let mut other = at(30, 1);
     other.tenant = Some("bob".into());
-    let episodes = join([at(0, 1), other, at(59, 2), at(119, 2), at(180, 2)]);
+    let mut joiner = Joiner::default();
+    for record in [at(0, 1), other, at(59, 2), at(119, 2), at(180, 2)] {
+        joiner.add(record);
+    }
+    let episodes = joiner.finish();
     let told: Vec<_> = episodes
         .iter()
         .map(|e: &Episode| (e.first.tenant.as_deref(), e.first.repeated, e.destinations))

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use limiter_user::{
-    control::{client::Lines, server::Limits},
+    control::{
+        client::{ClientError, Lines},
+        server::Limits,
+    },
     report::{event::EventRecord, store::EventFilter},
 };
 use tokio::time::timeout;
@@ -112,9 +115,10 @@ async fn whoever_leaves_frees_the_place() {
             let stream = agent.client().events(&EventFilter::default(), true).await;
             streams.push(stream.unwrap());
         }
+        let busy = agent.client().status(None).await.unwrap_err();
         assert!(
-            agent.client().status(None).await.is_err(),
-            "every place is taken"
+            matches!(busy, ClientError::Refused { status: 503, .. }),
+            "every place is taken, and that is said: {busy:?}"
         );
         drop(streams);
         // No event is needed for the agent to notice.
