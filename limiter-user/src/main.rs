@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! `limiter`: kernel-level rate limits for outbound mail.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    limiter_user::cli::main()
+}

@@ -93,6 +93,9 @@ pub enum KernelError {
     /// The kernel's type information lacks something.
     #[error("the kernel's type information (/sys/kernel/btf/vmlinux): {0}")]
     Btf(String),
+    /// A file system that is needed is not mounted.
+    #[error(transparent)]
+    Mount(#[from] crate::system::mounts::MountError),
     /// A command was refused by the kernel program.
     #[error("the kernel program refused to {action}: {reason}")]
     Command {

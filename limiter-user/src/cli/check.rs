@@ -1,0 +1,73 @@
+//! `limiter check`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Global,
+    error::{CliError, WRONG},
+    output::Output,
+};
+use crate::{
+    policy::{self, describe, fault::any_error},
+    report::{
+        faults::{FaultReport, tally},
+        text::printable,
+    },
+};
+
+/// Check the configuration.
+#[derive(Debug, Args)]
+pub struct Arguments {}
+
+/// What `check --json` prints.
+#[derive(Debug, Serialize)]
+struct Checked {
+    loadable: bool,
+    faults: Vec<FaultReport>,
+    /// What would be loaded, for people; null if it cannot be.
+    summary: Option<String>,
+}
+
+pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
+    let loaded = policy::load(&global.config);
+    let loadable = loaded.policy.is_some() && !any_error(&loaded.faults);
+    let checked = Checked {
+        loadable,
+        faults: loaded.faults.iter().map(FaultReport::from).collect(),
+        summary: loaded
+            .policy
+            .as_ref()
+            .filter(|_| loadable)
+            .map(describe::summary),
+    };
+    let mut out = Output::new();
+    if global.json {
+        out.json(&checked)?;
+    } else {
+        for fault in &checked.faults {
+            out.line(fault.to_string().as_bytes())?;
+        }
+        let config = printable(&global.config.display().to_string());
+        match &checked.summary {
+            Some(summary) => {
+                out.text(summary)?;
+                if !summary.ends_with('\n') {
+                    out.text("\n")?;
+                }
+            }
+            None => {
+                let found = tally(&checked.faults);
+                out.text(&format!("{config} cannot be loaded: {found}\n"))?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(if loadable {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(WRONG)
+    })
+}

@@ -1,0 +1,146 @@
+//! The commands: what the user typed, and who carries it out.
+
+mod ask;
+mod check;
+mod detach;
+mod doctor;
+mod error;
+mod events;
+mod explain;
+mod observe;
+mod output;
+mod places;
+mod reload;
+mod run;
+mod status;
+
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+pub use self::error::CliError;
+use crate::control::reply::ErrorBody;
+
+/// The main configuration file unless told otherwise.
+const DEFAULT_CONFIG: &str = "/etc/limiter/limiter.yaml";
+
+/// Keeps hosting customers from sending spam: knows, refuses, redirects, counts and rates their
+/// outbound mail connections in the kernel.
+///
+/// Exit codes: 0 done (for `status`: healthy), 1 failed or unhealthy, 2 wrong usage or
+/// configuration.
+#[derive(Debug, Parser)]
+#[command(name = "limiter", version)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The main configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// The control socket [default: the configuration's, else /run/limiter/control.sock]
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more; twice: much more (RUST_LOG wins)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent in the foreground
+    Run(run::Arguments),
+    /// Check the configuration: every fault, or what it would load
+    Check(check::Arguments),
+    /// How the node and its tenants are
+    Status(status::Arguments),
+    /// What was refused, redirected or would have been
+    Events(events::Arguments),
+    /// Whose a connection would be, which rule decides, and the verdict
+    Explain(explain::Arguments),
+    /// Have the agent read the configuration again: all or nothing
+    Reload(reload::Arguments),
+    /// Refuse nothing for a while; enforcement returns by itself
+    Observe(observe::Arguments),
+    /// Take everything out of the kernel: nothing is refused or counted any more
+    Detach(detach::Arguments),
+    /// What the kernel offers, what is missing, and which other mail filters are active
+    Doctor(doctor::Arguments),
+}
+
+/// Reads the command line and carries it out.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    start_log(&global, &command);
+    let outcome = match command {
+        Command::Run(args) => run::run(args, &global),
+        Command::Check(args) => check::run(args, &global),
+        Command::Status(args) => status::run(args, &global),
+        Command::Events(args) => events::run(args, &global),
+        Command::Explain(args) => explain::run(args, &global),
+        Command::Reload(args) => reload::run(args, &global),
+        Command::Observe(args) => observe::run(args, &global),
+        Command::Detach(args) => detach::run(args, &global),
+        Command::Doctor(args) => doctor::run(args, &global),
+    };
+    outcome.unwrap_or_else(|error| report(&error, &global))
+}
+
+/// Says what went wrong, and what to do.
+fn report(error: &CliError, global: &Global) -> ExitCode {
+    if matches!(error, CliError::OutputClosed) {
+        // Whoever read has seen enough: `limiter events | head`.
+        return ExitCode::SUCCESS;
+    }
+    let remedy = error.remedy();
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to tell if this fails.
+    let _ = if global.json {
+        let body = ErrorBody {
+            error: error.to_string(),
+            remedy,
+        };
+        writeln!(
+            stderr,
+            "{}",
+            serde_json::to_string(&body).unwrap_or_default()
+        )
+    } else if remedy.is_empty() {
+        writeln!(stderr, "limiter: {error}")
+    } else {
+        writeln!(stderr, "limiter: {error}\n  do: {remedy}")
+    };
+    error.exit_code()
+}
+
+/// The agent tells what it does; the commands only what is wrong.
+fn start_log(global: &Global, command: &Command) {
+    let usual = if matches!(command, Command::Run(_)) {
+        1
+    } else {
+        0
+    };
+    let level = match usual + global.verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let env = env_logger::Env::default().default_filter_or(level);
+    let mut builder = env_logger::Builder::from_env(env);
+    // The journal knows the time.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.format_timestamp(None);
+    }
+    builder.format_target(false).init();
+}

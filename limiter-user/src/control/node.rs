@@ -1,0 +1,138 @@
+//! What the commands ask of a node.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::sync::broadcast;
+
+use super::peer::Peer;
+use crate::report::{
+    event::EventRecord,
+    explain::{ExplainQuery, Explanation},
+    outcome::{ObserveOutcome, ReloadOutcome},
+    status::Status,
+    store::{EventFilter, History},
+};
+
+/// What the commands ask of a node: answered by the running agent, or from pins and files when
+/// none runs.
+///
+/// Every call may block: the server makes them outside its own threads.
+pub trait Node: Send + Sync + 'static {
+    /// The node as it is now, with all tenants or only the one named.
+    ///
+    /// # Errors
+    /// [`NodeError::UnknownTenant`], and failures of the kernel.
+    fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError>;
+
+    /// What would become of a connection, and why.
+    ///
+    /// # Errors
+    /// A subject that does not exist, and failures of the kernel.
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError>;
+
+    /// The recorded events that `filter` lets through, oldest first, everything recorded before
+    /// this call included.
+    ///
+    /// # Errors
+    /// A history that cannot be read.
+    fn history(&self, filter: &EventFilter) -> Result<History, NodeError>;
+
+    /// The events from now on. Each is recorded (so that [`history`](Self::history) tells of it)
+    /// before it is sent here.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`].
+    fn follow(&self) -> Result<broadcast::Receiver<Arc<EventRecord>>, NodeError> {
+        Err(NodeError::NeedsAgent {
+            doing: "events --follow",
+        })
+    }
+
+    /// Reads the files again: all or nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], and failures of the kernel. Faults of the files are no error
+    /// here: the outcome carries them.
+    fn reload(&self, by: &Peer) -> Result<ReloadOutcome, NodeError> {
+        let _ = by;
+        Err(NodeError::NeedsAgent { doing: "reload" })
+    }
+
+    /// Refuses nothing (of `tenant`) for `duration`, from 1 second to 31 days; `None` ends it now.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], [`NodeError::UnknownTenant`], and failures of the kernel.
+    fn observe(
+        &self,
+        tenant: Option<&str>,
+        duration: Option<Duration>,
+        by: &Peer,
+    ) -> Result<ObserveOutcome, NodeError> {
+        let _ = (tenant, duration, by);
+        Err(NodeError::NeedsAgent { doing: "observe" })
+    }
+}
+
+/// Why a node does not answer.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// Only a running agent can do it.
+    #[error("{doing} needs a running agent")]
+    NeedsAgent {
+        /// The command.
+        doing: &'static str,
+    },
+    /// No tenant has this name.
+    #[error("there is no tenant {name:?}")]
+    UnknownTenant {
+        /// The name.
+        name: String,
+    },
+    /// What was asked about does not exist: a process, a cgroup, an interface.
+    #[error("{what}")]
+    NotFound {
+        /// `process 4711 does not exist`.
+        what: String,
+    },
+    /// The question makes no sense.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with it, and what is allowed.
+        what: String,
+    },
+    /// Something failed.
+    #[error("{what}")]
+    Failed {
+        /// What failed, where, and why.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+impl NodeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::NeedsAgent { .. } => "start it: systemctl start limiter".to_owned(),
+            Self::UnknownTenant { .. } => {
+                "`limiter status --all` lists them; was its file loaded (`limiter check`)?"
+                    .to_owned()
+            }
+            Self::NotFound { .. } => "ask about one that exists now".to_owned(),
+            Self::Invalid { .. } => "see `limiter help`".to_owned(),
+            Self::Failed { remedy, .. } => remedy.clone(),
+        }
+    }
+}
+
+impl From<crate::report::store::StoreError> for NodeError {
+    fn from(error: crate::report::store::StoreError) -> Self {
+        Self::Failed {
+            what: error.to_string(),
+            remedy: "look at state_dir: its owner, its free space".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Looking at a node: what `status` and `explain` say, from the maps in the kernel and the
+//! compiled policy. The running agent and the commands without one answer from the same code.
+
+mod explain;
+mod pinned;
+mod status;
+mod subject;
+
+use limiter_common::{limit::Kind, settings::Settings, verdict::PortGroup};
+
+use crate::{
+    control::node::NodeError,
+    kernel::{
+        KernelError, clock,
+        maps::Maps,
+        read::{LimitUse, nominal_span_ns},
+    },
+    policy::{image::Image, model::Mode},
+    report::{duration::Seconds, event::Clock, status::Usage},
+};
+
+pub use pinned::PinnedNode;
+
+/// What there is to look at.
+pub struct View<'a> {
+    /// The maps.
+    pub maps: &'a Maps,
+    /// The compiled policy, for which match names whom; without it identities are only numbers.
+    pub image: Option<&'a Image>,
+    /// The node's name.
+    pub node: &'a str,
+    /// The cgroup v2 mount.
+    pub cgroup_mount: &'a std::path::Path,
+}
+
+/// A moment, in both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    now_ns: u64,
+    clock: Clock,
+}
+
+impl Moment {
+    fn now() -> Self {
+        let now_ns = clock::monotonic_ns();
+        Self {
+            now_ns,
+            clock: Clock::new(jiff::Timestamp::now(), now_ns),
+        }
+    }
+
+    /// A moment of the kernel's clock that lies ahead, for people; `None` if it has passed.
+    fn ahead(self, at_ns: u64) -> Option<jiff::Timestamp> {
+        (at_ns > self.now_ns).then(|| self.clock.wall(at_ns))
+    }
+}
+
+/// A limit and where it stands, for people.
+fn usage(limit: &LimitUse, moment: Moment) -> Usage {
+    let known = &limit.limit;
+    let span = Seconds(std::time::Duration::from_nanos(nominal_span_ns(known)));
+    Usage {
+        kind: known.kind,
+        unit: known.unit,
+        max: known.max,
+        window: (known.kind == Kind::Window).then_some(span),
+        every: (known.kind == Kind::Pace).then_some(span),
+        used: limit.used(moment.now_ns),
+        free_at: limit
+            .admits_at(moment.now_ns)
+            .and_then(|at| moment.ahead(at)),
+        ports: [PortGroup::Smtp, PortGroup::Submission]
+            .into_iter()
+            .filter(|group| known.concerns(*group))
+            .collect(),
+    }
+}
+
+fn mode(enforces: bool) -> Mode {
+    if enforces {
+        Mode::Enforce
+    } else {
+        Mode::Observe
+    }
+}
+
+impl View<'_> {
+    fn settings(&self) -> Result<Settings, KernelError> {
+        self.maps.settings.get(0)
+    }
+}
+
+impl From<KernelError> for NodeError {
+    fn from(error: KernelError) -> Self {
+        Self::Failed {
+            what: error.to_string(),
+            remedy: "`limiter doctor` says what is missing".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The node without an agent: told from pins and files.
+
+use std::path::PathBuf;
+
+use super::View;
+use crate::{
+    control::node::{Node, NodeError},
+    kernel::{KernelError, links::pinned_attachments, maps::Maps, pins::Pins},
+    policy::{compile::compile, image::Image, model::Policy},
+    report::{
+        explain::{ExplainQuery, Explanation},
+        status::Status,
+        store::{EventFilter, History, Reader},
+    },
+    system::{Sources, System},
+};
+
+/// The node without an agent.
+pub struct PinnedNode {
+    maps: Maps,
+    pins: Pins,
+    image: Option<Image>,
+    node: String,
+    cgroup_mount: PathBuf,
+    events: Reader,
+}
+
+impl PinnedNode {
+    /// Opens what is pinned. The policy names matches; what is in force is what the kernel says.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is pinned, or the pins are not safe or of another version.
+    pub fn open(policy: &Policy) -> Result<Self, KernelError> {
+        let pins = Pins::new(&policy.places.pin_dir);
+        let maps = Maps::open(&pins)?;
+        let sources = Sources::find();
+        let image = sources
+            .as_ref()
+            .ok()
+            .and_then(|sources| System::snapshot(policy, sources).ok())
+            .and_then(|system| compile(policy, &system).image);
+        let cgroup_mount = sources?.cgroup_mount;
+        Ok(Self {
+            maps,
+            pins,
+            image,
+            node: policy.node.name.clone(),
+            cgroup_mount,
+            events: Reader::new(&policy.places.state_dir),
+        })
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            maps: &self.maps,
+            image: self.image.as_ref(),
+            node: &self.node,
+            cgroup_mount: &self.cgroup_mount,
+        }
+    }
+}
+
+impl Node for PinnedNode {
+    fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
+        self.view().status(tenant, &pinned_attachments(&self.pins))
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {
+        self.view().explain(query)
+    }
+
+    fn history(&self, filter: &EventFilter) -> Result<History, NodeError> {
+        Ok(self.events.history(filter)?)
+    }
+}

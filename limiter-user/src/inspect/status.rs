@@ -1,0 +1,179 @@
+//! What `status` says of the tenants.
+
+use limiter_common::{
+    abi::NOBODY,
+    settings,
+    tenant::{Tenant, flags},
+};
+
+use super::{Moment, View, mode, usage};
+use crate::{
+    control::node::NodeError,
+    kernel::{Attachment, KernelError},
+    report::{
+        problem::Problem,
+        status::{LayerStatus, Standing, Status, TenantStatus},
+    },
+};
+
+impl View<'_> {
+    /// The node as it is now, without what only a running agent knows.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or a map cannot be read.
+    pub fn status(
+        &self,
+        tenant: Option<&str>,
+        attachments: &[Attachment],
+    ) -> Result<Status, NodeError> {
+        let moment = Moment::now();
+        let settings = self.settings()?;
+        let names = self.maps.tenant_names()?;
+        let tenants = match tenant {
+            Some(wanted) => {
+                let index = names.binary_search_by(|(name, _)| name.as_str().cmp(wanted));
+                let index = index
+                    .map(|at| names[at].1)
+                    .map_err(|_| NodeError::UnknownTenant {
+                        name: wanted.to_owned(),
+                    })?;
+                self.tenant_status(wanted, index, &names, moment)?
+                    .into_iter()
+                    .collect()
+            }
+            None => {
+                let mut all = Vec::with_capacity(names.len());
+                for (name, index) in &names {
+                    all.extend(self.tenant_status(name, *index, &names, moment)?);
+                }
+                all
+            }
+        };
+        let mut status = Status {
+            node: self.node.to_owned(),
+            mode: mode(settings.flags & settings::flags::ENFORCE != 0),
+            observe_until: moment.ahead(settings.observe_until_ns),
+            healthy: true,
+            problems: self.problems(attachments)?,
+            agent: None,
+            layers: attachments.iter().map(layer).collect(),
+            tenants,
+        };
+        status.judge();
+        Ok(status)
+    }
+
+    fn tenant_status(
+        &self,
+        name: &str,
+        index: u32,
+        names: &[(String, u32)],
+        moment: Moment,
+    ) -> Result<Option<TenantStatus>, KernelError> {
+        let Some(known) = self.maps.tenant(index)? else {
+            return Ok(None);
+        };
+        let stats = self.maps.counters(index)?;
+        let Tenant {
+            parent,
+            flags: bits,
+            observe_until_ns,
+            ..
+        } = known.tenant;
+        Ok(Some(TenantStatus {
+            tenant: name.to_owned(),
+            parent: (parent != NOBODY).then(|| name_of(names, parent)),
+            mode: mode(bits & flags::ENFORCE != 0),
+            observe_until: moment.ahead(observe_until_ns),
+            standing: Standing::Good,
+            sanction: None,
+            until: None,
+            usage: known
+                .limits
+                .iter()
+                .map(|limit| usage(limit, moment))
+                .collect(),
+            allowed: stats.allowed,
+            denied: stats.denied,
+            redirected: stats.redirected,
+            would_deny: stats.would_deny,
+        }))
+    }
+
+    /// What is wrong as far as the kernel tells.
+    fn problems(&self, attachments: &[Attachment]) -> Result<Vec<Problem>, KernelError> {
+        let mut problems: Vec<Problem> = attachments
+            .iter()
+            .filter(|attachment| !attachment.attached)
+            .map(|attachment| {
+                Problem::error(
+                    format!(
+                        "{} is not attached: connections are not judged",
+                        attachment.program
+                    ),
+                    "restart the agent: systemctl restart limiter",
+                )
+            })
+            .collect();
+        let health = self.maps.health()?;
+        if health.internal > 0 {
+            problems.push(Problem::error(
+                format!(
+                    "the kernel programs failed {} times at something that cannot fail; what they \
+                     could not judge was refused where the node enforces",
+                    health.internal
+                ),
+                "`limiter events` shows which (reason internal); please report it",
+            ));
+        }
+        if health.events_lost > 0 {
+            problems.push(Problem::warning(
+                format!(
+                    "{} refused attempts were counted, but not reported: more came than the agent \
+                     could read",
+                    health.events_lost
+                ),
+                "the counters of `limiter status` are exact; look for the tenant with the most",
+            ));
+        }
+        if health.attempts_lost > 0 {
+            problems.push(Problem::warning(
+                format!(
+                    "{} allowed attempts were not recorded",
+                    health.attempts_lost
+                ),
+                "they are missing when complaints are matched; the counters are exact",
+            ));
+        }
+        if health.contended > 0 {
+            problems.push(Problem::warning(
+                format!(
+                    "{} attempts were refused because the policy changed again and again while \
+                     they were judged",
+                    health.contended
+                ),
+                "nothing to do unless it grows",
+            ));
+        }
+        Ok(problems)
+    }
+}
+
+fn layer(attachment: &Attachment) -> LayerStatus {
+    LayerStatus {
+        layer: limiter_common::verdict::Layer::Connect,
+        target: match &attachment.target {
+            Some(target) => format!("{} at {}", attachment.program, target.display()),
+            None => attachment.program.to_owned(),
+        },
+        attached: attachment.attached,
+    }
+}
+
+fn name_of(names: &[(String, u32)], index: u32) -> String {
+    names
+        .iter()
+        .find(|(_, other)| *other == index)
+        .map_or_else(|| format!("#{index}"), |(name, _)| name.clone())
+}

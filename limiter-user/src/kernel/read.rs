@@ -1,0 +1,160 @@
+//! Reading what stands in the kernel: policies, counters, usage.
+
+use limiter_common::{
+    abi::{MAX_DEPTH, NOBODY},
+    limit::{BLOCK_SLOTS, Kind},
+    pace,
+    stats::Stats,
+    tenant::Tenant,
+    window::{self, Slot},
+};
+
+use super::{
+    KernelError,
+    limits::{KnownLimit, defs},
+    maps::{Maps, key_name},
+};
+
+/// A tenant as the kernel knows it.
+#[derive(Clone, Debug)]
+pub struct KnownTenant {
+    /// Its index.
+    pub index: u32,
+    /// Its policy.
+    pub tenant: Tenant,
+    /// Its limits and where they stand.
+    pub limits: Vec<LimitUse>,
+}
+
+/// A limit and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitUse {
+    /// The limit.
+    pub limit: KnownLimit,
+    /// The width of its buckets, or the interval, ns.
+    span_ns: u64,
+    slot: Slot,
+}
+
+impl LimitUse {
+    /// The units that count at `now_ns`. For a pace: how many of the burst are not available.
+    #[must_use]
+    pub fn used(&self, now_ns: u64) -> u32 {
+        match self.limit.kind {
+            Kind::Window => self.slot.used(now_ns, self.span_ns),
+            Kind::Pace => {
+                let early = self.slot.epoch.saturating_sub(now_ns);
+                let units = early.div_ceil(self.span_ns.max(1));
+                u32::try_from(units).unwrap_or(u32::MAX).min(self.limit.max)
+            }
+        }
+    }
+
+    /// Whether one more unit fits at `now_ns`.
+    #[must_use]
+    pub fn admits(&self, now_ns: u64) -> bool {
+        self.admits_at(now_ns).is_some_and(|at| at <= now_ns)
+    }
+
+    /// When one more unit fits if nothing else is admitted; `None` if it never does.
+    #[must_use]
+    pub fn admits_at(&self, now_ns: u64) -> Option<u64> {
+        let KnownLimit { kind, max, .. } = self.limit;
+        match kind {
+            Kind::Window => self.slot.admits_at(now_ns, self.span_ns, 1, max),
+            Kind::Pace => pace::admits_at(self.slot.epoch, now_ns, self.span_ns, max, 1),
+        }
+    }
+}
+
+impl Maps {
+    /// The names and indices of all tenants, the node's and the default's included, by name.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn tenant_names(&self) -> Result<Vec<(String, u32)>, KernelError> {
+        let mut names: Vec<(String, u32)> = self
+            .names
+            .entries()?
+            .into_iter()
+            .map(|(key, index)| (key_name(&key), index))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The tenant at an index; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The index is out of range.
+    pub fn tenant(&self, index: u32) -> Result<Option<KnownTenant>, KernelError> {
+        let tenant = self.tenants.get(index)?;
+        if !tenant.exists() {
+            return Ok(None);
+        }
+        let set = self.limit_sets.get(tenant.limit_set)?;
+        let block = if set.count == 0 {
+            None
+        } else {
+            Some(self.blocks.get(tenant.block)?)
+        };
+        let limits = defs(&set)
+            .iter()
+            .filter_map(|def| {
+                let place = (usize::from(tenant.first_slot) + usize::from(def.slot)) % BLOCK_SLOTS;
+                Some(LimitUse {
+                    limit: KnownLimit::from_def(def)?,
+                    span_ns: def.span_ns,
+                    slot: block.as_ref()?.slots[place],
+                })
+            })
+            .collect();
+        Ok(Some(KnownTenant {
+            index,
+            tenant,
+            limits,
+        }))
+    }
+
+    /// A tenant and its ancestors, the node last.
+    ///
+    /// # Errors
+    ///
+    /// An index is out of range.
+    pub fn chain(&self, index: u32) -> Result<Vec<KnownTenant>, KernelError> {
+        let mut chain = Vec::new();
+        let mut at = index;
+        while at != NOBODY && chain.len() <= MAX_DEPTH {
+            let Some(tenant) = self.tenant(at)? else {
+                break;
+            };
+            at = tenant.tenant.parent;
+            chain.push(tenant);
+        }
+        Ok(chain)
+    }
+
+    /// The counters of the tenant at an index.
+    ///
+    /// # Errors
+    ///
+    /// The index is out of range.
+    pub fn counters(&self, index: u32) -> Result<Stats, KernelError> {
+        self.stats.get(index)
+    }
+}
+
+/// The span of a limit as the file has it, ns: a window's buckets are rounded up.
+#[must_use]
+pub fn nominal_span_ns(limit: &KnownLimit) -> u64 {
+    const MILLISECOND: u64 = 1_000_000;
+    match limit.kind {
+        // Never more than 31 ns off, while files speak of seconds.
+        Kind::Window if limit.span_ns % MILLISECOND < window::BUCKETS as u64 => {
+            limit.span_ns - limit.span_ns % MILLISECOND
+        }
+        Kind::Window | Kind::Pace => limit.span_ns,
+    }
+}

@@ -1,0 +1,114 @@
+//! One line for people for each event.
+
+use std::fmt::Write as _;
+
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+
+use super::{
+    episode::Episode,
+    event::{EventLimit, EventRecord},
+    text::{fit, printable},
+};
+
+/// Writes events as lines, with a heading wherever a new day begins.
+#[derive(Debug)]
+pub struct Lines {
+    zone: TimeZone,
+    day: Option<Date>,
+}
+
+impl Lines {
+    /// Lines on the clock of `zone`. No heading is due for `today`.
+    #[must_use]
+    pub fn new(zone: TimeZone, today: Timestamp) -> Self {
+        let day = Some(today.to_zoned(zone.clone()).date());
+        Self { zone, day }
+    }
+
+    /// The line of one event: `12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001
+    /// php(4711) ×184`.
+    pub fn event(&mut self, record: &EventRecord) -> String {
+        self.line(record, None, 1)
+    }
+
+    /// The line of an episode: also until when it went on, and how many addresses were dialled.
+    pub fn episode(&mut self, episode: &Episode) -> String {
+        let until = (episode.records > 1).then_some(episode.until);
+        self.line(&episode.first, until, episode.destinations)
+    }
+
+    fn line(
+        &mut self,
+        record: &EventRecord,
+        until: Option<Timestamp>,
+        destinations: usize,
+    ) -> String {
+        let mut out = String::new();
+        let time = record.time.to_zoned(self.zone.clone());
+        if self.day != Some(time.date()) {
+            self.day = Some(time.date());
+            let _ = writeln!(out, "-- {}", time.date());
+        }
+        let _ = write!(out, "{}", time.strftime("%H:%M:%S"));
+        if let Some(until) = until {
+            let until = until.to_zoned(self.zone.clone());
+            let _ = write!(out, "–{}", until.strftime("%H:%M:%S"));
+        }
+        let _ = writeln!(out, " {}", body(record, destinations));
+        out
+    }
+}
+
+/// Everything but the time.
+fn body(record: &EventRecord, destinations: usize) -> String {
+    let mut out = record
+        .tenant
+        .as_deref()
+        .map_or_else(|| "(unknown)".to_owned(), printable);
+    let (verdict, reason) = (record.verdict.as_str(), record.reason.as_str());
+    let _ = write!(out, " {verdict} {reason} → {}", record.destination);
+    if destinations > 1 {
+        let _ = write!(out, " and {} more", destinations - 1);
+    }
+    if let Some(limit) = &record.limit {
+        let _ = write!(out, " {}", limit_words(limit, record.tenant.as_deref()));
+    }
+    if let Some(uid) = record.uid {
+        let _ = write!(out, " uid {uid}");
+    }
+    if let Some(comm) = &record.comm {
+        let _ = write!(out, " {}", printable(comm));
+        if let Some(pid) = record.pid {
+            let _ = write!(out, "({pid})");
+        }
+    }
+    if let Some(interface) = &record.interface {
+        let _ = write!(out, " via {}", fit(interface, 16));
+    }
+    if record.uid.is_none()
+        && let Some(source) = &record.source
+    {
+        let _ = write!(out, " from {source}");
+    }
+    if record.repeated > 1 {
+        let _ = write!(out, " ×{}", record.repeated);
+    }
+    out
+}
+
+/// `(300 connections per 1h)`, with the owner where it is not the tenant.
+fn limit_words(limit: &EventLimit, tenant: Option<&str>) -> String {
+    let unit = limit.unit.as_str();
+    let mut out = match (limit.window, limit.every) {
+        (Some(window), _) => format!("({} {unit} per {window}", limit.max),
+        (None, Some(every)) => format!("(1 of {unit} every {every}"),
+        (None, None) => format!("({} {unit}", limit.max),
+    };
+    if let Some(owner) = &limit.owner
+        && Some(owner.as_str()) != tenant
+    {
+        let _ = write!(out, " of {}", printable(owner));
+    }
+    out.push(')');
+    out
+}

@@ -1,0 +1,19 @@
+//! What people and programs are told: the JSON models, their text form, and the history of events.
+
+pub mod attempt;
+pub mod duration;
+pub mod episode;
+pub mod event;
+pub mod event_text;
+pub mod explain;
+pub mod faults;
+pub mod names;
+pub mod outcome;
+pub mod problem;
+pub mod status;
+pub mod status_text;
+pub mod store;
+pub mod text;
+
+#[cfg(test)]
+mod tests;

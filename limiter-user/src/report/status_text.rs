@@ -1,0 +1,270 @@
+//! `status` for people: problems first, then layers, then the tenants that were refused most.
+
+use std::fmt::Write as _;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::{
+    duration::Seconds,
+    problem::Severity,
+    status::{Standing, Status, TenantStatus, Usage},
+    text::{Align, WIDTH, count, fit, printable, table},
+};
+use crate::policy::model::Mode;
+
+/// How many tenants are listed unless all are asked for.
+pub const MOST_TENANTS: usize = 20;
+/// How many problems are listed unless all are asked for.
+const MOST_PROBLEMS: usize = 10;
+
+/// How the text is to be.
+#[derive(Clone, Debug)]
+pub struct Style {
+    /// The clock of people: the local one.
+    pub zone: TimeZone,
+    /// Every tenant and problem, however many.
+    pub all: bool,
+}
+
+/// The whole node.
+#[must_use]
+pub fn node(status: &Status, style: &Style) -> String {
+    let mut out = problems(status, style);
+    head(&mut out, status, style);
+    layers(&mut out, status);
+    tenants(&mut out, status, style);
+    out
+}
+
+/// The tenants of `status`, each with everything known about it; problems of the node first.
+#[must_use]
+pub fn details(status: &Status, style: &Style) -> String {
+    let mut out = problems(status, style);
+    for tenant in &status.tenants {
+        detail(&mut out, tenant, style);
+    }
+    out
+}
+
+fn problems(status: &Status, style: &Style) -> String {
+    let mut out = String::new();
+    let most = if style.all { usize::MAX } else { MOST_PROBLEMS };
+    for problem in status.problems.iter().take(most) {
+        let loud = match problem.severity {
+            Severity::Error => "!!",
+            Severity::Warning => " -",
+        };
+        let _ = writeln!(out, "{loud} {}", printable(&problem.problem));
+        if !problem.remedy.is_empty() {
+            let _ = writeln!(out, "   do: {}", printable(&problem.remedy));
+        }
+    }
+    more(&mut out, status.problems.len(), most, "problems");
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+fn head(out: &mut String, status: &Status, style: &Style) {
+    let health = if status.healthy {
+        "healthy"
+    } else {
+        "UNHEALTHY"
+    };
+    let mode = mode_name(status.mode);
+    let _ = writeln!(out, "{}: {mode}, {health}", fit(&status.node, 40));
+    if let Some(until) = status.observe_until {
+        let until = moment(until, style);
+        let _ = writeln!(out, "nothing is refused on this node until {until}");
+    } else if status.mode == Mode::Observe {
+        out.push_str("nothing is refused: mode is observe, except for tenants set to enforce\n");
+    }
+    match &status.agent {
+        Some(agent) => {
+            let since = moment(agent.since, style);
+            let (pid, version) = (agent.pid, printable(&agent.version));
+            let _ = writeln!(out, "agent {version} runs since {since}, process {pid}");
+        }
+        None => out.push_str("no agent runs: read from the kernel and the files\n"),
+    }
+}
+
+fn layers(out: &mut String, status: &Status) {
+    if status.layers.is_empty() {
+        return;
+    }
+    out.push('\n');
+    let rows = status.layers.iter().map(|layer| {
+        let attached = if layer.attached { "yes" } else { "NO" };
+        [
+            layer.layer.as_str().to_owned(),
+            attached.to_owned(),
+            layer.target.clone(),
+        ]
+    });
+    out.push_str(&table(
+        [
+            ("LAYER", 8, Align::Left),
+            ("ATTACHED", 8, Align::Left),
+            ("TARGET", WIDTH - 18, Align::Left),
+        ],
+        rows,
+    ));
+}
+
+fn tenants(out: &mut String, status: &Status, style: &Style) {
+    out.push('\n');
+    if status.tenants.is_empty() {
+        out.push_str("no tenants\n");
+        return;
+    }
+    let most = if style.all { usize::MAX } else { MOST_TENANTS };
+    let mut sorted: Vec<&TenantStatus> = status.tenants.iter().collect();
+    let order = |tenant: &&TenantStatus| {
+        std::cmp::Reverse((tenant.refusals(), tenant.redirected, tenant.allowed))
+    };
+    sorted.sort_by(|a, b| {
+        order(a)
+            .cmp(&order(b))
+            .then_with(|| a.tenant.cmp(&b.tenant))
+    });
+    let rows = sorted.iter().take(most).map(|tenant| {
+        [
+            tenant.tenant.clone(),
+            state(tenant),
+            tenant.fullest().map(used).unwrap_or_default(),
+            count(tenant.allowed),
+            count(tenant.denied),
+            count(tenant.redirected),
+            count(tenant.would_deny),
+        ]
+    });
+    out.push_str(&table(
+        [
+            ("TENANT", 20, Align::Left),
+            ("STATE", 10, Align::Left),
+            ("FULLEST LIMIT", 18, Align::Left),
+            ("ALLOW", 6, Align::Right),
+            ("DENIED", 6, Align::Right),
+            ("REDIR", 6, Align::Right),
+            ("WOULD", 6, Align::Right),
+        ],
+        rows,
+    ));
+    more(out, status.tenants.len(), most, "tenants");
+}
+
+fn more(out: &mut String, total: usize, shown: usize, what: &str) {
+    if total > shown {
+        let rest = total - shown;
+        let _ = writeln!(out, "… and {rest} more {what} (--all, --json)");
+    }
+}
+
+/// What holds for the tenant: its sanction where it is under one, else its mode.
+fn state(tenant: &TenantStatus) -> String {
+    if tenant.standing > Standing::Warned {
+        return standing_name(tenant.standing).to_uppercase();
+    }
+    if tenant.observe_until.is_some() {
+        return "opened".to_owned();
+    }
+    match tenant.standing {
+        Standing::Warned => "warned".to_owned(),
+        _ => mode_name(tenant.mode).to_owned(),
+    }
+}
+
+/// `287/300 conn 1h`.
+fn used(usage: &Usage) -> String {
+    let (used, max) = (usage.used, usage.max);
+    let unit: String = usage.unit.as_str().chars().take(4).collect();
+    match (usage.window, usage.every) {
+        (Some(span), _) => format!("{used}/{max} {unit} {span}"),
+        (None, Some(every)) => format!("{used}/{max} {unit} /{every}"),
+        (None, None) => format!("{used}/{max} {unit}"),
+    }
+}
+
+fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
+    let _ = write!(out, "{}", printable(&tenant.tenant));
+    if let Some(parent) = &tenant.parent {
+        let _ = write!(out, " (customer of {})", printable(parent));
+    }
+    let standing = standing_name(tenant.standing);
+    let _ = writeln!(out, ": {}, standing {standing}", mode_name(tenant.mode));
+    if let Some(until) = tenant.observe_until {
+        let until = moment(until, style);
+        let _ = writeln!(out, "  nothing of it is refused until {until}");
+    }
+    if let Some(sanction) = tenant.sanction {
+        let end = tenant.until.map_or_else(
+            || "without end".to_owned(),
+            |end| format!("until {}", moment(end, style)),
+        );
+        let _ = writeln!(out, "  sanction {}, {end}", sanction_name(sanction));
+    }
+    let _ = writeln!(
+        out,
+        "  {} allowed, {} denied, {} redirected, {} would have been denied",
+        tenant.allowed, tenant.denied, tenant.redirected, tenant.would_deny
+    );
+    if tenant.usage.is_empty() {
+        out.push_str("  no limits of its own\n");
+    }
+    for usage in &tenant.usage {
+        let _ = write!(out, "  {}: {} used", usage.limit(), usage.used);
+        if let Some(free) = usage.free_at {
+            let _ = write!(out, ", free again at {}", moment(free, style));
+        }
+        out.push('\n');
+    }
+}
+
+/// A moment on the clock of people, with the time zone, and how far away it is.
+#[must_use]
+pub fn moment(time: Timestamp, style: &Style) -> String {
+    let local = time
+        .to_zoned(style.zone.clone())
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string();
+    let distance = Timestamp::now().duration_until(time);
+    let span = Seconds(std::time::Duration::from_secs(
+        distance.unsigned_abs().as_secs(),
+    ));
+    if distance.is_negative() {
+        format!("{local} ({span} ago)")
+    } else {
+        format!("{local} (in {span})")
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
+    }
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Good => "good",
+        Standing::Warned => "warned",
+        Standing::Blocked => "blocked",
+        Standing::Suspended => "suspended",
+        Standing::Terminated => "terminated",
+    }
+}
+
+fn sanction_name(sanction: super::status::Sanction) -> &'static str {
+    use super::status::Sanction;
+    match sanction {
+        Sanction::Warn => "warn",
+        Sanction::BlockSmtp => "block_smtp",
+        Sanction::SuspendMail => "suspend_mail",
+        Sanction::SuspendNetwork => "suspend_network",
+        Sanction::NullRoute => "null_route",
+        Sanction::Terminate => "terminate",
+    }
+}

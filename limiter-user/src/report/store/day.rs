@@ -1,0 +1,85 @@
+//! Files by day: their names, and which of them are too old.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Events, a JSON object a line.
+    Events,
+    /// Allowed attempts, 40 bytes each.
+    Attempts,
+    /// The names of the tenants in a file of attempts, one a line.
+    Names,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Events, Self::Attempts, Self::Names];
+
+    const fn parts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Events => ("events-", ".jsonl"),
+            Self::Attempts => ("attempts-", ".bin"),
+            Self::Names => ("attempts-", ".names"),
+        }
+    }
+
+    /// The file of `day`.
+    pub fn path(self, directory: &Path, day: Date) -> PathBuf {
+        let (prefix, suffix) = self.parts();
+        directory.join(format!("{prefix}{day}{suffix}"))
+    }
+
+    fn day_of(self, name: &str) -> Option<Date> {
+        let (prefix, suffix) = self.parts();
+        name.strip_prefix(prefix)?
+            .strip_suffix(suffix)?
+            .parse()
+            .ok()
+    }
+}
+
+/// The UTC day of `time`.
+pub fn day_of(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
+}
+
+/// The days for which `directory` holds files of `kind`, oldest first. No directory: none.
+pub fn days(directory: &Path, kind: Kind) -> io::Result<Vec<Date>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut days = Vec::new();
+    for entry in entries {
+        days.extend(entry?.file_name().to_str().and_then(|n| kind.day_of(n)));
+    }
+    days.sort_unstable();
+    Ok(days)
+}
+
+/// Deletes the files whose last record is older than `retention`. Returns how many.
+pub fn expire(directory: &Path, now: Timestamp, retention: Duration) -> io::Result<usize> {
+    let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+    // Retention so long that it has no date keeps everything.
+    let Ok(oldest) = now.checked_sub(retention) else {
+        return Ok(0);
+    };
+    let oldest = day_of(oldest);
+    let mut deleted = 0;
+    for kind in Kind::ALL {
+        for day in days(directory, kind)? {
+            if day < oldest {
+                fs::remove_file(kind.path(directory, day))?;
+                deleted += 1;
+            }
+        }
+    }
+    Ok(deleted)
+}
