@@ -2,7 +2,7 @@
 
 use aya::{
     TestRun as _,
-    programs::{ProgramError, SchedClassifier, TestRunOptions},
+    programs::{ProgramError, TestRunOptions},
 };
 use limiter_common::{
     abi::programs,
@@ -12,7 +12,7 @@ use limiter_common::{
     verdict::PortGroup,
 };
 
-use super::{Kernel, KernelError, load::command_program};
+use super::{Kernel, KernelError, load::loaded_command_program};
 
 /// A command with nothing in it.
 const EMPTY: Command = Command {
@@ -101,13 +101,14 @@ impl Kernel {
     }
 
     /// Decides and counts `units` for the tenant at `index`, as a layer would: whether they were
-    /// admitted, and if so counted in all limits of the tenant and its ancestors.
+    /// admitted, and if so counted in all limits of the tenant and its ancestors. Any number of
+    /// threads may do so at once: the kernel's lock orders them.
     ///
     /// # Errors
     ///
     /// There is no such tenant.
     pub fn charge(
-        &mut self,
+        &self,
         index: u32,
         unit: Unit,
         group: PortGroup,
@@ -128,15 +129,15 @@ impl Kernel {
         }
     }
 
-    fn done(&mut self, action: &'static str, command: &Command) -> Result<(), KernelError> {
+    fn done(&self, action: &'static str, command: &Command) -> Result<(), KernelError> {
         match self.run(command)? {
             status::DONE => Ok(()),
             code => Err(refusal(action, code)),
         }
     }
 
-    fn run(&mut self, command: &Command) -> Result<u32, KernelError> {
-        let program: &mut SchedClassifier = command_program(&mut self.ebpf)?;
+    fn run(&self, command: &Command) -> Result<u32, KernelError> {
+        let program = loaded_command_program(&self.ebpf)?;
         // SAFETY: a `#[repr(C)]` structure of integers without padding: all bytes are initialised.
         let bytes = unsafe {
             std::slice::from_raw_parts(

@@ -168,8 +168,16 @@ pub(super) fn connect_program<'a>(
         .map_err(KernelError::program(name))
 }
 
-/// The command program of a loaded object.
-pub(super) fn command_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
+/// The command program of a loaded object, to be run.
+pub(super) fn loaded_command_program(ebpf: &Ebpf) -> Result<&SchedClassifier, KernelError> {
+    ebpf.program(programs::COMMAND)
+        .ok_or_else(|| KernelError::program(programs::COMMAND)(ProgramError::NotLoaded))?
+        .try_into()
+        .map_err(KernelError::program(programs::COMMAND))
+}
+
+/// The command program of an object, to be loaded.
+fn command_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
     program(ebpf, programs::COMMAND)?
         .try_into()
         .map_err(KernelError::program(programs::COMMAND))
