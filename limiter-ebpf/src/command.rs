@@ -229,6 +229,11 @@ fn charge(command: &Command) -> u32 {
     if command.target == NOBODY {
         return status::NO_TENANT;
     }
+    match maps::TENANTS.get(command.target) {
+        None => return status::OUT_OF_RANGE,
+        Some(tenant) if !tenant.exists() => return status::NO_TENANT,
+        Some(_) => {}
+    }
     let demand = Demand {
         unit,
         units: command.argument,

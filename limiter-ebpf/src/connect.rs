@@ -159,7 +159,11 @@ fn judge_mail(
         }
         Outcome::WouldRefuse => false,
         Outcome::Refused => enforced,
-        Outcome::Failed => return failed(settings, &facts),
+        // Whose mode is known is refused by it, whatever the node's is.
+        Outcome::Failed => {
+            report::internal();
+            return refuse(&facts, Reason::Internal, enforced);
+        }
     };
     let (limit_owner, limit) = answer.full();
     let reason = if limit.kind == Kind::Pace as u8 {

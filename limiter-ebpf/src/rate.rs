@@ -7,14 +7,15 @@ use limiter_common::{
     abi::{NOBODY, NODE},
     limit::{BLOCK_SLOTS, Block, Kind, LimitDef, LimitSet, Scratch, Unit},
     pace,
-    tenant::Tenant,
+    tenant::{self, Tenant},
     verdict::PortGroup,
 };
 
 use crate::{kernel, maps};
 
-/// How often a policy that changes meanwhile is read again.
-const TRIES: u32 = 3;
+/// How often an attempt is tried again because the policy changed meanwhile, or because the lock
+/// gave way to another: while several trees are joined in one pass, more than once.
+const TRIES: u32 = 8;
 /// A bit for each level of the tree, the node included.
 const ALL_LEVELS: u32 = 0b1_1111;
 const SLOT_MASK: u32 = BLOCK_SLOTS as u32 - 1;
@@ -309,6 +310,15 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
         // SAFETY: held.
         unsafe { kernel::unlock(&raw mut (*cell).lock) };
         return Some(Answer::again(forward));
+    }
+
+    // Gone since its identity was looked up: nothing says what it may do, so it is refused.
+    // SAFETY: looked up.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*l0.tenant).flags) };
+    if flags & tenant::flags::EXISTS == 0 {
+        // SAFETY: held.
+        unsafe { kernel::unlock(&raw mut (*cell).lock) };
+        return None;
     }
 
     let now_ns = demand.now_ns;

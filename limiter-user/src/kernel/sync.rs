@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use limiter_common::{
     abi::{DEFAULT, FIRST_TENANT, NOBODY, NODE},
-    address::{ExemptKey, ExemptPorts},
+    address::{Address, ExemptKey, ExemptPorts, MAX_EXEMPT_PORTS},
     command::{SlotChange, change},
     limit::{BLOCK_SLOTS, Block, LimitSet},
     owner::Owner,
@@ -17,6 +17,8 @@ use limiter_common::{
     tenant::{self, Tenant},
     window::Slot,
 };
+
+mod room;
 
 use super::{
     Kernel, KernelError,
@@ -67,6 +69,8 @@ pub struct Mirror {
     entries: BTreeMap<u32, Entry>,
     by_name: HashMap<String, u32>,
     slots: Slots,
+    /// How many blocks there are.
+    blocks: u32,
     /// Interned sets of limits, with how many tenants use each.
     sets: HashMap<LimitSet, (u32, usize)>,
     free_sets: BTreeSet<u32>,
@@ -95,6 +99,7 @@ impl Mirror {
             entries: BTreeMap::new(),
             by_name: HashMap::new(),
             slots: Slots::new(maps.blocks.len()),
+            blocks: maps.blocks.len(),
             sets: HashMap::new(),
             free_sets: BTreeSet::new(),
             fresh_set: 1,
@@ -182,7 +187,7 @@ impl Mirror {
     /// The image does not fit (nothing is changed then), or a map refuses (what was written until
     /// then stays, and the next pass goes on from there).
     pub fn apply(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
-        self.check_room(image)?;
+        self.check_room(image, kernel.maps.limit_sets.len())?;
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
         let mut changes = Changes::default();
 
@@ -229,29 +234,6 @@ impl Mirror {
         }
         self.remove_exempt(&retired, kernel)?;
         Ok(changes)
-    }
-
-    /// Makes sure that everything fits before anything is touched.
-    fn check_room(&self, image: &Image) -> Result<(), KernelError> {
-        let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        let room = usize_of(self.capacity);
-        // While they are written, old and new tenants stand side by side.
-        let new = image
-            .tenants
-            .iter()
-            .skip(usize_of(FIRST_TENANT))
-            .filter(|tenant| !self.by_name.contains_key(&tenant.name))
-            .count();
-        let available = self.free.len() + room - usize_of(self.fresh);
-        if new > available {
-            let needed = image.tenants.len();
-            return Err(KernelError::NoRoom {
-                what: "tenants",
-                needed,
-                room,
-            });
-        }
-        Ok(())
     }
 
     /// Finds or assigns the index of every tenant of the image.
@@ -345,8 +327,9 @@ impl Mirror {
         };
         let layout = lay_out(&tenant.limits, &old_set, old_run.map_or(0, |run| run.size));
         let lock = match &old {
-            // What holds now was joined with what is wanted before.
-            Some(entry) => entry.tenant.lock,
+            // What holds now was joined with what is wanted before. It is named itself, not one
+            // that gave way to it: programs follow a few forwards only.
+            Some(entry) => holding_lock(&kernel.maps, entry.tenant.lock)?,
             None => self.new_lock(index, parent, image, &kernel.maps)?,
         };
         let mut policy = Tenant {
@@ -375,11 +358,15 @@ impl Mirror {
             Some(_) => Written::Changed,
             None => {
                 kernel.maps.stats.set(index, Stats::default())?;
-                kernel.maps.names.insert(name_key(&tenant.name), index)?;
                 Written::Added
             }
         };
         write_policy(kernel, index, &policy, &layout, old_run)?;
+        if old.is_none() {
+            // After the policy: whoever reads the maps finds a tenant behind every name, wherever
+            // the agent was killed.
+            kernel.maps.names.insert(name_key(&tenant.name), index)?;
+        }
 
         if let Some(entry) = &old {
             self.release_set(&entry.set);
@@ -508,12 +495,19 @@ impl Mirror {
             .unwrap_or(0)
             .max(self.exempt_sets.values().max().copied().unwrap_or(0))
             + 1;
+        let unnamed = self.unnamed_exempt_sets();
         for exempt in &wanted {
             if self.exempt_sets.contains_key(*exempt) {
                 continue;
             }
-            self.exempt_sets.insert((*exempt).clone(), next);
-            next += 1;
+            let id = match unnamed.get(&shape(&exempt_entries(0, exempt))) {
+                Some(id) => *id,
+                None => {
+                    next += 1;
+                    next - 1
+                }
+            };
+            self.exempt_sets.insert((*exempt).clone(), id);
         }
         let mut entries = exempt_entries(0, &image.exempt);
         for (exempt, id) in &self.exempt_sets {
@@ -546,6 +540,22 @@ impl Mirror {
             .collect())
     }
 
+    /// The sets that stand in the kernel and that this agent has not written, with their ids.
+    fn unnamed_exempt_sets(&self) -> HashMap<ExemptShape, u32> {
+        let named: BTreeSet<u32> = self.exempt_sets.values().copied().collect();
+        let mut by_id: BTreeMap<u32, BTreeMap<(u32, ExemptKey), ExemptPorts>> = BTreeMap::new();
+        for ((bits, key), ports) in &self.exempt {
+            let id = u32::from_be_bytes(key.set);
+            if id != 0 && !named.contains(&id) {
+                by_id.entry(id).or_default().insert((*bits, *key), *ports);
+            }
+        }
+        by_id
+            .into_iter()
+            .map(|(id, entries)| (shape(&entries), id))
+            .collect()
+    }
+
     fn remove_exempt(
         &mut self,
         retired: &BTreeSet<u32>,
@@ -574,9 +584,10 @@ impl Mirror {
             parent: NOBODY,
             ..Tenant::default()
         };
+        // The name first: see `write_tenant`.
+        kernel.maps.names.remove(&name_key(&entry.name))?;
         kernel.set_observe(index, 0)?;
         kernel.set_tenant(index, &nothing, &[])?;
-        kernel.maps.names.remove(&name_key(&entry.name))?;
         self.release_set(&entry.set);
         if let Some(run) = entry.run {
             self.slots.release(run);
@@ -724,6 +735,16 @@ fn converted(state: Slot, source: &Source) -> SlotChange {
         expected_total: state.total,
         state: new,
     }
+}
+
+/// What a set of exempt destinations says, whatever its id: prefix length, address, ports.
+type ExemptShape = Vec<(u32, Address, u32, [u16; MAX_EXEMPT_PORTS])>;
+
+fn shape(entries: &BTreeMap<(u32, ExemptKey), ExemptPorts>) -> ExemptShape {
+    entries
+        .iter()
+        .map(|((bits, key), ports)| (*bits, key.address, ports.count, ports.ports))
+        .collect()
 }
 
 enum Written {

@@ -1,0 +1,120 @@
+//! Whether an image fits, asked before anything is touched: a reload is all or nothing.
+
+use std::collections::HashMap;
+
+use limiter_common::{
+    abi::FIRST_TENANT,
+    limit::{BLOCK_SLOTS, LimitSet},
+};
+
+use super::{Entry, Mirror};
+use crate::{
+    kernel::{
+        KernelError,
+        alloc::{Slots, size_for},
+        limits::lay_out,
+    },
+    policy::image::{Image, ImageTenant},
+};
+
+impl Mirror {
+    /// Makes sure that everything fits, `set_room` being how many different sets of limits the
+    /// kernel holds. Old and new stand side by side while they are written, so what goes away
+    /// gives its room back only afterwards.
+    pub(super) fn check_room(&self, image: &Image, set_room: u32) -> Result<(), KernelError> {
+        self.room_for_tenants(image)?;
+        self.room_for_slots(image)?;
+        self.room_for_sets(image, usize_of(set_room))
+    }
+
+    fn room_for_tenants(&self, image: &Image) -> Result<(), KernelError> {
+        let room = usize_of(self.capacity);
+        let new = image
+            .tenants
+            .iter()
+            .skip(usize_of(FIRST_TENANT))
+            .filter(|tenant| !self.by_name.contains_key(&tenant.name))
+            .count();
+        if new <= self.free.len() + room - usize_of(self.fresh) {
+            return Ok(());
+        }
+        Err(KernelError::NoRoom {
+            what: "tenants",
+            needed: image.tenants.len(),
+            room,
+        })
+    }
+
+    /// Takes and gives back the same runs of slots in the same order as the pass will, in a copy.
+    fn room_for_slots(&self, image: &Image) -> Result<(), KernelError> {
+        let mut copy: Option<Slots> = None;
+        for tenant in &image.tenants {
+            let old = self.entry_of(tenant).and_then(|entry| entry.run);
+            let size = size_for(tenant.limits.len());
+            if size == old.map(|run| run.size) {
+                continue;
+            }
+            let slots = copy.get_or_insert_with(|| self.slots.clone());
+            if size.is_some_and(|size| slots.take(size).is_none()) {
+                let sizes = image
+                    .tenants
+                    .iter()
+                    .map(|tenant| size_for(tenant.limits.len()).map_or(0, usize::from));
+                return Err(KernelError::NoRoom {
+                    what: "limits (each tenant's rounded up to 1, 2, 4 or 8)",
+                    needed: sizes.sum(),
+                    room: usize_of(self.blocks) * BLOCK_SLOTS,
+                });
+            }
+            if let Some(old) = old {
+                slots.release(old);
+            }
+        }
+        Ok(())
+    }
+
+    /// As above, for the interned sets; only counted one by one where it could be too many.
+    fn room_for_sets(&self, image: &Image, room: usize) -> Result<(), KernelError> {
+        // Set 0 is the empty one.
+        let room = room.saturating_sub(1);
+        if self.sets.len() + image.tenants.len() <= room {
+            return Ok(());
+        }
+        let mut users: HashMap<LimitSet, usize> = self
+            .sets
+            .iter()
+            .map(|(set, (_, users))| (*set, *users))
+            .collect();
+        for tenant in &image.tenants {
+            let old = self.entry_of(tenant);
+            let old_set = old.map_or(LimitSet::default(), |entry| entry.set);
+            let old_size = old.and_then(|entry| entry.run).map_or(0, |run| run.size);
+            let set = lay_out(&tenant.limits, &old_set, old_size).set;
+            if set.count != 0 {
+                *users.entry(set).or_default() += 1;
+            }
+            if users.len() > room {
+                return Err(KernelError::NoRoom {
+                    what: "different sets of limits",
+                    needed: users.len(),
+                    room,
+                });
+            }
+            if let Some(count) = users.get_mut(&old_set) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    users.remove(&old_set);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn entry_of(&self, tenant: &ImageTenant) -> Option<&Entry> {
+        self.entries.get(self.by_name.get(&tenant.name)?)
+    }
+}
+
+fn usize_of(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
