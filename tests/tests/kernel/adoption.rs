@@ -1,0 +1,102 @@
+//! The agent goes and comes back: what is pinned goes on counting, and the gate is never open.
+
+use std::time::Instant;
+
+use limiter_common::verdict::Permission;
+use limiter_user::{
+    kernel::Changes,
+    policy::{image::NODE_NAME, model::Exempt},
+};
+
+use crate::{
+    images::{Draft, HOUR, SECOND, pace, window},
+    lab::{NEEDS, in_lab},
+    senders::Senders,
+};
+
+#[test]
+fn a_new_agent_finds_everything_as_it_was() {
+    in_lab(|lab| {
+        let exempt = Exempt {
+            to: "198.51.100.25/32".parse().unwrap(),
+            ports: vec![25],
+        };
+        let draft = Draft::new()
+            .node(&[window(9_000, 24 * HOUR)])
+            .tenant(
+                "reseller",
+                NODE_NAME,
+                &[window(500, HOUR), pace(SECOND, 600)],
+            )
+            .tenant("alice", "reseller", &[window(300, HOUR)])
+            .exempt("alice", exempt)
+            .uid(2001, "alice")
+            .uid(300_000, "reseller")
+            .cgroup(lab.cgroup_id(), "/ktest", "alice");
+        lab.apply(&draft.0);
+        assert_eq!(lab.apply(&draft.0), Changes::default());
+        let mut senders = Senders::fork(lab.cgroup(), &[2001], 40);
+        senders.start();
+        assert_eq!(senders.finish(), (40, 0));
+
+        for round in 1..4 {
+            lab.stop();
+            // Nobody there: the pins enforce and count.
+            let mut senders = Senders::fork(lab.cgroup(), &[2001], 10);
+            senders.start();
+            assert_eq!(senders.finish(), (10, 0));
+            lab.start();
+            assert!(lab.kernel().adopted);
+            assert_eq!(lab.apply(&draft.0), Changes::default(), "round {round}");
+            let used = 40 + 10 * round;
+            assert_eq!(lab.used("alice"), [used]);
+            assert_eq!(lab.used("reseller")[0], used);
+            assert_eq!(lab.used(NODE_NAME), [used]);
+            assert_eq!(lab.counters("alice").allowed, u64::from(used));
+        }
+        // One tenant less: its index, slots and names are free again, also for a new agent.
+        let mut smaller = Draft::new().tenant("reseller", NODE_NAME, &[window(500, HOUR)]);
+        let changes = lab.apply(&smaller.0);
+        assert_eq!(changes.removed, 1);
+        lab.stop();
+        lab.start();
+        assert_eq!(lab.apply(&smaller.0), Changes::default());
+        smaller = smaller.tenant("carol", NODE_NAME, &[window(5, HOUR)]);
+        assert_eq!(lab.apply(&smaller.0).added, 1);
+        assert_eq!(lab.used("carol"), [0], "nothing is inherited");
+        assert_eq!(lab.counters("carol").allowed, 0);
+        lab.assert_sound();
+    });
+}
+
+#[test]
+fn programs_are_replaced_fifty_times_under_load_and_nothing_leaks() {
+    in_lab(|lab| {
+        let draft = Draft::new()
+            .tenant("blocked", NODE_NAME, &[])
+            .direct_smtp("blocked", Permission::Block)
+            .uid(2001, "blocked")
+            .uid(2002, "blocked");
+        lab.apply(&draft.0);
+        let mut senders = Senders::fork(lab.cgroup(), &[2001, 2002], 0);
+        senders.start();
+        let start = Instant::now();
+        let cgroup = lab.cgroup().to_owned();
+        for _ in 0..50 {
+            lab.stop();
+            lab.load(NEEDS).unwrap();
+            assert_eq!(lab.apply(&draft.0), Changes::default());
+            lab.kernel().attach(&cgroup).unwrap();
+        }
+        let took = start.elapsed();
+        let (leaked, denied) = senders.stop();
+        println!("50 replacements in {took:?}: {leaked} of {denied} attempts leaked");
+        assert_eq!(leaked, 0);
+        assert!(
+            denied > 10_000,
+            "too few attempts to mean anything: {denied}"
+        );
+        assert_eq!(lab.counters("blocked").denied, denied);
+        lab.assert_sound();
+    });
+}

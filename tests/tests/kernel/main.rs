@@ -1,0 +1,20 @@
+//! The kernel programs and the agent's side of them, on the real kernel: no mocks, no agent
+//! process in between. Needs root and the kernel object (`cargo xtask build`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test"
+)]
+
+mod adoption;
+mod arithmetic;
+mod changes;
+mod counting;
+mod errors;
+mod images;
+mod lab;
+mod senders;
+mod trees;
+mod verifier;
