@@ -1,6 +1,31 @@
 //! From YAML files to what the kernel needs: read → check → compile. Nothing here touches the
 //! kernel.
 
+pub mod describe;
+pub mod expand;
 pub mod fault;
+pub mod glob;
 pub mod image;
 pub mod model;
+pub mod read;
+
+mod check;
+mod claims;
+mod findings;
+mod item;
+mod load;
+mod node;
+mod section_later;
+mod section_node;
+mod section_rules;
+mod section_tenant;
+mod tree;
+mod value;
+mod value_net;
+mod yaml;
+mod yaml_frame;
+
+pub use load::{Loaded, load};
+
+#[cfg(test)]
+mod tests;
