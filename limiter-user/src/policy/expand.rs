@@ -29,12 +29,15 @@ pub enum ExpandError {
 }
 
 /// The files that the absolute glob `pattern` matches, sorted. Hidden ones only where the glob
-/// itself names the dot; a directory that does not exist matches nothing.
+/// itself names the dot; a directory that does not exist matches nothing, nor does an empty glob.
 ///
 /// # Errors
 ///
 /// Returns the first directory that cannot be listed, or what is wrong with the glob.
 pub fn expand(pattern: &str) -> Result<Vec<PathBuf>, ExpandError> {
+    if pattern.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut found = vec![PathBuf::from("/")];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
         let glob = Glob::new(part)?;

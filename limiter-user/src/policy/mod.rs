@@ -17,6 +17,7 @@ mod load;
 mod node;
 mod section_later;
 mod section_node;
+mod section_places;
 mod section_rules;
 mod section_tenant;
 mod tree;

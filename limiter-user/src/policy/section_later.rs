@@ -93,7 +93,9 @@ pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
     }
     if let Some(item) = fields.set("metrics") {
         let allowed = "127.0.0.1:9477, unix:/path/of/a.sock or null";
-        item.parse(out, allowed, |scalar| value_net::service(scalar, ""));
+        item.parse(out, allowed, |scalar| {
+            value_net::service(scalar, "", allowed)
+        });
         out.not_yet(item.mark(), METRICS);
     }
 }
@@ -114,7 +116,7 @@ fn optional<T>(
 ) -> bool {
     match fields.set(key) {
         Some(item) => {
-            item.parse(out, allowed, |scalar| parse(scalar));
+            item.parse(out, allowed, parse);
             true
         }
         None => false,
@@ -158,7 +160,7 @@ fn services(item: &Item<'_>, out: &mut Findings) {
     for key in ["policy", "milter", "dovecot"] {
         let allowed = "unix:/path/of/a.sock, inet:127.0.0.1:10040 or null";
         any |= optional(&fields, out, key, allowed, |scalar| {
-            value_net::service(scalar, "inet:")
+            value_net::service(scalar, "inet:", allowed)
         });
     }
     if let Some(item) = fields.get("allowed_users") {

@@ -3,17 +3,16 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use super::{
     fault::Fault,
-    findings::{Findings, NotYet},
-    glob::Glob,
+    findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
     model::{Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange},
-    section_later,
+    section_later, section_places,
     section_rules::{RawRules, exempt, limits, ports},
     section_tenant::{mode_of, plan_of, texts},
     value, value_net,
@@ -40,15 +39,6 @@ const KEYS: [&str; 16] = [
 /// The longest that anything is kept.
 const LONGEST_RETENTION: Duration = Duration::from_secs(100 * 365 * 86_400);
 const DAY: Duration = Duration::from_secs(86_400);
-
-const UPLINKS: NotYet = NotYet {
-    part: "attach.uplinks",
-    means: "connections are watched where they are made; packets on the way out are not",
-};
-const GUESTS: NotYet = NotYet {
-    part: "attach.guests",
-    means: "virtual machines and networks of their own pass unseen; nothing is attached there",
-};
 
 /// The main file as it is written, defaults filled in.
 #[derive(Debug)]
@@ -110,7 +100,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
             .map(|item| exempt(&item, out))
             .unwrap_or_default(),
         retention: retention(&fields, out),
-        places: places(&fields, config, out),
+        places: section_places::places(&fields, config, out),
         tenants_origin,
         plans: if usable { plans(&fields, out) } else { None },
         accounts: accounts(&fields, out),
@@ -118,8 +108,12 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
     }
 }
 
-/// The section `key`; absent, null or not a map, it holds nothing.
-fn section<'s>(item: Option<&'s Item<'_>>, out: &mut Findings, known: &[&str]) -> Fields<'s> {
+/// A section; absent, null or not a map, it holds nothing.
+pub(super) fn section<'s>(
+    item: Option<&'s Item<'_>>,
+    out: &mut Findings,
+    known: &[&str],
+) -> Fields<'s> {
     item.and_then(|item| item.fields(out, known))
         .unwrap_or(Fields::NONE)
 }
@@ -250,96 +244,6 @@ fn retention(fields: &Fields<'_>, out: &mut Findings) -> Retention {
         events: span("events", 30 * DAY),
         cases: span("cases", 2 * 365 * DAY),
     }
-}
-
-fn places(fields: &Fields<'_>, config: &Path, out: &mut Findings) -> Places {
-    let base = config.parent().unwrap_or(Path::new("/"));
-    let attach = fields.get("attach");
-    let attach = section(attach.as_ref(), out, &["cgroup", "uplinks", "guests"]);
-    let cgroup = attach
-        .get("cgroup")
-        .and_then(|item| {
-            item.parse(out, "a path below the cgroup v2 mount, or /", |scalar| {
-                value::cgroup(scalar, false, true)
-            })
-        })
-        .unwrap_or_else(|| "/".to_owned());
-    let uplinks = attach.get("uplinks").map(|item| {
-        if !item.is_empty() {
-            out.not_yet(item.mark(), UPLINKS);
-        }
-        texts(
-            &item,
-            out,
-            "a list of interfaces, such as [eth0]",
-            value::interface,
-        )
-    });
-    let guests = match attach.get("guests") {
-        None => ["veth*", "tap*", "vnet*", "macvtap*", "vif*"]
-            .map(str::to_owned)
-            .to_vec(),
-        Some(item) => {
-            if !item.is_empty() {
-                out.not_yet(item.mark(), GUESTS);
-            }
-            let allowed = "a list of globs of interfaces, such as [\"veth*\"]";
-            texts(&item, out, allowed, value::interface)
-        }
-    };
-    let mut path = |key: &str, default: &str| {
-        fields
-            .get(key)
-            .and_then(|item| item.parse(out, "a path", |scalar| value::path(scalar, base)))
-            .unwrap_or_else(|| PathBuf::from(default))
-    };
-    let (state_dir, pin_dir) = (
-        path("state_dir", "/var/lib/limiter"),
-        path("pin_dir", "/sys/fs/bpf/limiter"),
-    );
-    let control = path("control", "/run/limiter/control.sock");
-    Places {
-        config: config.to_owned(),
-        cgroup: PathBuf::from(cgroup),
-        uplinks,
-        guests,
-        tenants: tenants(fields, base, out),
-        state_dir,
-        pin_dir,
-        control,
-    }
-}
-
-/// The glob of tenant files; empty where it is switched off.
-fn tenants(fields: &Fields<'_>, base: &Path, out: &mut Findings) -> String {
-    let text = match fields.get("tenants") {
-        None => "tenants.d/*.yaml".to_owned(),
-        Some(item) if item.is_null() => return String::new(),
-        Some(item) => {
-            let allowed = "a path or a glob, such as tenants.d/*.yaml";
-            let glob = item.parse(out, allowed, |scalar| {
-                for part in scalar.text.split('/') {
-                    if part.contains("**") {
-                        return refuse("holds `**`", "a `*` for each directory");
-                    }
-                    if let Err(error) = Glob::new(part) {
-                        return refuse(error.to_string(), allowed);
-                    }
-                }
-                value::path(scalar, Path::new("")).map(|_| scalar.text.to_owned())
-            });
-            match glob {
-                Some(glob) => glob,
-                None => return String::new(),
-            }
-        }
-    };
-    if text.starts_with('/') {
-        return text;
-    }
-    // The directory is meant as it is, whatever characters it is made of.
-    let base = Glob::escape(&base.to_string_lossy());
-    format!("{}/{text}", base.trim_end_matches('/'))
 }
 
 fn plans(fields: &Fields<'_>, out: &mut Findings) -> Option<HashMap<String, RawRules>> {

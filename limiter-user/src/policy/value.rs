@@ -105,7 +105,7 @@ pub(super) fn human(duration: Duration) -> String {
     UNITS[..5]
         .iter()
         .rev()
-        .find(|(_, factor)| millis % u128::from(*factor) == 0)
+        .find(|(_, factor)| millis.is_multiple_of(u128::from(*factor)))
         .map_or_else(
             || format!("{millis}ms"),
             |(unit, factor)| format!("{}{unit}", millis / u128::from(*factor)),

@@ -102,7 +102,7 @@ impl<'t> Documents<'t> {
                 Some(Err(error)) => Err(Stop::Document(YamlFault::new(
                     self.mark(Span::empty(*error.marker())),
                     format!("not YAML: {}", error.info()),
-                    "correct the YAML here or just before; nothing more of this document was read",
+                    "correct the YAML near here; nothing more of this document was read",
                 ))),
             };
             match step {
