@@ -5,6 +5,7 @@ pub mod compile;
 pub mod describe;
 pub mod expand;
 pub mod fault;
+pub mod glance;
 pub mod glob;
 pub mod image;
 pub mod model;
