@@ -29,7 +29,7 @@ pub struct Event {
     pub total: u64,
     /// The caller's cgroup.
     pub cgroup_id: u64,
-    /// The limit's window, or the pace's interval, ns; 0 if no limit was involved.
+    /// The limit's [`span_ns`](crate::limit::LimitDef::span_ns); 0 if no limit was involved.
     pub limit_span_ns: u64,
     /// The tenant who pays for it.
     pub tenant: u32,

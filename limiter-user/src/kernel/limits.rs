@@ -150,7 +150,7 @@ pub struct KnownLimit {
     pub kind: Kind,
     /// The most units.
     pub max: u32,
-    /// The window or the interval, ns. A window is known to the bucket: rounded up to 32 widths.
+    /// The window or the interval, ns.
     pub span_ns: u64,
     /// The port groups that count.
     pub groups: u8,
@@ -162,7 +162,7 @@ impl KnownLimit {
     pub fn from_def(def: &LimitDef) -> Option<Self> {
         let kind = Kind::from_wire(def.kind)?;
         let span_ns = match kind {
-            Kind::Window => def.span_ns.saturating_mul(window::BUCKETS as u64),
+            Kind::Window => window::window_of(def.span_ns),
             Kind::Pace => def.span_ns,
         };
         Some(Self {

@@ -108,7 +108,10 @@ fn holding_link(path: &Path) -> Result<Option<OwnedFd>, KernelError> {
 
 /// Pins a link at `path`, in the place of what is pinned there, without a moment between.
 fn pin_in_place(link: &OwnedFd, path: &Path) -> Result<(), KernelError> {
-    let beside = path.with_extension("new");
+    // The BPF file system takes no dots in names.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-new");
+    let beside = PathBuf::from(beside);
     if beside.exists() {
         fs::remove_file(&beside).map_err(KernelError::io("remove", &beside))?;
     }
