@@ -1,10 +1,12 @@
 //! What the files say → the checked policy.
 
+use std::collections::HashMap;
+
 use super::{
     claims,
     fault::Fault,
     findings::Findings,
-    model::{Accounts, Match, Node, Policy, Rules, Tenant},
+    model::{Accounts, Match, Node, Policy, Tenant},
     section_node::{RawNode, plan_named},
     section_rules::RawRules,
     section_tenant::RawTenant,
@@ -28,14 +30,10 @@ pub(super) fn policy(raw: RawNode, tenants: Vec<RawTenant>, out: &mut Findings) 
             plan: accounts.plan.map(|plan| plan.value),
         }
     });
-    let merged: Vec<Rules> = tenants
-        .iter()
-        .map(|tenant| {
-            tenant
-                .rules
-                .over(plan_named(tenant.plan.as_ref(), plans, out))
-        })
-        .collect();
+    for tenant in &tenants {
+        // Here, so that the faults of those are found too that have no place in the tree.
+        plan_named(tenant.plan.as_ref(), plans, out);
+    }
     if raw.mta.listen.is_empty()
         && let Some(origin) = out.first_redirect().cloned()
     {
@@ -59,20 +57,22 @@ pub(super) fn policy(raw: RawNode, tenants: Vec<RawTenant>, out: &mut Findings) 
         places: raw.places,
         accounts,
         default,
-        tenants: in_order(tenants, merged, &order),
+        tenants: in_order(tenants, plans, &order),
     }
 }
 
 /// The tenants in `order`, each followed by its domains.
-fn in_order(tenants: Vec<RawTenant>, merged: Vec<Rules>, order: &[usize]) -> Vec<Tenant> {
+fn in_order(
+    mut tenants: Vec<RawTenant>,
+    plans: Option<&HashMap<String, RawRules>>,
+    order: &[usize],
+) -> Vec<Tenant> {
     let domains: usize = tenants.iter().map(|tenant| tenant.domains.len()).sum();
     let mut ordered = Vec::with_capacity(order.len() + domains);
-    let mut left: Vec<Option<(RawTenant, Rules)>> =
-        tenants.into_iter().zip(merged).map(Some).collect();
     for index in order {
-        let Some((raw, rules)) = left.get_mut(*index).and_then(Option::take) else {
-            continue;
-        };
+        let raw = std::mem::take(&mut tenants[*index]);
+        let plan = raw.plan.as_ref().and_then(|plan| plans?.get(&plan.value));
+        let rules = raw.rules.over(plan);
         let name = raw.name;
         let children: Vec<Tenant> = raw
             .domains

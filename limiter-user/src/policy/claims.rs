@@ -42,7 +42,8 @@ fn once<'t, T: Eq + Hash + Display + 't>(
     values: impl Fn(&'t RawTenant) -> &'t Vec<Located<T>>,
     out: &mut Findings,
 ) {
-    let mut first: HashMap<&T, (usize, &Origin)> = HashMap::new();
+    let count = tenants.iter().map(|tenant| values(tenant).len()).sum();
+    let mut first: HashMap<&T, (usize, &Origin)> = HashMap::with_capacity(count);
     for (index, tenant) in tenants.iter().enumerate() {
         for Located { value, origin } in values(tenant) {
             let (owner, place) = *first.entry(value).or_insert((index, origin));

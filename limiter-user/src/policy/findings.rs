@@ -76,6 +76,32 @@ impl Findings {
         }
     }
 
+    /// Adds what `later` found in what stands behind all that was read so far.
+    pub fn absorb(&mut self, later: Self) {
+        let Self {
+            file: _,
+            faults,
+            errors,
+            warnings,
+            not_yet,
+            redirect,
+            incomplete,
+        } = later;
+        // Those that `later` counted and did not keep stay counted.
+        let (kept_errors, kept_warnings) = (self.errors + errors, self.warnings + warnings);
+        for fault in faults {
+            self.add(fault);
+        }
+        (self.errors, self.warnings) = (kept_errors, kept_warnings);
+        for (part, (origin, count)) in not_yet {
+            self.not_yet.entry(part).or_insert((origin, 0)).1 += count;
+        }
+        if self.redirect.is_none() {
+            self.redirect = redirect;
+        }
+        self.incomplete |= incomplete;
+    }
+
     /// Notes that the file uses `part` at `mark`: one warning for all places.
     pub fn not_yet(&mut self, mark: Mark, part: NotYet) {
         let Some((_, count)) = self.not_yet.get_mut(&part) else {

@@ -56,6 +56,19 @@ impl Glob {
         Ok(Self { parts })
     }
 
+    /// Checks a glob that is not needed yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn check(text: &str) -> Result<(), GlobError> {
+        // Only these can be wrong; most names have neither.
+        if text.contains(['[', '\\']) {
+            Self::new(text)?;
+        }
+        Ok(())
+    }
+
     /// The glob that matches `name` alone.
     #[must_use]
     pub fn escape(name: &str) -> String {

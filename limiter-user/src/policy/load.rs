@@ -10,11 +10,15 @@ use super::{
     item::Item,
     model::{Origin, Policy},
     node::{Mark, Node},
+    parallel,
     read::{self, ReadError},
     section_node::{self, RawNode},
     section_tenant::{self, RawTenant},
-    yaml::Documents,
+    yaml::{self, Documents},
 };
+
+/// Larger files are read in parts of about so many bytes, side by side.
+const PART: usize = 1 << 20;
 
 /// Everything that came of reading a configuration.
 #[derive(Clone, Debug)]
@@ -65,17 +69,22 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
 
     let mut tenants = Vec::new();
     match expand(&raw.places.tenants) {
-        Ok(found) => {
-            for path in found {
-                if path == config {
-                    out.add(Fault::error(
-                        &raw.tenants_origin,
-                        format!("tenants: {} matches the main file", raw.places.tenants),
-                        "a glob that matches tenant files only, such as tenants.d/*.yaml",
-                    ));
-                    continue;
+        Ok(mut found) => {
+            if found.contains(&config) {
+                out.add(Fault::error(
+                    &raw.tenants_origin,
+                    format!("tenants: {} matches the main file", raw.places.tenants),
+                    "a glob that matches tenant files only, such as tenants.d/*.yaml",
+                ));
+                found.retain(|path| *path != config);
+            }
+            let read = parallel::map(&found, |path| tenant_file(path));
+            for (path, read) in found.into_iter().zip(read) {
+                if let Some((mut part, findings)) = read {
+                    tenants.append(&mut part);
+                    out.absorb(findings);
+                    files.push(path);
                 }
-                tenant_file(path, files, &mut tenants, out);
             }
         }
         Err(error) => {
@@ -139,39 +148,47 @@ fn main_file(text: &str, config: &Path, out: &mut Findings) -> RawNode {
     raw
 }
 
-fn tenant_file(
-    path: PathBuf,
-    files: &mut Vec<PathBuf>,
-    tenants: &mut Vec<RawTenant>,
-    out: &mut Findings,
-) {
-    files.push(path.clone());
-    out.enter(path.clone());
-    let text = match read::text(&path) {
+/// The tenants of the file at `path`, and what is wrong with them. `None`: the file is gone.
+fn tenant_file(path: &Path) -> Option<(Vec<RawTenant>, Findings)> {
+    let mut out = Findings::default();
+    let text = match read::text(path) {
         Ok(text) => text,
         // It was removed after it was listed.
-        Err(ReadError::Missing) if path.symlink_metadata().is_err() => {
-            files.pop();
-            return;
-        }
+        Err(ReadError::Missing) if path.symlink_metadata().is_err() => return None,
         Err(error) => {
-            file_error(&path, error, out);
-            return;
+            file_error(path, error, &mut out);
+            return Some((Vec::new(), out));
         }
     };
-    let mut documents = Documents::new(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let parts = yaml::split(text, PART);
+    let mut tenants = Vec::new();
+    for (mut part, findings) in parallel::map(&parts, |(lines, text)| {
+        tenant_documents(path, Documents::after(*lines, text))
+    }) {
+        tenants.append(&mut part);
+        out.absorb(findings);
+    }
+    Some((tenants, out))
+}
+
+fn tenant_documents(path: &Path, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
+    let mut out = Findings::default();
+    out.enter(path.to_owned());
+    let mut tenants = Vec::new();
     while let Some(document) = documents.next_document() {
-        report(&mut documents, out);
+        report(&mut documents, &mut out);
         if document.is_null() {
             continue;
         }
         let known = tenants.len();
-        tenants.extend(section_tenant::tenant(&Item::document(&document), out));
+        tenants.extend(section_tenant::tenant(&Item::document(&document), &mut out));
         // A tenant without a name may be anybody's parent.
         out.incomplete |= tenants.len() == known;
     }
-    report(&mut documents, out);
+    report(&mut documents, &mut out);
     out.incomplete |= documents.is_broken();
+    (tenants, out)
 }
 
 fn report(documents: &mut Documents<'_>, out: &mut Findings) {

@@ -17,6 +17,7 @@ mod findings;
 mod item;
 mod load;
 mod node;
+mod parallel;
 mod section_later;
 mod section_node;
 mod section_places;

@@ -92,7 +92,7 @@ fn tenants(fields: &Fields<'_>, base: &Path, out: &mut Findings) -> String {
                     if part.contains("**") {
                         return refuse("holds `**`", "a `*` for each directory");
                     }
-                    if let Err(error) = Glob::new(part) {
+                    if let Err(error) = Glob::check(part) {
                         return refuse(error.to_string(), allowed);
                     }
                 }

@@ -48,7 +48,7 @@ pub(super) const POLICIES: NotYet = NotYet {
 };
 
 /// A tenant as it is written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RawTenant {
     pub name: String,
     pub origin: Origin,

@@ -220,7 +220,7 @@ pub(super) fn cgroup(scalar: Scalar<'_>, globs: bool, root: bool) -> Parsed<Stri
             return refuse("holds `**`", allowed);
         }
         for part in &parts {
-            if let Err(error) = Glob::new(part) {
+            if let Err(error) = Glob::check(part) {
                 return refuse(error.to_string(), allowed);
             }
         }

@@ -14,7 +14,7 @@ use super::{
 
 /// How deep lists and maps can be nested. The configuration needs six levels.
 const MAX_NESTING: usize = 32;
-/// How many values the anchors and aliases of one file can copy.
+/// How many values the anchors and aliases of one file, or part of a large one, can copy.
 const MAX_COPIED: usize = 1_000_000;
 
 /// A fault of the YAML itself.
@@ -75,10 +75,15 @@ impl<'t> Documents<'t> {
     /// The documents of `text`.
     pub fn new(text: &'t str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::after(0, text)
+    }
+
+    /// The documents of `text`, before which there are so many lines in its file.
+    pub fn after(lines_before: usize, text: &'t str) -> Self {
         Self {
             text,
             start: 0,
-            lines_before: 0,
+            lines_before,
             parser: Parser::new_from_str(text),
             finished: false,
             copied: 0,
@@ -279,7 +284,8 @@ impl<'t> Documents<'t> {
             };
             at += length;
             lines += 1;
-            if self.lines_before + lines + 1 >= line && starts_document(&self.text[at..]) {
+            if self.lines_before + lines + 1 >= line && starts_document(&self.text.as_bytes()[at..])
+            {
                 break;
             }
         }
@@ -327,6 +333,34 @@ fn too_deep(mark: Mark) -> Stop {
     ))
 }
 
+/// Cuts `text` into parts of whole documents, of about `size` bytes, each with the number of lines
+/// before it. `---` at the start of a line is the start of a document wherever it stands.
+pub(super) fn split(text: &str, size: usize) -> Vec<(usize, &str)> {
+    // A directive belongs to the document behind it. They are rare enough not to be cut.
+    let whole = text.contains("\n%") || text.contains('\r') || text.starts_with('%');
+    let mut parts = Vec::new();
+    let (mut rest, mut lines) = (text, 0_usize);
+    while !whole && rest.len() > size {
+        let bytes = rest.as_bytes();
+        let cut = bytes
+            .iter()
+            .enumerate()
+            .skip(size)
+            .filter(|(_, byte)| **byte == b'\n')
+            .map(|(at, _)| at + 1)
+            .find(|at| starts_document(&bytes[*at..]));
+        let Some(cut) = cut else {
+            break;
+        };
+        let (part, behind) = rest.split_at(cut);
+        parts.push((lines, part));
+        lines += part.bytes().filter(|byte| *byte == b'\n').count();
+        rest = behind;
+    }
+    parts.push((lines, rest));
+    parts
+}
+
 /// The length of the first line with its end, or `None` where the text ends with it.
 fn line_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes
@@ -336,7 +370,7 @@ fn line_length(bytes: &[u8]) -> Option<usize> {
     Some(end + 1 + usize::from(crlf))
 }
 
-fn starts_document(text: &str) -> bool {
-    text.strip_prefix("---")
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']))
+fn starts_document(text: &[u8]) -> bool {
+    text.strip_prefix(b"---")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b' ' | b'\t' | b'\n' | b'\r')))
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with the YAML itself, and what it may contain.
 
 use super::*;
+use crate::policy::yaml::split;
 
 #[test]
 fn bad_yaml_says_where_and_the_other_documents_are_read() {
@@ -190,4 +191,38 @@ fn windows_line_ends_are_lines() {
         &Config::tenants("tenant: a\r\nmode: observe\r\nplam: x\r\n"),
         &Config::tenants("tenant: a\nmode: observe\nplam: x\n").faults()[0],
     );
+}
+
+#[test]
+fn a_file_read_in_parts_is_one_file() {
+    // Three megabytes: places count from the start of the file, whatever part they are in.
+    let mut text = String::new();
+    for n in 0..30_000 {
+        text += &format!("---\ntenant: t{n}\n# {}\n...\n", "-".repeat(80));
+    }
+    text += "---\ntenant: t7\nmode: on\n";
+    let config = Config::tenants(&text);
+    all(
+        &config,
+        &[
+            "tenants.d/t.yaml:120002:9: error: tenant: t7 is there twice; keep one; the other is at \
+             tenants.d/t.yaml:30:9",
+            "tenants.d/t.yaml:120003:7: error: mode: on is not known; observe | enforce",
+        ],
+    );
+}
+
+#[test]
+fn parts_end_where_documents_do() {
+    let text = "a: |\n  ---\n---x\n---\nb\n--- c\nd\n";
+    assert_eq!(
+        split(text, 1),
+        [
+            (0, "a: |\n  ---\n---x\n"),
+            (3, "---\nb\n"),
+            (5, "--- c\nd\n")
+        ]
+    );
+    assert_eq!(split("a\n%TAG\n---\nb\n", 1).len(), 1);
+    assert_eq!(split("", 1), [(0, "")]);
 }
