@@ -206,12 +206,7 @@ mod tests {
 
     fn first(limits: &[ImageLimit]) -> (LimitSet, u8) {
         let layout = lay_out(limits, &LimitSet::default(), 0);
-        assert!(
-            layout
-                .slots
-                .iter()
-                .all(|change| change.source == SlotChange::CLEAR)
-        );
+        assert!(layout.slots.iter().all(Option::is_none));
         (
             layout.set,
             super::super::alloc::size_for(limits.len()).unwrap_or(0),
@@ -236,7 +231,8 @@ mod tests {
         assert!(!layout.in_place, "one slot instead of two");
         assert_eq!(layout.slots.len(), 1);
         assert_eq!(
-            layout.slots[0].source, 2,
+            layout.slots[0].unwrap().slot,
+            1,
             "the state of the day, not of the hour"
         );
     }
