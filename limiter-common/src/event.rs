@@ -23,9 +23,13 @@ pub struct Event {
     pub time_ns: u64,
     /// How many attempts this event stands for, itself included.
     pub repeated: u64,
+    /// How many attempts of the tenant were not simply allowed since it was created, this one
+    /// included. What grew since the last event that arrived is what this one stands for, even if
+    /// events between were lost.
+    pub total: u64,
     /// The caller's cgroup.
     pub cgroup_id: u64,
-    /// The limit's window, or the pace's interval, ns; 0 if no limit was involved.
+    /// The limit's [`span_ns`](crate::limit::LimitDef::span_ns); 0 if no limit was involved.
     pub limit_span_ns: u64,
     /// The tenant who pays for it.
     pub tenant: u32,
@@ -64,7 +68,7 @@ pub struct Event {
     /// Destination address.
     pub destination: Address,
 }
-assert_layout!(Event, 120, 8);
+assert_layout!(Event, 128, 8);
 
 /// An allowed attempt, kept for matching complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,6 +26,20 @@ pub const fn width_of(window_ns: u64) -> u64 {
     window_ns.div_ceil(BUCKETS as u64)
 }
 
+/// The window, in nanoseconds, whose buckets are `width_ns` wide, for people: widths are rounded up,
+/// and nobody writes windows with fractions of a millisecond.
+#[must_use]
+pub const fn window_of(width_ns: u64) -> u64 {
+    const MILLISECOND: u64 = 1_000_000;
+    let window = width_ns.saturating_mul(BUCKETS as u64);
+    let odd = window % MILLISECOND;
+    if odd < BUCKETS as u64 {
+        window - odd
+    } else {
+        window
+    }
+}
+
 /// The state of one limit. For a window all fields are used; for a pace `epoch` holds the
 /// theoretical arrival time (see [`crate::pace`]) and the rest is zero.
 ///

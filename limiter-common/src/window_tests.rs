@@ -186,3 +186,12 @@ fn nothing_fits_where_nothing_is_allowed() {
     assert!(!slot.admits(1, 0));
     assert_eq!(slot.admits_at(5, 10, 1, 0), None);
 }
+
+#[test]
+fn windows_are_known_by_their_buckets() {
+    for seconds in [1, 7, 60, 3_600, 86_400, 31 * 86_400] {
+        let window = seconds * 1_000_000_000;
+        assert_eq!(window_of(width_of(window)), window);
+    }
+    assert_eq!(window_of(width_of(1_500_000_000)), 1_500_000_000);
+}

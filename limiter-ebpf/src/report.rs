@@ -116,15 +116,16 @@ pub fn notable(facts: &Facts, ruling: &Ruling) {
         internal();
         return;
     };
-    let repeated = count(stats, facts.now_ns, ruling);
+    let (repeated, total) = count(stats, facts.now_ns, ruling);
     if repeated != 0 {
-        tell(facts, ruling, repeated);
+        tell(facts, ruling, repeated, total);
     }
 }
 
-/// Counts under the lock; returns how many attempts an event now stands for.
+/// Counts under the lock; returns how many attempts an event now stands for, and how many there
+/// were in all.
 #[inline(always)]
-fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> u64 {
+fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> (u64, u64) {
     // SAFETY: looked up, no lock held; between lock and unlock nothing is called, and all fields
     // touched are only changed under the lock.
     unsafe {
@@ -135,14 +136,15 @@ fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> u64 {
             Verdict::Allowed | Verdict::WouldDeny => (*stats).would_deny += 1,
         }
         let repeated = (*stats).report(now_ns, ruling.reason);
+        let total = (*stats).notable();
         kernel::unlock(&raw mut (*stats).lock);
-        repeated
+        (repeated, total)
     }
 }
 
 /// Hands an event to the agent. What does not fit is counted.
 #[inline(never)]
-fn tell(facts: &Facts, ruling: &Ruling, repeated: u64) {
+fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
     let mut flags = event::flags::HAS_TASK;
     if !facts.local {
         flags |= event::flags::FOREIGN_NAMESPACE;
@@ -157,6 +159,7 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64) {
     let event = unsafe {
         (*event).time_ns = facts.now_ns;
         (*event).repeated = repeated;
+        (*event).total = total;
         (*event).cgroup_id = generated::bpf_get_current_cgroup_id();
         (*event).limit_span_ns = ruling.limit.span_ns;
         (*event).tenant = facts.tenant;

@@ -1,31 +1,16 @@
-//! The running agent. Placeholder of the interface.
+//! The running agent: loads the policy into the kernel, keeps it in step with the machine, reads
+//! what the kernel reports, and answers on the control socket.
+//!
+//! When it stops, enforcement goes on: everything that refuses is pinned in the kernel.
 
-use std::path::PathBuf;
+mod boot;
+mod error;
+mod events;
+mod live;
+mod names;
+mod run;
+mod state;
+mod tally;
 
-use thiserror::Error;
-
-/// How to run.
-#[derive(Clone, Debug)]
-pub struct RunOptions {
-    /// The main configuration file.
-    pub config: PathBuf,
-    /// The control socket; `None`: the configuration's.
-    pub control: Option<PathBuf>,
-}
-
-/// Why the agent cannot run.
-#[derive(Debug, Error)]
-pub enum AgentError {
-    /// This build has none.
-    #[error("this build has no agent")]
-    Missing,
-}
-
-/// Runs until told to stop.
-///
-/// # Errors
-/// [`AgentError`].
-pub async fn run(options: RunOptions) -> Result<(), AgentError> {
-    let _ = options;
-    Err(AgentError::Missing)
-}
+pub use error::AgentError;
+pub use run::{RunOptions, run};

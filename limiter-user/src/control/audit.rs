@@ -1,9 +1,9 @@
 //! Who changed what, when and why: `audit.jsonl` in the state directory, kept for good.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -82,6 +82,12 @@ impl Audit {
     }
 
     fn append(&self, line: &str) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -147,7 +153,9 @@ mod tests {
     #[test]
     fn what_cannot_be_recorded_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
-        let audit = Audit::new(&directory.path().join("missing"));
+        let file = directory.path().join("no-directory");
+        std::fs::write(&file, "").unwrap();
+        let audit = Audit::new(&file);
         audit.record(&record("reload"));
         let problem = audit.problem().unwrap();
         assert!(problem.problem.contains("audit.jsonl"), "{problem:?}");

@@ -10,11 +10,7 @@ use limiter_common::{limit::Kind, settings::Settings, verdict::PortGroup};
 
 use crate::{
     control::node::NodeError,
-    kernel::{
-        KernelError, clock,
-        maps::Maps,
-        read::{LimitUse, nominal_span_ns},
-    },
+    kernel::{KernelError, clock, maps::Maps, read::LimitUse},
     policy::{image::Image, model::Mode},
     report::{duration::Seconds, event::Clock, status::Usage},
 };
@@ -58,7 +54,7 @@ impl Moment {
 /// A limit and where it stands, for people.
 fn usage(limit: &LimitUse, moment: Moment) -> Usage {
     let known = &limit.limit;
-    let span = Seconds(std::time::Duration::from_nanos(nominal_span_ns(known)));
+    let span = Seconds(std::time::Duration::from_nanos(known.span_ns));
     Usage {
         kind: known.kind,
         unit: known.unit,

@@ -150,7 +150,7 @@ pub struct KnownLimit {
     pub kind: Kind,
     /// The most units.
     pub max: u32,
-    /// The window or the interval, ns. A window is known to the bucket: rounded up to 32 widths.
+    /// The window or the interval, ns.
     pub span_ns: u64,
     /// The port groups that count.
     pub groups: u8,
@@ -162,7 +162,7 @@ impl KnownLimit {
     pub fn from_def(def: &LimitDef) -> Option<Self> {
         let kind = Kind::from_wire(def.kind)?;
         let span_ns = match kind {
-            Kind::Window => def.span_ns.saturating_mul(window::BUCKETS as u64),
+            Kind::Window => window::window_of(def.span_ns),
             Kind::Pace => def.span_ns,
         };
         Some(Self {
@@ -230,8 +230,11 @@ mod tests {
         let layout = lay_out(&[window(1_000, 24 * HOUR)], &old, size);
         assert!(!layout.in_place, "one slot instead of two");
         assert_eq!(layout.slots.len(), 1);
-        let source = layout.slots[0].unwrap();
-        assert_eq!(source.slot, 1, "the state of the day, not of the hour");
+        assert_eq!(
+            layout.slots[0].unwrap().slot,
+            1,
+            "the state of the day, not of the hour"
+        );
     }
 
     #[test]

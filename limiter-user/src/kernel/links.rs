@@ -108,7 +108,7 @@ fn holding_link(path: &Path) -> Result<Option<OwnedFd>, KernelError> {
 
 /// Pins a link at `path`, in the place of what is pinned there, without a moment between.
 fn pin_in_place(link: &OwnedFd, path: &Path) -> Result<(), KernelError> {
-    // Not with a dot: a BPF file system refuses such names.
+    // The BPF file system takes no dots in names.
     let mut beside = path.as_os_str().to_owned();
     beside.push("-new");
     let beside = PathBuf::from(beside);

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{MapData, RingBuf},
     programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
 };
 use limiter_common::abi::{globals, maps, programs};
@@ -16,6 +15,7 @@ use super::{
     maps::{Maps, check_pin, ring},
     object,
     pins::Pins,
+    reports::Reports,
 };
 
 /// The programs that are attached, and to what the kernel calls them.
@@ -56,10 +56,6 @@ impl Needs {
 pub struct Kernel {
     /// The maps.
     pub maps: Maps,
-    /// Refused attempts.
-    pub events: RingBuf<MapData>,
-    /// Allowed attempts.
-    pub attempts: RingBuf<MapData>,
     /// Whether pinned maps were found and used again.
     pub adopted: bool,
     pub(super) ebpf: Ebpf,
@@ -68,12 +64,12 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the programs and makes or adopts the maps, pinned below `pin_dir`. Nothing is
-    /// attached yet.
+    /// attached yet. Gives what reads the kernel's reports beside it.
     ///
     /// # Errors
     ///
     /// The pin directory is not safe, a pin is foreign, or the kernel refuses the programs.
-    pub fn load(pin_dir: &Path, needs: Needs) -> Result<Self, KernelError> {
+    pub fn load(pin_dir: &Path, needs: Needs) -> Result<(Self, Reports), KernelError> {
         let bytes = object::bytes()?;
         let offsets = Offsets::of_running_kernel()?;
         let pins = Pins::new(pin_dir);
@@ -119,14 +115,16 @@ impl Kernel {
         let maps = Maps::take(&mut ebpf)?;
         let events = ring(&mut ebpf, maps::EVENTS)?;
         let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
-        Ok(Self {
-            maps,
-            events,
-            attempts,
-            adopted,
-            ebpf,
-            pins,
-        })
+        let reports = Reports::new(events, attempts);
+        Ok((
+            Self {
+                maps,
+                adopted,
+                ebpf,
+                pins,
+            },
+            reports,
+        ))
     }
 
     /// Attaches the programs at `cgroup`, or puts them in the place of those that are there

@@ -17,6 +17,7 @@ pub mod object;
 pub mod pins;
 mod prefixes;
 pub mod read;
+pub mod reports;
 mod sync;
 mod sys;
 

@@ -6,7 +6,7 @@ use limiter_common::{
     pace,
     stats::Stats,
     tenant::Tenant,
-    window::{self, Slot},
+    window::Slot,
 };
 
 use super::{
@@ -143,18 +143,5 @@ impl Maps {
     /// The index is out of range.
     pub fn counters(&self, index: u32) -> Result<Stats, KernelError> {
         self.stats.get(index)
-    }
-}
-
-/// The span of a limit as the file has it, ns: a window's buckets are rounded up.
-#[must_use]
-pub fn nominal_span_ns(limit: &KnownLimit) -> u64 {
-    const MILLISECOND: u64 = 1_000_000;
-    match limit.kind {
-        // Never more than 31 ns off, while files speak of seconds.
-        Kind::Window if limit.span_ns % MILLISECOND < window::BUCKETS as u64 => {
-            limit.span_ns - limit.span_ns % MILLISECOND
-        }
-        Kind::Window | Kind::Pace => limit.span_ns,
     }
 }

@@ -1,9 +1,251 @@
-//! A policy in words.
+//! What would be loaded, for people.
 
-use super::model::Policy;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-/// What would be loaded. Placeholder of the interface.
+use limiter_common::verdict::PortGroup;
+
+use super::{
+    claims::text as uid_text,
+    model::{Limit, Mode, Pace, Policy, Rules, Tenant},
+    value::human,
+};
+
+/// How many tenants are listed one by one, and how many plans.
+const LISTED: usize = 20;
+/// How wide the text is, in characters.
+const WIDTH: usize = 80;
+
+/// The policy in a few lines of at most 80 columns: mode, MTA, rules, and the tenants as far as
+/// they are not too many.
 #[must_use]
 pub fn summary(policy: &Policy) -> String {
-    format!("{} tenants", policy.tenants.len())
+    let mut text = Text::default();
+    let node = &policy.node;
+    let meaning = match node.mode {
+        Mode::Observe => "observe (everything is counted, nothing is refused)",
+        Mode::Enforce => "enforce (refusals are carried out)",
+    };
+    text.line(0, &format!("node {}: {meaning}", node.name));
+    let users = match &node.mta.users {
+        None => vec!["the known MTA users of this system".to_owned()],
+        Some(users) if users.is_empty() => vec!["nobody".to_owned()],
+        Some(users) => users.clone(),
+    };
+    text.list("mta users", &users);
+    let listen: Vec<String> = node.mta.listen.iter().map(ToString::to_string).collect();
+    text.list("redirect to", &listen);
+    for (name, ports) in [
+        ("smtp ports", &node.ports.smtp),
+        ("submission ports", &node.ports.submission),
+    ] {
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        text.list(name, &ports);
+    }
+    if !node.limits.is_empty() {
+        text.line(0, "the whole node:");
+        for limit in &node.limits {
+            text.line(2, &limit_text(limit));
+        }
+    }
+    if !node.exempt.is_empty() {
+        text.line(
+            0,
+            &format!(
+                "exempt for all: {}",
+                count(node.exempt.len(), "destination")
+            ),
+        );
+    }
+    if let Some(accounts) = &policy.accounts {
+        let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
+        text.list("accounts of uids", &uids);
+        if let Some(plan) = &accounts.plan {
+            text.line(2, &format!("plan {plan}"));
+        }
+        text.rules(2, &accounts.rules);
+    }
+    text.line(0, "whatever nobody claims:");
+    text.rules(2, &policy.default);
+    tenants(&mut text, policy);
+    text.0
+}
+
+fn tenants(text: &mut Text, policy: &Policy) {
+    let all: Vec<&Tenant> = policy.tenants.iter().filter(|t| !t.is_domain).collect();
+    if all.is_empty() {
+        text.line(0, "tenants: none");
+        return;
+    }
+    let enforced = all
+        .iter()
+        .filter(|t| t.mode.unwrap_or(policy.node.mode) == Mode::Enforce)
+        .count();
+    let limited = all
+        .iter()
+        .filter(|t| !t.rules.limits.is_empty() || !t.rules.pace.is_empty())
+        .count();
+    let domains = policy.tenants.len() - all.len();
+    text.line(
+        0,
+        &format!(
+            "tenants: {} ({enforced} enforced, {} observed, {limited} with limits), {}",
+            all.len(),
+            all.len() - enforced,
+            count(domains, "domain"),
+        ),
+    );
+    let mut plans: BTreeMap<&str, usize> = BTreeMap::new();
+    for plan in all.iter().filter_map(|tenant| tenant.plan.as_deref()) {
+        *plans.entry(plan).or_default() += 1;
+    }
+    for (plan, users) in plans.iter().take(LISTED) {
+        text.line(2, &format!("plan {plan}: {}", count(*users, "tenant")));
+    }
+    text.more(plans.len(), "plan");
+    for tenant in all.iter().take(LISTED) {
+        self::tenant(text, tenant, policy.node.mode);
+    }
+    text.more(all.len(), "tenant");
+}
+
+fn tenant(text: &mut Text, tenant: &Tenant, mode: Mode) {
+    let mut about = vec![match tenant.mode.unwrap_or(mode) {
+        Mode::Observe => "observe".to_owned(),
+        Mode::Enforce => "enforce".to_owned(),
+    }];
+    about.extend(
+        tenant
+            .parent
+            .as_ref()
+            .map(|parent| format!("below {parent}")),
+    );
+    about.extend(tenant.plan.as_ref().map(|plan| format!("plan {plan}")));
+    text.line(2, &format!("{} ({})", tenant.name, about.join(", ")));
+    text.rules(4, &tenant.rules);
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// `300 connections per 1h`.
+fn limit_text(limit: &Limit) -> String {
+    format!(
+        "{} {} per {}{}",
+        limit.max,
+        limit.unit.as_str(),
+        human(limit.window),
+        groups_text(limit.groups)
+    )
+}
+
+/// `1 connections every 15s, 1 at once`.
+fn pace_text(pace: &Pace) -> String {
+    format!(
+        "{} one by one, one every {}, at most {} at once{}",
+        pace.unit.as_str(),
+        human(pace.every),
+        pace.burst,
+        groups_text(pace.groups)
+    )
+}
+
+/// Nothing for the default group alone.
+fn groups_text(groups: u8) -> String {
+    let names: Vec<&str> = PortGroup::ALL
+        .iter()
+        .filter(|group| groups & group.bit() != 0)
+        .map(|group| group.as_str())
+        .collect();
+    if names == ["smtp"] {
+        String::new()
+    } else {
+        format!(" ({})", names.join(", "))
+    }
+}
+
+/// Text that does not run over the right edge.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    /// A line, broken at blanks where it is too long.
+    fn line(&mut self, indent: usize, line: &str) {
+        let mut column = 0;
+        for word in line.split(' ') {
+            let printable: String = word.chars().flat_map(printable).collect();
+            let width = printable.chars().count();
+            if column == 0 {
+                column = indent;
+                self.0.extend(std::iter::repeat_n(' ', indent));
+            } else if column + 1 + width > WIDTH {
+                column = indent + 4;
+                self.0.push('\n');
+                self.0.extend(std::iter::repeat_n(' ', column));
+            } else {
+                column += 1;
+                self.0.push(' ');
+            }
+            self.0.push_str(&printable);
+            column += width;
+        }
+        self.0.push('\n');
+    }
+
+    fn list(&mut self, name: &str, items: &[String]) {
+        if items.is_empty() {
+            self.line(0, &format!("{name}: none"));
+        } else if items.len() <= LISTED {
+            self.line(0, &format!("{name}: {}", items.join(", ")));
+        } else {
+            let listed = items[..LISTED].join(", ");
+            let more = items.len() - LISTED;
+            self.line(0, &format!("{name}: {listed} and {more} more"));
+        }
+    }
+
+    fn rules(&mut self, indent: usize, rules: &Rules) {
+        let mut line = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            line,
+            "direct SMTP {}, submission {}",
+            rules.direct_smtp.as_str(),
+            rules.submission.as_str()
+        );
+        if !rules.exempt.is_empty() {
+            let _ = write!(
+                line,
+                ", {}",
+                count(rules.exempt.len(), "exempt destination")
+            );
+        }
+        self.line(indent, &line);
+        for limit in &rules.limits {
+            self.line(indent, &limit_text(limit));
+        }
+        for pace in &rules.pace {
+            self.line(indent, &pace_text(pace));
+        }
+    }
+
+    /// How many of `all` were not listed.
+    fn more(&mut self, all: usize, noun: &str) {
+        if all > LISTED {
+            self.line(
+                2,
+                &format!("… and {}", count(all - LISTED, &format!("more {noun}"))),
+            );
+        }
+    }
+}
+
+/// Names come from files: what could steer a terminal is escaped.
+fn printable(c: char) -> Box<dyn Iterator<Item = char>> {
+    if c.is_control() {
+        Box::new(c.escape_default())
+    } else {
+        Box::new(std::iter::once(c))
+    }
 }

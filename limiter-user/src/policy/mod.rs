@@ -2,39 +2,34 @@
 //! kernel.
 
 pub mod compile;
+pub mod describe;
+pub mod expand;
 pub mod fault;
+pub mod glance;
+pub mod glob;
 pub mod image;
 pub mod model;
+pub mod read;
 
-use std::path::{Path, PathBuf};
+mod check;
+mod claims;
+mod findings;
+mod item;
+mod load;
+mod node;
+mod parallel;
+mod section_later;
+mod section_node;
+mod section_places;
+mod section_rules;
+mod section_tenant;
+mod tree;
+mod value;
+mod value_net;
+mod yaml;
+mod yaml_frame;
 
-pub mod describe;
+pub use load::{Loaded, load};
 
-/// What the files of a configuration hold.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The policy; `None` if any fault is an error.
-    pub policy: Option<model::Policy>,
-    /// What was found, errors and warnings.
-    pub faults: Vec<fault::Fault>,
-    /// The files that were read.
-    pub files: Vec<PathBuf>,
-}
-
-/// Reads the configuration. Placeholder of the interface: every file is a fault.
-#[must_use]
-pub fn load(config: &Path) -> Loaded {
-    let origin = model::Origin {
-        file: config.to_owned(),
-        ..model::Origin::default()
-    };
-    Loaded {
-        policy: None,
-        faults: vec![fault::Fault::error(
-            &origin,
-            "this build reads no policy",
-            "use a build that does",
-        )],
-        files: Vec::new(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use limiter_common::{
     event::{Event, flags},
     limit::{Kind, Unit},
     verdict::{Layer, Reason, Verdict},
+    window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -213,7 +214,11 @@ impl EventLimit {
         if event.limit_span_ns == 0 {
             return None;
         }
-        let span = Seconds(Duration::from_nanos(event.limit_span_ns));
+        let span_ns = match kind {
+            Kind::Window => window::window_of(event.limit_span_ns),
+            Kind::Pace => event.limit_span_ns,
+        };
+        let span = Seconds(Duration::from_nanos(span_ns));
         Some(Self {
             owner: names.tenant(event.limit_owner),
             unit,

@@ -48,6 +48,7 @@ fn raw() -> Event {
     Event {
         time_ns: 5_000_000_000,
         repeated: 184,
+        total: 184,
         cgroup_id: 77,
         limit_span_ns: 0,
         tenant: 2,
@@ -111,7 +112,7 @@ fn what_a_layer_cannot_know_is_null() {
         reason: Reason::Limit as u8,
         limit_owner: 3,
         limit_max: 300,
-        limit_span_ns: 3_600_000_000_000,
+        limit_span_ns: 112_500_000_000,
         ..raw()
     };
     let value = serde_json::to_value(record(&event)).unwrap();
@@ -169,7 +170,7 @@ fn an_event_is_one_line() {
         reason: Reason::Limit as u8,
         limit_owner: 3,
         limit_max: 300,
-        limit_span_ns: 3_600_000_000_000,
+        limit_span_ns: 112_500_000_000,
         repeated: 1,
         ..raw()
     });

@@ -1,0 +1,180 @@
+//! Reading what the kernel reports, and handing it on: to the history first, then to whoever
+//! follows.
+
+use std::{collections::HashMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use limiter_common::event::{Attempt, Event};
+use log::{info, warn};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::broadcast,
+    time::{self, MissedTickBehavior},
+};
+
+use super::{names::NodeNames, state::Shared, tally::Tally};
+use crate::{
+    kernel::{
+        clock,
+        reports::{Reports, Wake},
+    },
+    report::{
+        attempt::AttemptRecord,
+        event::{Clock, EventRecord, Process},
+        store::Store,
+    },
+};
+
+/// How long an episode's lines in the log are at least apart.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where reports go.
+pub struct Sink {
+    /// The history; none if it could not be opened.
+    pub store: Option<Arc<Store>>,
+    /// Whoever follows.
+    pub follow: broadcast::Sender<Arc<EventRecord>>,
+    /// The node's name.
+    pub node: String,
+}
+
+/// Reads reports until the agent stops.
+pub struct Reader {
+    reports: Reports,
+    sink: Sink,
+    names: NodeNames,
+    tally: Tally,
+    logged: HashMap<(Option<String>, &'static str), Timestamp>,
+}
+
+impl Reader {
+    /// Reads `reports`, names what is in them by `names`, and hands them to `sink`.
+    pub fn new(reports: Reports, sink: Sink, names: NodeNames) -> Self {
+        Self {
+            reports,
+            sink,
+            names,
+            tally: Tally::default(),
+            logged: Default::default(),
+        }
+    }
+
+    /// Reads until the task is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffers cannot be waited for.
+    pub async fn run(mut self, shared: Shared) -> io::Result<()> {
+        let events = watch(self.reports.events_fd())?;
+        let attempts = watch(self.reports.attempts_fd())?;
+        let mut second = time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What came before the descriptors were watched.
+        self.drain();
+        loop {
+            let wake = tokio::select! {
+                ready = events.readable() => { ready?.clear_ready(); Wake::Events }
+                ready = attempts.readable() => { ready?.clear_ready(); Wake::Attempts }
+                _ = second.tick() => Wake::Second,
+            };
+            self.drain();
+            if wake == Wake::Second {
+                self.tell_rests(&shared);
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        let clock = Clock::new(Timestamp::now(), clock::monotonic_ns());
+        while let Some(event) = self.reports.next_event() {
+            self.tell(&event, clock);
+        }
+        while let Some(attempt) = self.reports.next_attempt() {
+            self.keep(&attempt, clock);
+        }
+    }
+
+    fn tell(&mut self, event: &Event, clock: Clock) {
+        let stands_for = self.tally.stands_for(event);
+        let process = Process::look(event.pid);
+        let mut record = EventRecord::new(event, &self.sink.node, clock, &self.names, process);
+        record.repeated = stands_for;
+        self.tally.told(event, &record);
+        // What the counters said before the event arrived was told already.
+        if stands_for > 0 {
+            self.hand_on(record);
+        }
+    }
+
+    fn keep(&self, attempt: &Attempt, clock: Clock) {
+        if let Some(store) = &self.sink.store {
+            store.record_attempt(AttemptRecord::new(attempt, clock, &self.names));
+        }
+    }
+
+    /// Tells what the counters say beyond what events told of.
+    fn tell_rests(&mut self, shared: &Shared) {
+        let now_ns = clock::monotonic_ns();
+        let due = self.tally.due(now_ns);
+        if due.is_empty() {
+            return;
+        }
+        let mut rests = Vec::new();
+        {
+            let state = shared.lock();
+            for tenant in due {
+                match state.kernel.maps.counters(tenant) {
+                    Ok(stats) => rests.extend(self.tally.rest(tenant, stats.notable(), now_ns)),
+                    Err(error) => warn!("{error}"),
+                }
+            }
+        }
+        for rest in rests {
+            self.hand_on(EventRecord {
+                time: Timestamp::now(),
+                ..rest
+            });
+        }
+    }
+
+    fn hand_on(&mut self, record: EventRecord) {
+        self.log(&record);
+        let record = Arc::new(record);
+        if let Some(store) = &self.sink.store {
+            store.record(Arc::clone(&record));
+        }
+        // Nobody may be following.
+        let _ = self.sink.follow.send(record);
+    }
+
+    /// One line an episode: the first refusal for a reason, and then one a minute at most.
+    fn log(&mut self, record: &EventRecord) {
+        let key = (record.tenant.clone(), record.reason.as_str());
+        let last = self.logged.get(&key);
+        if last.is_some_and(|last| last.duration_until(record.time).unsigned_abs() < LOG_PAUSE) {
+            return;
+        }
+        if self.logged.len() >= 100_000 {
+            self.logged.clear();
+        }
+        self.logged.insert(key, record.time);
+        let tenant = record.tenant.as_deref().unwrap_or("?");
+        let (verdict, reason) = (record.verdict.as_str(), record.reason.as_str());
+        let comm = record.comm.as_deref().unwrap_or("?");
+        info!(
+            "{verdict}: tenant={tenant:?} reason={reason} uid={} pid={} comm={comm:?} to={}",
+            record
+                .uid
+                .map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
+            record
+                .pid
+                .map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+            record.destination
+        );
+    }
+}
+
+fn watch(ring: io::Result<OwnedFd>) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned, and so open, as long as it is registered.
+    unsafe { AsyncFd::register_with_interest(ring?, Interest::READABLE) }.map_err(io::Error::from)
+}

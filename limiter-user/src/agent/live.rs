@@ -1,0 +1,155 @@
+//! The running agent's answers on the control socket.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use log::info;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    AgentError, boot,
+    state::{Shared, Trouble, bad_files},
+};
+use crate::{
+    control::{
+        audit::Audit,
+        node::{Node, NodeError},
+        peer::Peer,
+    },
+    kernel::clock,
+    report::{
+        event::EventRecord,
+        explain::{ExplainQuery, Explanation},
+        faults::FaultReport,
+        outcome::{ObserveOutcome, ReloadOutcome},
+        status::{AgentInfo, Status},
+        store::{EventFilter, History, Reader, Store},
+    },
+    system::Sources,
+};
+
+/// The running agent, as the commands see it.
+pub struct LiveNode {
+    pub(super) shared: Shared,
+    pub(super) config: PathBuf,
+    pub(super) store: Option<Arc<Store>>,
+    pub(super) audit: OnceLock<Arc<Audit>>,
+    pub(super) follow: broadcast::Sender<Arc<EventRecord>>,
+    pub(super) since: Timestamp,
+    /// Tells the main loop that the policy changed, so that it watches the right things.
+    pub(super) policy_changed: mpsc::UnboundedSender<()>,
+}
+
+impl LiveNode {
+    /// Reads the files again, all or nothing.
+    pub(super) fn reload_files(&self) -> Result<ReloadOutcome, AgentError> {
+        let sources = Sources::find()?;
+        let read = boot::read(&self.config, &sources)?;
+        let mut state = self.shared.lock();
+        match read {
+            Ok(ready) => {
+                let faults = ready.faults.iter().map(FaultReport::from).collect();
+                let changes = state.adopt(ready)?;
+                drop(state);
+                info!("reloaded: {changes}");
+                // The main loop may be stopping.
+                let _ = self.policy_changed.send(());
+                Ok(ReloadOutcome {
+                    loaded: true,
+                    faults,
+                    summary: changes.to_string(),
+                })
+            }
+            Err(faults) => {
+                state.trouble(Trouble::Configuration, bad_files(&faults));
+                Ok(ReloadOutcome {
+                    loaded: false,
+                    faults: faults.iter().map(FaultReport::from).collect(),
+                    summary: "nothing was changed: the policy in force stays".to_owned(),
+                })
+            }
+        }
+    }
+}
+
+impl Node for LiveNode {
+    fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
+        let mut status = {
+            let state = self.shared.lock();
+            let mut status = state.view().status(tenant, &state.attachments())?;
+            status.problems.extend(state.problems());
+            status
+        };
+        status.agent = Some(AgentInfo {
+            pid: std::process::id(),
+            since: self.since,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        if let Some(store) = &self.store {
+            status.problems.extend(store.problems());
+        }
+        status
+            .problems
+            .extend(self.audit.get().and_then(|audit| audit.problem()));
+        status.judge();
+        Ok(status)
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {
+        self.shared.lock().view().explain(query)
+    }
+
+    fn history(&self, filter: &EventFilter) -> Result<History, NodeError> {
+        match &self.store {
+            Some(store) => Ok(store.history(filter)?),
+            None => {
+                let state_dir = self.shared.lock().policy.places.state_dir.clone();
+                Ok(Reader::new(&state_dir).history(filter)?)
+            }
+        }
+    }
+
+    fn follow(&self) -> Result<broadcast::Receiver<Arc<EventRecord>>, NodeError> {
+        Ok(self.follow.subscribe())
+    }
+
+    fn reload(&self, _: &Peer) -> Result<ReloadOutcome, NodeError> {
+        self.reload_files().map_err(|error| NodeError::Failed {
+            what: error.to_string(),
+            remedy: "the policy in force stays; mend it, then `limiter reload`".to_owned(),
+        })
+    }
+
+    fn observe(
+        &self,
+        tenant: Option<&str>,
+        duration: Option<Duration>,
+        by: &Peer,
+    ) -> Result<ObserveOutcome, NodeError> {
+        let until = self
+            .shared
+            .lock()
+            .observe(tenant, duration)
+            .map_err(|error| NodeError::Failed {
+                what: error.to_string(),
+                remedy: "`limiter doctor` says what is missing".to_owned(),
+            })?
+            .ok_or_else(|| NodeError::UnknownTenant {
+                name: tenant.unwrap_or_default().to_owned(),
+            })?;
+        let whom = tenant.unwrap_or("the whole node");
+        match duration {
+            Some(duration) => info!("{by} observes {whom} for {} s", duration.as_secs()),
+            None => info!("{by} ends observing {whom}"),
+        }
+        let until = duration.map(|_| clock::wall_time(until));
+        Ok(ObserveOutcome {
+            tenant: tenant.map(ToOwned::to_owned),
+            until: until.and_then(|time| Timestamp::try_from(time).ok()),
+        })
+    }
+}

@@ -1,0 +1,323 @@
+//! The agent's life: start, follow the machine, answer, stop. Stopping opens nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use jiff::Timestamp;
+use log::{debug, error, info, warn};
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{broadcast, mpsc},
+};
+
+use super::{
+    AgentError, boot,
+    events::{Reader, Sink},
+    live::LiveNode,
+    names::{NodeNames, TenantNames},
+    state::{Shared, State, Trouble},
+};
+use crate::{
+    control::{
+        audit::Audit,
+        server::{Limits, Server},
+        socket::ControlSocket,
+    },
+    kernel::{Kernel, Needs, alloc::size_for},
+    policy::image::Image,
+    report::{
+        problem::Problem,
+        store::{Store, StoreOptions},
+    },
+    system::{Sources, mounts, namespace, watch::Watcher},
+};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The main configuration file.
+    pub config: PathBuf,
+    /// The control socket; `None`: the configuration's.
+    pub control: Option<PathBuf>,
+}
+
+/// How many events a slow follower may lag behind.
+const FOLLOW_BACKLOG: usize = 16_384;
+
+/// Runs until told to stop by SIGTERM or SIGINT. Enforcement goes on after that.
+///
+/// # Errors
+///
+/// The agent cannot start. What an earlier one left in the kernel goes on being enforced.
+pub async fn run(options: RunOptions) -> Result<(), AgentError> {
+    let mut signals = Signals::new()?;
+    let sources = Sources::find()?;
+    let ready = blocking({
+        let (config, sources) = (options.config.clone(), sources.clone());
+        move || boot::start(&config, &sources)
+    })
+    .await?;
+    let policy = ready.policy.clone();
+    // Whoever answers there already enforces: two agents must not take turns.
+    let control = options
+        .control
+        .unwrap_or_else(|| policy.places.control.clone());
+    let socket = ControlSocket::bind(&control)?;
+    mount_bpf(&policy.places.pin_dir)?;
+
+    let tenant_names = TenantNames::default();
+    let names = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
+    // Watched before it is looked at again, so that nothing changes unseen in between.
+    let mut watcher = Watcher::start(&policy, &sources)?;
+    let (state, reports) = blocking(move || {
+        let needs = needs(&ready.image);
+        let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
+        let cookie = namespace::netns_cookie()?;
+        let state = State::enforce(ready, kernel, cookie, sources, tenant_names)?;
+        Ok((state, reports))
+    })
+    .await?;
+    let shared = Shared::new(state);
+    follow_machine(&shared).await;
+
+    let store = open_store(&shared);
+    let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
+    let sink = Sink {
+        store: store.clone(),
+        follow: follow.clone(),
+        node: policy.node.name.clone(),
+    };
+    let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
+
+    let audit = Arc::new(Audit::new(&policy.places.state_dir));
+    let (policy_changed, mut policy_changes) = mpsc::unbounded_channel();
+    let node = Arc::new(LiveNode {
+        shared: shared.clone(),
+        config: options.config,
+        store,
+        audit: OnceLock::from(Arc::clone(&audit)),
+        follow,
+        since: Timestamp::now(),
+        policy_changed,
+    });
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
+    let serving = tokio::spawn(server.serve(socket, async {
+        // An agent that is dropped stops too.
+        let _ = stopped.await;
+    }));
+
+    info!("ready: enforcing {}", policy.places.config.display());
+    tell_systemd(&[NotifyState::Ready]);
+    let mut reader = std::pin::pin!(reader);
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => {
+                    tell_systemd(&[NotifyState::Reloading]);
+                    let node = Arc::clone(&node);
+                    say_reload(blocking(move || node.reload_files()).await);
+                    tell_systemd(&[NotifyState::Ready]);
+                }
+            },
+            Some(()) = policy_changes.recv() => {
+                let policy = shared.lock().policy.clone();
+                if let Err(error) = watcher.follow(&policy) {
+                    cannot_watch(&shared, &error.to_string());
+                }
+                follow_machine(&shared).await;
+            }
+            changes = watcher.changes() => match changes {
+                Ok(changes) => {
+                    debug!("the machine changed: {changes:?}");
+                    follow_machine(&shared).await;
+                }
+                Err(error) => {
+                    warn!("watching the machine failed: {error}; starting again");
+                    watcher = watch_again(&shared).await?;
+                    follow_machine(&shared).await;
+                }
+            },
+            ended = &mut reader => {
+                error!("reading the kernel's reports ended: {ended:?}");
+                return Err(AgentError::io("read the kernel's reports")(std::io::Error::other(
+                    "the reader ended; enforcement goes on, restart the agent",
+                )));
+            }
+        }
+    }
+
+    tell_systemd(&[NotifyState::Stopping]);
+    // Whoever waits for an answer gets it.
+    let _ = stop.send(());
+    let _ = serving.await;
+    info!(
+        "stopped: the kernel goes on enforcing the policy in force; only `limiter detach` opens \
+         the gate"
+    );
+    Ok(())
+}
+
+/// How much room a policy needs.
+fn needs(image: &Image) -> Needs {
+    let slots = image
+        .tenants
+        .iter()
+        .filter_map(|tenant| size_for(tenant.limits.len()))
+        .map(usize::from)
+        .sum();
+    Needs {
+        tenants: image.tenants.len(),
+        slots,
+    }
+}
+
+/// Compiles the policy in force again, for the machine as it is now.
+async fn follow_machine(shared: &Shared) {
+    let shared = shared.clone();
+    let followed = tokio::task::spawn_blocking(move || shared.lock().follow_machine()).await;
+    if let Err(error) = followed {
+        error!("following the machine failed: {error}");
+    }
+}
+
+/// Starts to watch again after it failed, with a pause that grows to half a minute.
+async fn watch_again(shared: &Shared) -> Result<Watcher, AgentError> {
+    let mut pause = std::time::Duration::from_millis(100);
+    loop {
+        let policy = shared.lock().policy.clone();
+        match Watcher::start(&policy, &Sources::find()?) {
+            Ok(watcher) => {
+                shared.lock().mended(Trouble::Watching);
+                return Ok(watcher);
+            }
+            Err(error) => cannot_watch(shared, &error.to_string()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(std::time::Duration::from_secs(30));
+    }
+}
+
+fn cannot_watch(shared: &Shared, why: &str) {
+    let problem = Problem::error(
+        format!("new users and containers are not noticed: {why}"),
+        "`limiter reload` looks at the machine once",
+    );
+    shared.lock().trouble(Trouble::Watching, problem);
+}
+
+/// Opens the history. Without it everything is enforced all the same.
+fn open_store(shared: &Shared) -> Option<Arc<Store>> {
+    let mut state = shared.lock();
+    let options = StoreOptions::new(state.policy.node.retention.events);
+    match Store::open(&state.policy.places.state_dir, options) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            let problem = Problem::error(
+                format!("events are not recorded: {error}"),
+                "make room or repair the directory, then restart the agent",
+            );
+            state.trouble(Trouble::Store, problem);
+            None
+        }
+    }
+}
+
+/// Mounts the BPF file system where it is expected and missing, as systemd does elsewhere.
+fn mount_bpf(pin_dir: &Path) -> Result<(), AgentError> {
+    let missing = match mounts::find_bpf(pin_dir) {
+        Ok(_) => return Ok(()),
+        Err(missing) => missing,
+    };
+    let at = Path::new("/sys/fs/bpf");
+    if !pin_dir.starts_with(at) || !at.is_dir() {
+        return Err(missing.into());
+    }
+    let (source, target, kind) = (c"bpf", c"/sys/fs/bpf", c"bpf");
+    // SAFETY: three terminated strings, and no data.
+    let result = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    if result != 0 {
+        warn!(
+            "cannot mount the BPF file system: {}",
+            std::io::Error::last_os_error()
+        );
+        return Err(missing.into());
+    }
+    info!("mounted the BPF file system at {}", at.display());
+    Ok(())
+}
+
+fn say_reload(outcome: Result<crate::report::outcome::ReloadOutcome, AgentError>) {
+    match outcome {
+        Ok(outcome) if outcome.loaded => {}
+        Ok(outcome) => {
+            for fault in &outcome.faults {
+                error!("{fault}");
+            }
+            error!("reload refused: {}", outcome.summary);
+        }
+        Err(error) => error!("reload failed, the policy in force stays: {error}"),
+    }
+}
+
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("cannot tell systemd: {error}");
+    }
+}
+
+/// Runs what blocks outside the threads that wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
+) -> Result<T, AgentError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(AgentError::io("finish a task")(std::io::Error::other(
+            error,
+        ))),
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, AgentError> {
+        let listen = |kind| signal(kind).map_err(AgentError::io("listen for signals"));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What the agent holds: the policy in force, and the kernel that enforces it.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use log::{debug, error, info};
+
+use super::{
+    AgentError,
+    boot::{self, Ready},
+    names::TenantNames,
+};
+use crate::{
+    inspect::View,
+    kernel::{Attachment, Changes, Kernel, Links, Mirror, clock},
+    policy::{fault::Fault, image::Image, model::Policy},
+    report::problem::Problem,
+    system::Sources,
+};
+
+/// What the agent holds.
+pub struct State {
+    pub(super) policy: Policy,
+    pub(super) image: Image,
+    pub(super) kernel: Kernel,
+    mirror: Mirror,
+    links: Links,
+    sources: Sources,
+    tenant_names: TenantNames,
+    /// What is wrong, by what it is about, so that it can be taken back.
+    problems: HashMap<Trouble, Problem>,
+}
+
+/// What a problem of the agent's is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trouble {
+    /// The files.
+    Configuration,
+    /// Keeping the last good policy.
+    LastGood,
+    /// Following the machine's users, cgroups and addresses.
+    Watching,
+    /// Writing the policy into the kernel.
+    Kernel,
+    /// The event history.
+    Store,
+}
+
+/// The state, shared between the loop and the control socket.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    /// Shares a state.
+    pub fn new(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The state. A panic of another holder does not take it away: every change of the kernel is
+    /// whole in itself.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Puts a policy into the kernel and attaches the programs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn enforce(
+        ready: Ready,
+        mut kernel: Kernel,
+        netns_cookie: u64,
+        sources: Sources,
+        tenant_names: TenantNames,
+    ) -> Result<Self, AgentError> {
+        let mut mirror = Mirror::read(&kernel.maps, netns_cookie)?;
+        let changes = mirror.apply(&ready.image, &mut kernel)?;
+        info!("policy loaded: {changes}");
+        let below = ready
+            .policy
+            .places
+            .cgroup
+            .strip_prefix("/")
+            .unwrap_or(Path::new(""));
+        let links = kernel.attach(&sources.cgroup_mount.join(below))?;
+        let mut state = Self {
+            policy: ready.policy,
+            image: ready.image,
+            kernel,
+            mirror,
+            links,
+            sources,
+            tenant_names,
+            problems: HashMap::new(),
+        };
+        state.publish_names();
+        if ready.is_fallback {
+            state.trouble(Trouble::Configuration, bad_files(&ready.faults));
+        } else {
+            boot::say_warnings(&ready.faults);
+            state.keep_last_good();
+        }
+        Ok(state)
+    }
+
+    /// What there is to look at.
+    pub fn view(&self) -> View<'_> {
+        View {
+            maps: &self.kernel.maps,
+            image: Some(&self.image),
+            node: &self.policy.node.name,
+            cgroup_mount: &self.sources.cgroup_mount,
+        }
+    }
+
+    /// The programs and where they are attached.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.links.attachments()
+    }
+
+    /// What is wrong with the agent's own work.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.problems.values().cloned().collect()
+    }
+
+    /// Remembers that something is wrong.
+    pub fn trouble(&mut self, about: Trouble, problem: Problem) {
+        error!("{}; {}", problem.problem, problem.remedy);
+        self.problems.insert(about, problem);
+    }
+
+    /// Forgets what was wrong.
+    pub fn mended(&mut self, about: Trouble) {
+        self.problems.remove(&about);
+    }
+
+    /// Puts another policy into force.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit, or the kernel refuses; the policy in force stays.
+    pub fn adopt(&mut self, ready: Ready) -> Result<Changes, AgentError> {
+        let changes = self.write(&ready.image)?;
+        boot::say_warnings(&ready.faults);
+        if ready.policy.places != self.policy.places {
+            self.trouble(
+                Trouble::Configuration,
+                Problem::warning(
+                    "`attach`, `pin_dir`, `state_dir`, `control` or `tenants` changed: where \
+                     things are is only read at the start",
+                    "restart the agent: systemctl restart limiter",
+                ),
+            );
+        } else {
+            self.mended(Trouble::Configuration);
+        }
+        self.policy = ready.policy;
+        self.image = ready.image;
+        self.keep_last_good();
+        Ok(changes)
+    }
+
+    /// Compiles the policy in force again, because the machine changed.
+    pub fn follow_machine(&mut self) {
+        let compiled = boot::for_this_machine(self.policy.clone(), Vec::new(), &self.sources);
+        let problem = match compiled {
+            Ok(Ok(ready)) => {
+                if ready.image == self.image {
+                    return;
+                }
+                match self.write(&ready.image) {
+                    Ok(changes) => {
+                        info!("the machine changed: {changes}");
+                        self.image = ready.image;
+                        self.mended(Trouble::Watching);
+                        return;
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+            Ok(Err(faults)) => {
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                faults.join("; ")
+            }
+            Err(error) => error.to_string(),
+        };
+        let problem = Problem::error(
+            format!("users, cgroups or addresses changed and cannot be followed: {problem}"),
+            "what was bound before stays bound; mend it, then `limiter reload`",
+        );
+        self.trouble(Trouble::Watching, problem);
+    }
+
+    fn write(&mut self, image: &Image) -> Result<Changes, AgentError> {
+        let written = self.mirror.apply(image, &mut self.kernel);
+        self.publish_names();
+        match written {
+            Ok(changes) => {
+                self.mended(Trouble::Kernel);
+                debug!("{changes}");
+                Ok(changes)
+            }
+            Err(error) => {
+                let problem = Problem::error(
+                    format!("the policy could not be written into the kernel: {error}"),
+                    "`limiter reload` tries again",
+                );
+                self.trouble(Trouble::Kernel, problem);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn keep_last_good(&mut self) {
+        match boot::keep_last_good(&self.policy) {
+            Ok(()) => self.mended(Trouble::LastGood),
+            Err(error) => self.trouble(
+                Trouble::LastGood,
+                Problem::error(
+                    format!("{error}: after a reboot with bad files there is nothing to go by"),
+                    "make room or repair the directory, then `limiter reload`",
+                ),
+            ),
+        }
+    }
+
+    /// Refuses nothing for a while, on the whole node or of one tenant; `None` ends it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant (`Ok(false)`), or the kernel refuses.
+    pub fn observe(
+        &mut self,
+        tenant: Option<&str>,
+        duration: Option<Duration>,
+    ) -> Result<Option<u64>, AgentError> {
+        let until_ns = duration.map_or(0, clock::from_now);
+        let index = match tenant {
+            None => None,
+            Some(name) => match self.mirror.index_of(name) {
+                Some(index) => Some(index),
+                None => return Ok(None),
+            },
+        };
+        self.mirror.observe(index, until_ns, &mut self.kernel)?;
+        Ok(Some(until_ns))
+    }
+
+    /// Lets whoever reads events know the tenants' names.
+    fn publish_names(&self) {
+        let names = self
+            .mirror
+            .tenants()
+            .map(|(index, name)| (index, name.to_owned()))
+            .collect();
+        *self
+            .tenant_names
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = names;
+    }
+}
+
+/// The problem that the files cannot be loaded.
+pub fn bad_files(faults: &[Fault]) -> Problem {
+    let first = faults
+        .iter()
+        .find(|fault| fault.severity == crate::policy::fault::Severity::Error);
+    let errors = faults
+        .iter()
+        .filter(|fault| fault.severity == crate::policy::fault::Severity::Error)
+        .count();
+    let first = first.map_or_else(String::new, |fault| format!(": {fault}"));
+    Problem::error(
+        format!("the configuration has {errors} faults, the last good policy is in force{first}"),
+        "`limiter check` shows them all; then `limiter reload`",
+    )
+}

@@ -1,0 +1,198 @@
+//! All files of a configuration → the policy, or everything that is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    check,
+    expand::expand,
+    fault::Fault,
+    findings::Findings,
+    item::Item,
+    model::{Origin, Policy},
+    node::{Mark, Node},
+    parallel,
+    read::{self, ReadError},
+    section_node::{self, RawNode},
+    section_tenant::{self, RawTenant},
+    yaml::{self, Documents},
+};
+
+/// Larger files are read in parts of about so many bytes, side by side.
+const PART: usize = 1 << 20;
+
+/// Everything that came of reading a configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The policy; none if there is a fault of severity error.
+    pub policy: Option<Policy>,
+    /// All faults, by file, line and column.
+    pub faults: Vec<Fault>,
+    /// The files that were read or should have been, the main file first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the main file at `config` and the tenant files that it names, and checks all of them.
+#[must_use]
+pub fn load(config: &Path) -> Loaded {
+    let mut out = Findings::default();
+    let mut files = Vec::new();
+    let policy = read_all(config, &mut files, &mut out);
+    Loaded {
+        policy: policy.filter(|_| !out.any_error()),
+        faults: out.finish(),
+        files,
+    }
+}
+
+fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Option<Policy> {
+    let config = match std::path::absolute(config) {
+        Ok(absolute) => absolute,
+        Err(error) => {
+            file_error(config, ReadError::Io(error), out);
+            return None;
+        }
+    };
+    out.enter(config.clone());
+    files.push(config.clone());
+    if config.to_str().is_none() {
+        let problem = "the path of the main file is not UTF-8";
+        out.error(Mark::default(), problem, "rename it");
+        return None;
+    }
+    let raw = match read::text(&config) {
+        Ok(text) => main_file(&text, &config, out),
+        Err(error) => {
+            file_error(&config, error, out);
+            return None;
+        }
+    };
+
+    let mut tenants = Vec::new();
+    match expand(&raw.places.tenants) {
+        Ok(mut found) => {
+            if found.contains(&config) {
+                out.add(Fault::error(
+                    &raw.tenants_origin,
+                    format!("tenants: {} matches the main file", raw.places.tenants),
+                    "a glob that matches tenant files only, such as tenants.d/*.yaml",
+                ));
+                found.retain(|path| *path != config);
+            }
+            let read = parallel::map(&found, |path| tenant_file(path));
+            for (path, read) in found.into_iter().zip(read) {
+                if let Some((mut part, findings)) = read {
+                    tenants.append(&mut part);
+                    out.absorb(findings);
+                    files.push(path);
+                }
+            }
+        }
+        Err(error) => {
+            out.incomplete = true;
+            out.add(Fault::error(
+                &raw.tenants_origin,
+                format!("tenants: {error}"),
+                "a glob of readable files with UTF-8 names",
+            ));
+        }
+    }
+    Some(check::policy(raw, tenants, out))
+}
+
+fn file_error(path: &Path, error: ReadError, out: &mut Findings) {
+    out.incomplete = true;
+    let line = match error {
+        ReadError::Binary { line, .. } => line,
+        _ => 0,
+    };
+    let origin = Origin {
+        file: path.to_owned(),
+        line,
+        column: usize::from(line > 0),
+    };
+    let problem = match error {
+        ReadError::Missing => format!("{} does not exist", path.display()),
+        ref other => other.to_string(),
+    };
+    out.add(Fault::error(&origin, problem, error.remedy()));
+}
+
+fn main_file(text: &str, config: &Path, out: &mut Findings) -> RawNode {
+    let mut documents = Documents::new(text);
+    let first = documents.next_document();
+    report(&mut documents, out);
+    let nothing = Node::null(Mark::default());
+    let mut raw = section_node::node(
+        &Item::document(first.as_ref().unwrap_or(&nothing)),
+        config,
+        out,
+    );
+    let mut more = false;
+    while let Some(next) = documents.next_document() {
+        report(&mut documents, out);
+        if !more {
+            out.error(
+                next.mark,
+                "the main file holds a second document",
+                "one document; several are legal in tenant files only",
+            );
+        }
+        more = true;
+    }
+    report(&mut documents, out);
+    if documents.is_broken() {
+        out.incomplete = true;
+        // What could not be read may have defined any of them.
+        raw.plans = None;
+    }
+    raw
+}
+
+/// The tenants of the file at `path`, and what is wrong with them. `None`: the file is gone.
+fn tenant_file(path: &Path) -> Option<(Vec<RawTenant>, Findings)> {
+    let mut out = Findings::default();
+    let text = match read::text(path) {
+        Ok(text) => text,
+        // It was removed after it was listed.
+        Err(ReadError::Missing) if path.symlink_metadata().is_err() => return None,
+        Err(error) => {
+            file_error(path, error, &mut out);
+            return Some((Vec::new(), out));
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let parts = yaml::split(text, PART);
+    let mut tenants = Vec::new();
+    for (mut part, findings) in parallel::map(&parts, |(lines, text)| {
+        tenant_documents(path, Documents::after(*lines, text))
+    }) {
+        tenants.append(&mut part);
+        out.absorb(findings);
+    }
+    Some((tenants, out))
+}
+
+fn tenant_documents(path: &Path, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
+    let mut out = Findings::default();
+    out.enter(path.to_owned());
+    let mut tenants = Vec::new();
+    while let Some(document) = documents.next_document() {
+        report(&mut documents, &mut out);
+        if document.is_null() {
+            continue;
+        }
+        let known = tenants.len();
+        tenants.extend(section_tenant::tenant(&Item::document(&document), &mut out));
+        // A tenant without a name may be anybody's parent.
+        out.incomplete |= tenants.len() == known;
+    }
+    report(&mut documents, &mut out);
+    out.incomplete |= documents.is_broken();
+    (tenants, out)
+}
+
+fn report(documents: &mut Documents<'_>, out: &mut Findings) {
+    for fault in documents.take_faults() {
+        out.error(fault.mark, fault.problem, fault.allowed);
+    }
+}
