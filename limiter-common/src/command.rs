@@ -42,8 +42,11 @@ pub mod change {
     pub const CLEAR: u32 = 0;
     /// It stays as it is. Only where the state does not move.
     pub const KEEP: u32 = 1;
-    /// It takes over the state of a slot of the old policy, as the agent converted it.
+    /// It takes over the state of a slot of the old policy, as the agent converted it, and what
+    /// was counted in the newest bucket since the agent read it.
     pub const REPLACE: u32 = 2;
+    /// It takes over the state of a slot of the old policy as it is.
+    pub const MOVE: u32 = 3;
 }
 
 /// What stands in a slot after [`op::SET_TENANT`].
@@ -52,10 +55,11 @@ pub mod change {
 pub struct SlotChange {
     /// One of [`change`].
     pub change: u32,
-    /// [`change::REPLACE`]: the slot of the old policy.
+    /// [`change::REPLACE`] and [`change::MOVE`]: the slot of the old policy.
     pub source: u32,
-    /// [`change::REPLACE`]: the state that was converted. If the slot changed since, nothing is
-    /// done, and the agent converts again. Epoch, current and total say whether it did.
+    /// [`change::REPLACE`]: the state that was converted. If anything but the newest bucket changed
+    /// since, nothing is done, and the agent converts again. Epoch, current and total say whether
+    /// it did.
     pub expected_epoch: u64,
     /// As above.
     pub expected_current: u32,
@@ -89,7 +93,8 @@ pub struct Command {
     pub argument: u32,
     /// For a charge: unit in the low byte, port group in the next.
     pub kind: u32,
-    /// [`op::SET_OBSERVE`]: until when, ns of the kernel's clock.
+    /// [`op::SET_OBSERVE`]: until when, ns of the kernel's clock. [`op::SET_TENANT`]: until when
+    /// the converted states are right; later, nothing is done.
     pub until_ns: u64,
     /// [`op::SET_TENANT`]: the new policy. Its generation and `observe_until_ns` are kept by the
     /// kernel.

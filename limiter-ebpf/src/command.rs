@@ -81,6 +81,7 @@ fn set_tenant(command: &Command) -> u32 {
     ) else {
         return status::OUT_OF_RANGE;
     };
+    let now_ns = kernel::now_ns();
     // SAFETY: all looked up; the tree's lock keeps every other program away from the slots, and
     // the generation tells those that wait for it that they have to look again.
     unsafe {
@@ -91,10 +92,14 @@ fn set_tenant(command: &Command) -> u32 {
             let wanted = &command.slots[at];
             if wanted.change == change::REPLACE {
                 let slot = slot_at(from, usize::from(old_first) + wanted.source as usize);
+                let current = (*slot).current.wrapping_sub(wanted.expected_current);
+                let total = (*slot).total.wrapping_sub(wanted.expected_total);
+                // What was only counted since is added; anything else is converted again. So it
+                // is if the clock went past the moment that was converted for.
                 unchanged = unchanged
+                    && now_ns <= command.until_ns
                     && (*slot).epoch == wanted.expected_epoch
-                    && (*slot).current == wanted.expected_current
-                    && (*slot).total == wanted.expected_total;
+                    && current == total;
             }
             at += 1;
         }
@@ -105,9 +110,21 @@ fn set_tenant(command: &Command) -> u32 {
                 if at as u64 >= command.slot_count {
                     break;
                 }
-                if wanted.change != change::KEEP {
-                    let place = usize::from(command.tenant.first_slot) + at;
-                    copy(&raw const wanted.state, slot_at(to, place));
+                let place = usize::from(command.tenant.first_slot) + at;
+                let target = slot_at(to, place);
+                // A slot that is replaced or moved into is no other's source: state stays where
+                // it is, or all of it goes to another run.
+                let source = slot_at(from, usize::from(old_first) + wanted.source as usize);
+                match wanted.change {
+                    change::CLEAR => copy(&raw const wanted.state, target),
+                    change::REPLACE => {
+                        let since = (*source).current.wrapping_sub(wanted.expected_current);
+                        copy(&raw const wanted.state, target);
+                        (*target).current = (*target).current.wrapping_add(since);
+                        (*target).total = (*target).total.wrapping_add(since);
+                    }
+                    change::MOVE => copy(source, target),
+                    _ => {}
                 }
                 at += 1;
             }
@@ -137,7 +154,7 @@ unsafe fn slot_at(block: *mut Block, place: usize) -> *mut Slot {
 ///
 /// # Safety
 ///
-/// `to` was looked up and its lock is held; `from` is in the command.
+/// `to` was looked up and its lock is held; `from` was too, or is in the command.
 #[inline(always)]
 unsafe fn copy(from: *const Slot, to: *mut Slot) {
     // SAFETY: as the caller promises.

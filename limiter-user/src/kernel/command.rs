@@ -41,8 +41,9 @@ const EMPTY: Command = Command {
 };
 
 impl Kernel {
-    /// Writes the policy of the tenant at `index`, and makes its slots fit. `false` if the state
-    /// of a slot changed since it was read for `slots`: nothing was done then.
+    /// Writes the policy of the tenant at `index`, and makes its slots fit. `false` if a state that
+    /// was converted for `slots` got a new bucket since it was read, or the kernel's clock is past
+    /// `until_ns`, the moment it was converted for: nothing was done then.
     ///
     /// # Errors
     ///
@@ -52,10 +53,12 @@ impl Kernel {
         index: u32,
         tenant: &Tenant,
         slots: &[SlotChange],
+        until_ns: u64,
     ) -> Result<bool, KernelError> {
         let mut command = Command {
             op: op::SET_TENANT,
             target: index,
+            until_ns,
             tenant: *tenant,
             slot_count: slots.len() as u64,
             ..EMPTY

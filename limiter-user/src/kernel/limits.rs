@@ -30,6 +30,22 @@ pub struct Source {
     pub new_width_ns: u64,
 }
 
+impl Source {
+    /// Whether the state has to be converted: a window of another length.
+    #[must_use]
+    pub const fn converts(&self) -> bool {
+        self.old_width_ns != self.new_width_ns
+    }
+}
+
+impl Layout {
+    /// Whether any state has to be converted.
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.slots.iter().flatten().any(Source::converts)
+    }
+}
+
 /// Lays the limits `new` out over the slots of a tenant that had the limits `old` in a run of
 /// `old_size` slots. A limit of the same kind, unit and port groups goes on with the units that
 /// the old one counted, converted to the new length.

@@ -4,7 +4,10 @@
 //! touched; what is referred to is written before what refers to it; identities are unbound before
 //! the tenant they pointed to goes; an index that became free is not used again in the same pass.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use limiter_common::{
     abi::{DEFAULT, FIRST_TENANT, NOBODY, NODE},
@@ -587,7 +590,7 @@ impl Mirror {
         // The name first: see `write_tenant`.
         kernel.maps.names.remove(&name_key(&entry.name))?;
         kernel.set_observe(index, 0)?;
-        kernel.set_tenant(index, &nothing, &[])?;
+        kernel.set_tenant(index, &nothing, &[], u64::MAX)?;
         self.release_set(&entry.set);
         if let Some(run) = entry.run {
             self.slots.release(run);
@@ -674,8 +677,12 @@ impl Mirror {
     }
 }
 
-/// How often the state of a busy tenant is converted again because it changed meanwhile.
-const CONVERSIONS: usize = 1_000;
+/// How often the state of a busy tenant is converted again because a bucket ended meanwhile.
+const CONVERSIONS: usize = 100;
+
+/// How far ahead of the clock a state is converted, ns. Until then what is counted meanwhile only
+/// has to be added to the newest bucket.
+const AHEAD_NS: u64 = 5_000_000;
 
 /// Writes a policy with the state that goes with it.
 fn write_policy(
@@ -685,30 +692,34 @@ fn write_policy(
     layout: &Layout,
     old: Option<Run>,
 ) -> Result<(), KernelError> {
+    let first = old.map_or(0, |run| usize::from(run.first));
     for _ in 0..CONVERSIONS {
         let block = match old {
-            Some(run) => kernel.maps.blocks.get(run.block)?,
-            None => Block::default(),
+            Some(run) if layout.converts() => kernel.maps.blocks.get(run.block)?,
+            _ => Block::default(),
         };
-        let first = old.map_or(0, |run| usize::from(run.first));
+        let at_ns = clock::from_now(Duration::from_nanos(AHEAD_NS));
         let slots: Vec<SlotChange> = layout
             .slots
             .iter()
             .map(|source| match source {
                 None => SlotChange::CLEARED,
-                Some(source) if layout.in_place && source.old_width_ns == source.new_width_ns => {
-                    SlotChange {
-                        change: change::KEEP,
-                        ..SlotChange::CLEARED
-                    }
-                }
-                Some(source) => {
+                Some(source) if source.converts() => {
                     let state = block.slots[(first + usize::from(source.slot)) % BLOCK_SLOTS];
-                    converted(state, source)
+                    converted(state, source, at_ns)
                 }
+                Some(_) if layout.in_place => SlotChange {
+                    change: change::KEEP,
+                    ..SlotChange::CLEARED
+                },
+                Some(source) => SlotChange {
+                    change: change::MOVE,
+                    source: u32::from(source.slot),
+                    ..SlotChange::CLEARED
+                },
             })
             .collect();
-        if kernel.set_tenant(index, policy, &slots)? {
+        if kernel.set_tenant(index, policy, &slots, at_ns)? {
             return Ok(());
         }
     }
@@ -719,14 +730,10 @@ fn write_policy(
     })
 }
 
-/// The change that takes over `state`.
-fn converted(state: Slot, source: &Source) -> SlotChange {
+/// The change that takes over `state`, converted for the moment `at_ns`.
+fn converted(state: Slot, source: &Source, at_ns: u64) -> SlotChange {
     let mut new = state;
-    new.reshape(
-        clock::monotonic_ns(),
-        source.old_width_ns,
-        source.new_width_ns,
-    );
+    new.reshape(at_ns, source.old_width_ns, source.new_width_ns);
     SlotChange {
         change: change::REPLACE,
         source: u32::from(source.slot),
