@@ -618,7 +618,7 @@ impl Mirror {
             for (port, group) in &ports {
                 table.groups[usize::from(*port)] = *group;
             }
-            kernel.maps.ports.set(0, &*table)?;
+            kernel.maps.ports.set(0, table.as_ref())?;
             self.ports = ports;
         }
         let mut flags = settings::flags::COUNT_EVERYWHERE | settings::flags::RECORD_ALLOWED;
