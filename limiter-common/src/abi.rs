@@ -112,6 +112,6 @@ pub mod globals {
     pub const KERNFS_ID: &str = "OFFSET_KERNFS_ID";
     /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).
     pub const HAVE_COARSE_CLOCK: &str = "HAVE_COARSE_CLOCK";
-    /// The aya-log level up to which the programs write debugging lines; 0 is off.
+    /// The aya-log level up to which the programs write debugging lines: 0 is off, 4 is debug.
     pub const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 }

@@ -98,6 +98,7 @@ fn judge_mail(
     if senders.caller == Owner::MTA {
         return ALLOW;
     }
+    who::trace(port, senders.caller, senders.socket);
     let now_ns = kernel::now_ns();
     let Parties { payer, other } = Parties::of(senders.caller, senders.socket);
     let facts = facts(ctx, payer, destination, port, is_v6, senders.local, now_ns);

@@ -18,6 +18,7 @@ use crate::{kernel, maps};
 const TRIES: u32 = 8;
 /// A bit for each level of the tree, the node included.
 const ALL_LEVELS: u32 = 0b1_1111;
+#[expect(clippy::cast_possible_truncation, reason = "eight")]
 const SLOT_MASK: u32 = BLOCK_SLOTS as u32 - 1;
 
 /// What an attempt asks for.
@@ -71,7 +72,6 @@ impl Answer {
 
     /// The owner of the limit, or the lock to try again with.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     fn owner(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -91,7 +91,6 @@ impl Answer {
     #[inline(always)]
     pub fn full(self) -> (u32, LimitDef) {
         let owner = self.owner();
-        #[expect(clippy::cast_possible_truncation, reason = "masked")]
         let at = (self.0 >> 8) as usize & SLOT_MASK as usize;
         let def = maps::TENANTS
             .get(owner)

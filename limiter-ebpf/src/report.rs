@@ -104,7 +104,7 @@ fn record(facts: &Facts) {
         reserved: 0,
         destination: facts.destination,
     };
-    if maps::ATTEMPTS.output(&attempt, 0).is_err() {
+    if maps::ATTEMPTS.output(attempt, 0).is_err() {
         health(|health| health.attempts_lost += 1);
     }
 }
@@ -176,7 +176,9 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
         (*event).flags = flags;
         (*event).limit_unit = ruling.limit.unit;
         (*event).limit_kind = ruling.limit.kind;
-        generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), COMM_LEN as u32);
+        #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
+        let room = COMM_LEN as u32;
+        generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), room);
         (*event).source = facts.source;
         (*event).destination = facts.destination;
         &*event

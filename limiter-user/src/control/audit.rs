@@ -154,7 +154,7 @@ mod tests {
     fn what_cannot_be_recorded_is_a_problem() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("no-directory");
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         let audit = Audit::new(&file);
         audit.record(&record("reload"));
         let problem = audit.problem().unwrap();

@@ -12,6 +12,7 @@ use log::{info, warn};
 use super::{
     KernelError, Links,
     btf::Offsets,
+    debug,
     maps::{Maps, check_pin, ring},
     object,
     pins::Pins,
@@ -78,7 +79,11 @@ impl Kernel {
 
         let coarse_clock = u8::from(has_coarse_clock());
         let pointers = u8::from(offsets.ancestors_are_pointers);
-        let log_level = 0_u8;
+        let log_level = if debug::is_wanted() {
+            debug::LEVEL
+        } else {
+            debug::OFF
+        };
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(&btf))
@@ -90,7 +95,7 @@ impl Kernel {
             .override_global(globals::ANCESTORS_ARE_POINTERS, &pointers, true)
             .override_global(globals::KERNFS_ID, &offsets.kernfs_id, true)
             .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
-            .override_global(globals::LOG_LEVEL, &log_level, false);
+            .override_global(globals::LOG_LEVEL, &log_level, true);
         let adopted = pins.exist();
         for (name, entries) in needs.sizes() {
             loader.map_max_entries(name, entries);
@@ -116,6 +121,9 @@ impl Kernel {
         let events = ring(&mut ebpf, maps::EVENTS)?;
         let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
         let reports = Reports::new(events, attempts);
+        if debug::is_wanted() {
+            debug::start(&mut ebpf);
+        }
         Ok((
             Self {
                 maps,

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod btf;
 pub mod clock;
 mod command;
+mod debug;
 pub mod detach;
 pub mod doctor;
 mod error;
