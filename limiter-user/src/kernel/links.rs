@@ -19,7 +19,7 @@ use log::{debug, info, warn};
 use super::{KernelError, load::connect_program, pins::Pins, sys};
 
 /// The programs that are attached, and where in the cgroup.
-const CONNECT: [(&str, bpf_attach_type); 2] = [
+pub(super) const CONNECT: [(&str, bpf_attach_type); 2] = [
     (programs::CONNECT4, BPF_CGROUP_INET4_CONNECT),
     (programs::CONNECT6, BPF_CGROUP_INET6_CONNECT),
 ];

@@ -71,52 +71,11 @@ impl Kernel {
     ///
     /// The pin directory is not safe, a pin is foreign, or the kernel refuses the programs.
     pub fn load(pin_dir: &Path, needs: Needs) -> Result<(Self, Reports), KernelError> {
-        let bytes = object::bytes()?;
-        let offsets = Offsets::of_running_kernel()?;
+        object::bytes()?;
         let pins = Pins::new(pin_dir);
         pins.prepare()?;
-        let btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
-
-        let coarse_clock = u8::from(has_coarse_clock());
-        let pointers = u8::from(offsets.ancestors_are_pointers);
-        let log_level = if debug::is_wanted() {
-            debug::LEVEL
-        } else {
-            debug::OFF
-        };
-        let mut loader = EbpfLoader::new();
-        loader
-            .btf(Some(&btf))
-            .override_global(globals::SOCK_CGROUP, &offsets.sock_cgroup, true)
-            .override_global(globals::SOCK_UID, &offsets.sock_uid, true)
-            .override_global(globals::CGROUP_KN, &offsets.cgroup_kn, true)
-            .override_global(globals::CGROUP_LEVEL, &offsets.cgroup_level, true)
-            .override_global(globals::CGROUP_ANCESTORS, &offsets.cgroup_ancestors, true)
-            .override_global(globals::ANCESTORS_ARE_POINTERS, &pointers, true)
-            .override_global(globals::KERNFS_ID, &offsets.kernfs_id, true)
-            .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
-            .override_global(globals::LOG_LEVEL, &log_level, true);
         let adopted = pins.exist();
-        for (name, entries) in needs.sizes() {
-            loader.map_max_entries(name, entries);
-        }
-        for name in maps::ALL {
-            let path = pins.map(name);
-            if path.exists() {
-                let info = check_pin(&path, name)?;
-                loader.map_max_entries(name, info.max_entries());
-            }
-            loader.map_pin_path(name, path);
-        }
-        let mut ebpf = loader.load(bytes)?;
-        for name in CONNECT_PROGRAMS {
-            connect_program(&mut ebpf, name)?
-                .load()
-                .map_err(KernelError::program(name))?;
-        }
-        command_program(&mut ebpf)?
-            .load()
-            .map_err(KernelError::program(programs::COMMAND))?;
+        let mut ebpf = load_object(needs, Some(&pins))?;
         let maps = Maps::take(&mut ebpf)?;
         let events = ring(&mut ebpf, maps::EVENTS)?;
         let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
@@ -162,6 +121,66 @@ impl Kernel {
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
+}
+
+/// Loads the object's programs and makes its maps, pinned or adopted if `pins` are given.
+fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
+    let bytes = object::bytes()?;
+    let offsets = Offsets::of_running_kernel()?;
+    let btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
+
+    let coarse_clock = u8::from(has_coarse_clock());
+    let pointers = u8::from(offsets.ancestors_are_pointers);
+    let log_level = if debug::is_wanted() {
+        debug::LEVEL
+    } else {
+        debug::OFF
+    };
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(&btf))
+        .override_global(globals::SOCK_CGROUP, &offsets.sock_cgroup, true)
+        .override_global(globals::SOCK_UID, &offsets.sock_uid, true)
+        .override_global(globals::CGROUP_KN, &offsets.cgroup_kn, true)
+        .override_global(globals::CGROUP_LEVEL, &offsets.cgroup_level, true)
+        .override_global(globals::CGROUP_ANCESTORS, &offsets.cgroup_ancestors, true)
+        .override_global(globals::ANCESTORS_ARE_POINTERS, &pointers, true)
+        .override_global(globals::KERNFS_ID, &offsets.kernfs_id, true)
+        .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
+        .override_global(globals::LOG_LEVEL, &log_level, true);
+    for (name, entries) in needs.sizes() {
+        loader.map_max_entries(name, entries);
+    }
+    if let Some(pins) = pins {
+        for name in maps::ALL {
+            let path = pins.map(name);
+            if path.exists() {
+                let info = check_pin(&path, name)?;
+                loader.map_max_entries(name, info.max_entries());
+            }
+            loader.map_pin_path(name, path);
+        }
+    }
+    let mut ebpf = loader.load(bytes)?;
+    for name in CONNECT_PROGRAMS {
+        connect_program(&mut ebpf, name)?
+            .load()
+            .map_err(KernelError::program(name))?;
+    }
+    command_program(&mut ebpf)?
+        .load()
+        .map_err(KernelError::program(programs::COMMAND))?;
+    Ok(ebpf)
+}
+
+/// Loads everything and lets it go again: whether the kernel accepts it. Nothing is pinned or
+/// attached.
+pub(super) fn try_load() -> Result<(), KernelError> {
+    let least = Needs {
+        tenants: 0,
+        slots: 0,
+    };
+    load_object(least, None).map(drop)
 }
 
 /// The connect program `name` of a loaded object.

@@ -181,7 +181,8 @@ fn check_file_system(dir: &Path) -> Result<(), KernelError> {
     })
 }
 
-fn check_owner(dir: &Path) -> Result<(), KernelError> {
+/// Makes sure that a directory is root's alone.
+pub(super) fn check_owner(dir: &Path) -> Result<(), KernelError> {
     let unsafe_pins = |problem: String| KernelError::UnsafePins {
         path: dir.to_owned(),
         problem,

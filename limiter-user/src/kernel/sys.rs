@@ -74,6 +74,47 @@ pub fn link_info(link: BorrowedFd<'_>) -> Result<CgroupLink, KernelError> {
     })
 }
 
+/// The programs attached directly to a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupPrograms {
+    /// Their ids.
+    pub programs: Vec<u32>,
+    /// How they are attached: `BPF_F_ALLOW_MULTI`, `BPF_F_ALLOW_OVERRIDE`, or nothing, which lets
+    /// nobody else attach.
+    pub flags: u32,
+}
+
+/// The programs that are attached to a cgroup itself.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub fn prog_query(
+    cgroup: BorrowedFd<'_>,
+    kind: bpf_attach_type,
+) -> Result<CgroupPrograms, KernelError> {
+    // As many as the kernel lets attach to one cgroup.
+    let mut ids = [0_u32; 64];
+    let mut attr = zeroed();
+    attr.query.__bindgen_anon_1.target_fd = fd(cgroup.as_raw_fd())?;
+    attr.query.attach_type = kind as u32;
+    attr.query.prog_ids = ids.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.prog_cnt = u32::try_from(ids.len()).unwrap_or(0);
+    bpf("BPF_PROG_QUERY", bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the call filled these fields; both are plain integers.
+    let (count, flags) = unsafe {
+        (
+            attr.query.__bindgen_anon_2.prog_cnt,
+            attr.query.attach_flags,
+        )
+    };
+    let count = usize::try_from(count).unwrap_or(0).min(ids.len());
+    Ok(CgroupPrograms {
+        programs: ids[..count].to_vec(),
+        flags,
+    })
+}
+
 /// Pins a link or map at `path`.
 ///
 /// # Errors

@@ -1,0 +1,89 @@
+//! `limiter doctor`: what the machine offers, what is missing, what else filters mail, and who is
+//! outside the promise. Looks, changes nothing, and needs no agent.
+
+mod filters;
+mod mta;
+mod neighbours;
+mod offers;
+mod places;
+mod processes;
+mod report;
+
+pub use report::{Finding, Level, Report};
+
+use crate::policy::model::Places;
+
+/// Examines the machine. It runs `nft` and `iptables-save` where they exist, and loads the
+/// programs once without attaching or pinning anything.
+#[must_use]
+pub fn examine(places: &Places) -> Report {
+    let mut findings = Vec::new();
+    offers::examine(&mut findings);
+    let cgroup = places::examine(places, &mut findings);
+    if let Some(cgroup) = &cgroup {
+        neighbours::examine(places, cgroup, &mut findings);
+    }
+    mta::examine(places, &mut findings);
+    filters::examine(&mut findings);
+    processes::examine(&mut findings);
+    findings.push(Finding::note(
+        "layers",
+        "This version has the connect layer alone. The socket, guest, uplink and mailbox layers \
+         are not in it: mail of containers is judged where they call connect() on this kernel, \
+         and by nothing else; packets of virtual machines, raw packets and forwarded traffic are \
+         not seen at all.",
+        "Keep a firewall rule for port 25 on the interfaces of guests until a later version.",
+    ));
+    Report::new(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn this_machine_is_examined() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("not tested, only root can: the whole examination");
+            return;
+        }
+        let places = Places {
+            config: PathBuf::from("/nonexistent/limiter.yaml"),
+            cgroup: PathBuf::from("/"),
+            uplinks: None,
+            guests: Vec::new(),
+            tenants: String::new(),
+            state_dir: PathBuf::from("/nonexistent"),
+            pin_dir: PathBuf::from("/sys/fs/bpf/limiter-doctor-test"),
+            control: PathBuf::from("/nonexistent/control.sock"),
+        };
+        let report = examine(&places);
+        let text = report.to_string();
+        for area in [
+            "kernel",
+            "places",
+            "in force",
+            "MTA",
+            "mail filters",
+            "layers",
+        ] {
+            assert!(report.findings.iter().any(|f| f.area == area), "{area}");
+            assert!(text.contains(&format!("\n{area}\n")), "{text}");
+        }
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        let missing = report.findings.iter().any(|f| f.level == Level::Missing);
+        assert_eq!(report.healthy, !missing);
+        assert!(!places.pin_dir.exists(), "it looks and changes nothing");
+        for finding in &report.findings {
+            let bad = matches!(finding.level, Level::Missing | Level::Warning);
+            assert!(!bad || finding.remedy.is_some(), "{finding:?}");
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["healthy"], report.healthy);
+        assert!(json["findings"][0]["level"].is_string());
+    }
+}
