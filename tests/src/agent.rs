@@ -1,11 +1,11 @@
 //! The product, configured and started as an administrator would.
 
 use std::{
-    cell::RefCell,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -64,7 +64,7 @@ pub struct Agent<'n> {
     name: String,
     home: PathBuf,
     attach: String,
-    process: RefCell<Option<Process>>,
+    process: Mutex<Option<Process>>,
 }
 
 impl<'n> Agent<'n> {
@@ -89,7 +89,7 @@ impl<'n> Agent<'n> {
                 .attach
                 .clone()
                 .unwrap_or_else(|| node.cgroup().path()),
-            process: RefCell::new(None),
+            process: Mutex::new(None),
         };
         agent.write_main(&config.main);
         for (file, contents) in &config.tenants {
@@ -122,7 +122,7 @@ impl<'n> Agent<'n> {
         if !ready {
             return Err(log);
         }
-        self.process.replace(Some(process));
+        *self.process() = Some(process);
         Ok(())
     }
 
@@ -137,20 +137,24 @@ impl<'n> Agent<'n> {
     }
 
     fn stop(&self, signal: Signal) -> i32 {
-        let process = self.process.take();
-        process.expect("the agent runs").stop(signal)
+        let mut process = self.process().take().expect("the agent runs");
+        process.stop(signal)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends the agent a signal.
     pub fn signal(&self, signal: Signal) {
-        let process = self.process.borrow();
+        let process = self.process();
         process.as_ref().expect("the agent runs").signal(signal);
     }
 
     /// The agent's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        let process = self.process.borrow();
+        let process = self.process();
         process.as_ref().expect("the agent runs").pid()
     }
 
@@ -334,7 +338,7 @@ impl Drop for Agent<'_> {
         let mut command = self.command();
         command.arg("detach").env("RUST_LOG", "off");
         let _ = command.output();
-        drop(self.process.take());
+        drop(self.process().take());
     }
 }
 

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use crate::{
-    Agent, Node, Place,
+    Agent, Node, Place, cgroup,
     orders::{How, Orders, READY, Report, SocketOf},
 };
 
@@ -127,6 +127,13 @@ impl Attempt<'_> {
             self.orders.cgroup = Some(self.sender.place.cgroup().to_path_buf());
         }
         self.orders.socket = socket;
+        self
+    }
+
+    /// By a process at the root of the cgroup tree.
+    #[must_use]
+    pub fn at_tree_root(mut self) -> Self {
+        self.orders.cgroup = Some(cgroup::mount_point().to_path_buf());
         self
     }
 
