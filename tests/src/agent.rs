@@ -334,11 +334,11 @@ metrics: null
 
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
+        drop(self.process().take());
         // Failing to detach is for the tests of detaching to notice: the pins go with the node.
         let mut command = self.command();
         command.arg("detach").env("RUST_LOG", "off");
         let _ = command.output();
-        drop(self.process().take());
     }
 }
 

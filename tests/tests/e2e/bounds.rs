@@ -120,6 +120,7 @@ match: {{users: [alice]}}
     let rootless = stage.by_uid(2001).at_tree_root();
     expect(&agent, rootless, "alice", Reached::Local);
     assert_eq!(stage.outside.settled(), 1);
+    agent.term();
     agent.must(&["detach"]);
     assert_eq!(
         stage.in_cgroup(&site, 2002).make_unexplained(),

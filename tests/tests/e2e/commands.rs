@@ -20,7 +20,7 @@ match: {users: [alice]}
 tenant: carol
 direct_smtp: allow
 limits: [{unit: connections, max: 5, window: 1h}]
-pace: [{unit: connections, every: 1ms, burst: 1000}]
+pace: [{unit: connections, every: 1s, burst: 1000}]
 match: {users: [carol]}
 ";
 
@@ -175,7 +175,7 @@ fn the_control_socket_speaks_http() {
     let mut curl = stage.node.root().command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--unix-socket"]);
     curl.arg(agent.control_socket())
-        .arg("http://limiter/status");
+        .arg("http://limiter/v1/status");
     let out = run(&mut curl, "").success("curl");
     let status: serde_json::Value = serde_json::from_str(&out.stdout).expect("it is JSON");
     assert_eq!(status["node"], "test-node", "{status:#}");
@@ -196,11 +196,21 @@ fn doctor_says_what_the_kernel_offers() {
 fn human_actions_are_on_record() {
     let stage = Stage::new();
     let agent = stage.agent("mode: enforce", TENANTS);
-    agent.must(&["observe", "alice", "--for", "1s"]);
-    let log = agent.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("observe") && line.contains("alice"))
-        .unwrap_or_else(|| panic!("who opened the gate is not on record:\n{log}"));
-    assert!(line.contains("uid 0") || line.contains("uid=0"), "{line}");
+    agent.must(&[
+        "observe",
+        "alice",
+        "--for",
+        "1s",
+        "--reason",
+        "the newsletter",
+    ]);
+    let file = agent.state_directory().join("audit.jsonl");
+    let text = fs::read_to_string(file).expect("there is a record");
+    let last = text.lines().last().expect("with a line an action");
+    let last: serde_json::Value = serde_json::from_str(last).expect("a line is JSON");
+    assert_eq!(last["action"], "observe", "{last:#}");
+    assert_eq!(last["arguments"]["tenant"], "alice", "{last:#}");
+    assert_eq!(last["by"]["uid"], 0, "{last:#}");
+    assert_eq!(last["reason"], "the newsletter", "{last:#}");
+    assert!(last["time"].is_string(), "{last:#}");
 }

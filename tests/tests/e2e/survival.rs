@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use limiter_tests::{Agent, Config, Reached, Running, mx, wait};
+use limiter_tests::{Agent, Config, Reached, Running, mx};
 use nix::sys::signal::Signal;
 
 use crate::stage::{Stage, at_once, expect, repeat};
@@ -209,14 +209,14 @@ fn detach_leaves_nothing() {
 }
 
 #[test]
-fn detach_under_a_running_agent_opens_the_gate_and_keeps_it_open() {
+fn under_a_running_agent_detach_is_refused() {
     let stage = Stage::new();
     let agent = stage.agent("mode: enforce", TENANTS);
-    agent.must(&["detach"]);
-    assert_eq!(agent.pins(), Vec::<std::path::PathBuf>::new());
-    wait::stays_true("the gate is open", Duration::from_secs(2), || {
-        stage.by_uid(2001).make_unexplained() == Reached::Outside
-    });
+    let out = agent.cli(&["detach"]);
+    assert_eq!(out.code, 1, "{out:?}");
+    assert!(out.stderr.contains(&agent.pid().to_string()), "{out:?}");
+    assert!(!agent.pins().is_empty());
+    expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
 }
 
 #[test]
