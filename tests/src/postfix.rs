@@ -4,12 +4,13 @@ use std::{
     fmt::Write as _,
     fs,
     net::IpAddr,
-    os::unix::fs::chown,
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
-use crate::{Cgroup, Maildir, Place, Process, wait};
+use crate::{Cgroup, Maildir, Place, Process, process::run, wait};
 
 /// The uid and gid that mailboxes belong to: nobody.
 const MAILBOX_OWNER: u32 = 65_534;
@@ -63,6 +64,7 @@ impl Postfix {
         }
         let postfix_uid = account("postfix").expect("the user postfix exists: install Postfix");
         own(&directory.join("data"), postfix_uid);
+        make_queue(&directory.join("queue"), postfix_uid);
         own(&directory.join("mail"), MAILBOX_OWNER);
         let home = directory.display();
         let main = format!(
@@ -103,8 +105,9 @@ default_process_limit = 20
         services.push_str(master);
         fs::write(conf.join("master.cf"), services).expect("the directory is ours");
 
-        let mut command = place.clone().in_cgroup(&cgroup).command("postfix");
-        command.arg("-c").arg(&conf).arg("start-fg");
+        // Not `postfix start-fg`, which looks at every setting one by one first.
+        let mut command = place.clone().in_cgroup(&cgroup).command(master_program());
+        command.arg("-c").arg(&conf).arg("-s");
         let log = directory.join("log");
         let mut process = Process::start(&format!("Postfix {host}"), &mut command, &log);
         wait::until_true("Postfix to start", wait::SOON, || {
@@ -147,6 +150,44 @@ impl Drop for Postfix {
             eprintln!("--- Postfix logged:\n{}---", self.log());
         }
     }
+}
+
+/// Postfix's own daemon, where this machine's Postfix has it.
+fn master_program() -> &'static Path {
+    static MASTER: OnceLock<PathBuf> = OnceLock::new();
+    MASTER.get_or_init(|| {
+        let mut command = Command::new("postconf");
+        let out = run(command.args(["-dh", "daemon_directory"]), "").success("postconf");
+        Path::new(out.stdout.trim()).join("master")
+    })
+}
+
+/// Makes the directories of a queue as `postfix check` would.
+fn make_queue(queue: &Path, owner: u32) {
+    let postdrop = group("postdrop").expect("the group postdrop exists: install Postfix");
+    let private = [
+        "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private",
+        "saved", "trace",
+    ];
+    let private = private.map(|name| (name, owner, None, 0o700));
+    let shared = [
+        ("maildrop", owner, Some(postdrop), 0o730),
+        ("public", owner, Some(postdrop), 0o710),
+        ("pid", 0, None, 0o755),
+    ];
+    for (name, uid, gid, mode) in private.into_iter().chain(shared) {
+        let path = queue.join(name);
+        fs::create_dir(&path).expect("the directory is ours");
+        chown(&path, Some(uid), gid).expect("root may give files away");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("it is root's");
+    }
+}
+
+/// The gid of a group of this machine.
+fn group(name: &str) -> Option<u32> {
+    let out = Command::new("getent").args(["group", name]).output().ok()?;
+    let line = String::from_utf8_lossy(&out.stdout).into_owned();
+    line.split(':').nth(2)?.parse().ok()
 }
 
 /// The uid of an account of this machine.
