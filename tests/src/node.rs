@@ -102,7 +102,10 @@ impl Node {
             etc.add_user(name, uid);
         }
         // Nobody answers there, and says so at once: mail programs ask for all kinds of names.
-        etc.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
+        etc.write(
+            "resolv.conf",
+            "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        );
         let cgroup = Cgroup::at_top();
         Self {
             inside,
