@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, Once, PoisonError},
 };
 
 use nix::mount::{MsFlags, mount};
@@ -50,6 +50,7 @@ pub struct Node {
     cgroup: Cgroup,
     outside_cgroup: Cgroup,
     directory: TempDir,
+    sender_copied: Once,
     _permit: Permit,
 }
 
@@ -65,7 +66,6 @@ impl Node {
             .expect("a temporary directory can be made");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
             .expect("it is ours");
-        programs::copy_sender(&directory.path().join("limiter-sender"));
 
         fs::create_dir(directory.path().join("setuid")).expect("the directory is new");
         let etc_directory = directory.path().join("etc");
@@ -116,6 +116,7 @@ impl Node {
             cgroup,
             outside_cgroup: Cgroup::at_top(),
             directory,
+            sender_copied: Once::new(),
             _permit: permit,
         }
     }
@@ -189,7 +190,10 @@ impl Node {
     /// The program that a [`Sender`] runs: everybody may execute it.
     #[must_use]
     pub fn sender_program(&self) -> PathBuf {
-        self.directory().join("limiter-sender")
+        let program = self.directory().join("limiter-sender");
+        self.sender_copied
+            .call_once(|| programs::copy_sender(&program));
+        program
     }
 }
 

@@ -72,7 +72,7 @@ fn every_kind_of_fault_names_its_place_and_value() {
         (
             "cycle",
             "tenant: a\nparent: b\n---\ntenant: b\nparent: a\n",
-            "cycle",
+            "a → b → a",
         ),
         ("too deep", &deep, "t4"),
         ("no YAML", "tenant: [a\n", "tenants.yaml:"),
