@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::IpAddr,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
 };
 
@@ -37,11 +37,8 @@ impl Exim {
             chown(&path, Some(uid), Some(uid)).expect("root may give files away");
         }
         let program = node.setuid_directory().join("exim4");
-        node.inside().enter(|| {
-            fs::copy(programs::exim(), &program).expect("a program can be copied");
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o4755))
-                .expect("it is root's");
-        });
+        node.inside()
+            .enter(|| programs::copy(&programs::exim(), &program, 0o4755));
         node.etc().write(
             "exim4/exim4.conf",
             &configuration(&program, &directory, smarthost),

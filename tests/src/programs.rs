@@ -4,6 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The product: `LIMITER_BIN`, or what cargo last built beside this program.
@@ -21,8 +22,18 @@ pub fn limiter() -> PathBuf {
 pub fn copy_sender(to: &Path) {
     let from = beside("limiter-sender")
         .unwrap_or_else(|| panic!("limiter-sender is not built: cargo build -p limiter-tests"));
-    fs::copy(from, to).expect("a program can be copied");
-    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    copy(&from, to, 0o755);
+}
+
+/// Copies a program, with this mode.
+///
+/// By a process of its own: a file that is open for writing here may be inherited by a process
+/// that another test starts at the same moment, and a program open for writing cannot be executed.
+pub fn copy(from: &Path, to: &Path, mode: u32) {
+    let mut command = Command::new("cp");
+    let copied = command.arg(from).arg(to).status().expect("cp is installed");
+    assert!(copied.success(), "{from:?} cannot be copied to {to:?}");
+    fs::set_permissions(to, fs::Permissions::from_mode(mode)).expect("it is ours");
 }
 
 /// The unpacked Exim packages: Exim and Postfix cannot be installed together.

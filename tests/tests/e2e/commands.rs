@@ -154,7 +154,7 @@ fn the_control_socket_is_for_root_and_the_group_limiter() {
     assert_eq!(socket.mode() & 0o777, 0o660);
     assert_eq!((socket.uid(), socket.gid()), (0, 1_999));
     let limiter = agent.home().join("limiter");
-    fs::copy(programs::limiter(), &limiter).expect("a program can be copied");
+    programs::copy(&programs::limiter(), &limiter, 0o755);
     let status = |uid| {
         let mut command = stage.node.user(uid).command(&limiter);
         command.arg("--control").arg(agent.control_socket());
