@@ -88,7 +88,7 @@ impl Mailer {
                 command.args(["--server", &to.ip().to_string(), "--port", &port]);
                 command.args(["--from", &letter.from, "--to", &letter.to]);
                 command.args(["--header", &format!("Subject: {}", letter.subject)]);
-                command.args(["--timeout", "10", "--hide-all", "--helo", "web.example"]);
+                command.args(["--timeout", "10", "--silent", "2", "--helo", "web.example"]);
             }
             Self::PhpSocket | Self::PhpMailer => {
                 command = place.command("php");
@@ -152,7 +152,7 @@ $mail->addAddress($to);
 $mail->Subject = $subject;
 $mail->Body = "Buy now.";
 try { $mail->send(); } catch (Exception $e) {
-    fwrite(STDERR, $e->getMessage() . " " . print_r($mail->getSMTPInstance()->getError(), true));
+    fwrite(STDERR, $e->getMessage() . " " . implode(" ", $mail->getSMTPInstance()->getError()));
     exit(1);
 }
 "#;

@@ -23,16 +23,21 @@ impl Maildir {
         }
     }
 
-    /// The messages that arrived so far.
+    /// The messages that arrived so far, in the order in which they did.
     #[must_use]
     pub fn messages(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.directory.join("new")) else {
             return Vec::new();
         };
-        entries
+        let mut messages: Vec<_> = entries
             .flatten()
-            .filter_map(|entry| fs::read_to_string(entry.path()).ok())
-            .collect()
+            .filter_map(|entry| {
+                let arrived = entry.metadata().ok()?.modified().ok()?;
+                Some((arrived, fs::read_to_string(entry.path()).ok()?))
+            })
+            .collect();
+        messages.sort();
+        messages.into_iter().map(|(_, message)| message).collect()
     }
 
     /// How many messages with this text arrived so far.

@@ -27,19 +27,25 @@ pub enum How {
     FastOpenConnect,
     /// An MPTCP socket.
     Mptcp,
-    /// `IORING_OP_CONNECT`.
+    /// `IORING_OP_CONNECT`, in the process's own context.
     IoUring,
+    /// The same, by a worker thread of the kernel.
+    IoUringWorker,
+    /// The same, by the kernel's thread that polls the ring.
+    IoUringPolled,
 }
 
 impl How {
     /// Every way there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Plain,
         Self::NonBlocking,
         Self::FastOpenSend,
         Self::FastOpenConnect,
         Self::Mptcp,
         Self::IoUring,
+        Self::IoUringWorker,
+        Self::IoUringPolled,
     ];
 }
 

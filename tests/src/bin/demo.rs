@@ -175,8 +175,10 @@ impl Scene<'_> {
 
         let local: SocketAddr = "127.0.0.1:25".parse().expect("it is an address");
         let letter = Letter::outside("through the front door");
+        let start = Instant::now();
         let sent = Mailer::Python.send(&alice, local, &letter);
-        tell("alice's order confirmation, to the local Postfix", &sent);
+        let who = "alice's order confirmation, to the local Postfix";
+        tell(who, &sent, start.elapsed());
         tale.check("taken by the local Postfix", sent.code == 0);
         self.arrives(tale, &letter.subject, true);
     }
@@ -247,8 +249,9 @@ impl Scene<'_> {
     /// Sends a letter straight to the outside, which is to be refused at once.
     fn refused(&self, tale: &mut Tale, who: &str, place: &Place, mailer: Mailer, v6: bool) {
         let letter = Letter::outside(&format!("spam from {who}"));
+        let start = Instant::now();
         let sent = mailer.send(place, mx(v6), &letter);
-        tell(who, &sent);
+        tell(who, &sent, start.elapsed());
         tale.check("refused", sent.code != 0);
         let arrived = self.outside.mailbox().count(&letter.subject);
         tale.check("nothing arrived outside", arrived == 0);
@@ -264,8 +267,9 @@ impl Scene<'_> {
         number: u32,
     ) -> String {
         let letter = Letter::outside(&format!("{who} ({number})"));
+        let start = Instant::now();
         let sent = mailer.send(place, mx(false), &letter);
-        tell(who, &sent);
+        tell(who, &sent, start.elapsed());
         tale.check("sent", sent.code == 0);
         letter.subject
     }
@@ -325,13 +329,13 @@ fn indent(text: &str) {
     println!();
 }
 
-/// One line of who tried, and the last thing that its program said.
-fn tell(who: &str, sent: &Output) {
+/// Who tried, how long it took (the program's start included), and what the program said of it.
+fn tell(who: &str, sent: &Output, taken: Duration) {
+    println!("  {who}  [{} ms]", taken.as_millis());
     let said = format!("{}\n{}", sent.stdout, sent.stderr);
     let mut said = said.lines().map(str::trim);
-    let last = said.rfind(|line| line.contains("permitted") || line.contains("Permission"));
-    match last {
-        Some(line) => println!("  {who}\n          {}", line.trim_matches(['(', ')', ' '])),
-        None => println!("  {who}"),
+    let error = said.rfind(|line| line.contains("permitted"));
+    if let Some(line) = error {
+        println!("          {line}");
     }
 }

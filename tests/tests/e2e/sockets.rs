@@ -63,7 +63,7 @@ match: {{cgroups: ['{}']}}
         ),
     );
     let cgroup = Some(shop.directory().to_path_buf());
-    for how in [How::Plain, How::FastOpenSend, How::IoUring] {
+    for how in How::ALL {
         let passed = stage.by_uid(2002).how(how).socket(SocketOf::Other {
             uid: 2002,
             cgroup: cgroup.clone(),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use io_uring::{IoUring, opcode, types};
+use io_uring::{IoUring, opcode, squeue, types};
 use limiter_tests::orders::{How, Orders};
 use nix::{
     errno::Errno,
@@ -53,7 +53,9 @@ pub fn connect(socket: OwnedFd, orders: &Orders) -> io::Result<Connected> {
             connect_call(raw(&socket), &to)?;
             send(raw(&socket), b"EHLO x\r\n", MsgFlags::MSG_NOSIGNAL)?;
         }
-        How::IoUring => by_ring(&socket, &to)?,
+        How::IoUring | How::IoUringWorker | How::IoUringPolled => {
+            by_ring(&socket, &to, orders.how)?
+        }
     }
     // A non-blocking or ring socket reads as any other from here on.
     let stream = TcpStream::from(socket);
@@ -81,9 +83,16 @@ fn wait(socket: &OwnedFd) -> io::Result<()> {
 }
 
 /// Connects through a ring.
-fn by_ring(socket: &OwnedFd, to: &SockaddrStorage) -> io::Result<()> {
-    let mut ring = IoUring::new(2)?;
-    let entry = opcode::Connect::new(types::Fd(raw(socket)), to.as_ptr(), to.len()).build();
+fn by_ring(socket: &OwnedFd, to: &SockaddrStorage, how: How) -> io::Result<()> {
+    let mut builder = IoUring::builder();
+    if how == How::IoUringPolled {
+        builder.setup_sqpoll(100);
+    }
+    let mut ring: IoUring = builder.build(2)?;
+    let mut entry = opcode::Connect::new(types::Fd(raw(socket)), to.as_ptr(), to.len()).build();
+    if how == How::IoUringWorker {
+        entry = entry.flags(squeue::Flags::ASYNC);
+    }
     // SAFETY: the address lives until the call returns, and it returns after completion.
     unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
     ring.submit_and_wait(1)?;
