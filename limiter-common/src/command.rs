@@ -16,6 +16,8 @@ pub mod op {
     pub const SET_OBSERVE: u32 = 3;
     /// Decide and count units, as a layer would: for whoever counts outside the kernel.
     pub const CHARGE: u32 = 4;
+    /// Note down up to which total a tenant's refusals were told, as read from its counters.
+    pub const TOLD: u32 = 5;
 }
 
 /// What the command program returns.
@@ -93,7 +95,7 @@ pub struct Command {
     pub argument: u32,
     /// For a charge: unit in the low byte, port group in the next.
     pub kind: u32,
-    /// [`op::SET_OBSERVE`]: until when, ns of the kernel's clock. [`op::SET_TENANT`]: until when
+    /// [`op::TOLD`]: the total. [`op::SET_OBSERVE`]: until when, ns of the kernel's clock. [`op::SET_TENANT`]: until when
     /// the converted states are right; later, nothing is done.
     pub until_ns: u64,
     /// [`op::SET_TENANT`]: the new policy. Its generation and `observe_until_ns` are kept by the

@@ -32,6 +32,7 @@ pub fn limiter_command(ctx: TcContext) -> i32 {
         op::MERGE_LOCKS => merge_locks(command),
         op::SET_OBSERVE => set_observe(command),
         op::CHARGE => charge(command),
+        op::TOLD => told(command),
         _ => status::MALFORMED,
     };
     result as i32
@@ -263,4 +264,21 @@ fn charge(command: &Command) -> u32 {
         Outcome::Refused => status::REFUSED,
         Outcome::Failed => status::CONTENDED,
     }
+}
+
+/// Notes down up to which total a tenant's refusals were told.
+#[inline(always)]
+fn told(command: &Command) -> u32 {
+    let Some(stats) = maps::STATS.get_ptr_mut(command.target) else {
+        return status::OUT_OF_RANGE;
+    };
+    // SAFETY: looked up, no lock held; only changed under the lock.
+    unsafe {
+        kernel::lock(&raw mut (*stats).lock);
+        if (*stats).reported < command.until_ns {
+            (*stats).reported = command.until_ns;
+        }
+        kernel::unlock(&raw mut (*stats).lock);
+    }
+    status::DONE
 }

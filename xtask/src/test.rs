@@ -49,7 +49,7 @@ pub fn end_to_end(selection: &Selection) -> Result<()> {
     progress("end-to-end tests");
     let threads = format!("--test-threads={}", selection.threads);
     let [compile, run] = test(
-        &["-p", "limiter-tests", "--test", "e2e"],
+        &["-p", "limiter-tests", "--test", "kernel", "--test", "e2e"],
         "running the end-to-end tests",
     );
     compile.run()?;

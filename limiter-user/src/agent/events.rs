@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use limiter_common::event::{Attempt, Event};
 use log::{info, warn};
 use tokio::{
@@ -21,12 +21,15 @@ use crate::{
     report::{
         attempt::AttemptRecord,
         event::{Clock, EventRecord, Process},
-        store::Store,
+        store::{EventFilter, Store},
     },
 };
 
 /// How long an episode's lines in the log are at least apart.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// How far back an earlier life of the agent is looked for.
+const RESUME_FROM: SignedDuration = SignedDuration::from_mins(10);
 
 /// Where reports go.
 pub struct Sink {
@@ -71,6 +74,7 @@ impl Reader {
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What came before the descriptors were watched.
         self.drain();
+        self.resume(&shared);
         loop {
             let wake = tokio::select! {
                 ready = events.readable() => { ready?.clear_ready(); Wake::Events }
@@ -112,6 +116,38 @@ impl Reader {
         }
     }
 
+    /// Finds what an earlier life of the agent left untold: refusals that were summed up when it
+    /// was killed. The history has the event that they follow.
+    fn resume(&mut self, shared: &Shared) {
+        let Some(store) = self.sink.store.clone() else {
+            return;
+        };
+        let untold = shared.lock().untold();
+        if untold.is_empty() {
+            return;
+        }
+        let since = Timestamp::now().checked_sub(RESUME_FROM).ok();
+        let history = match store.history(&EventFilter {
+            since,
+            tenant: None,
+        }) {
+            Ok(history) => history,
+            Err(error) => {
+                warn!("{error}");
+                return;
+            }
+        };
+        let last: HashMap<String, EventRecord> = history
+            .filter_map(Result::ok)
+            .filter_map(|record| Some((record.tenant.clone()?, record)))
+            .collect();
+        for (tenant, name, told) in untold {
+            if let Some(last) = last.get(&name) {
+                self.tally.resume(tenant, told, last.clone());
+            }
+        }
+    }
+
     /// Tells what the counters say beyond what events told of.
     fn tell_rests(&mut self, shared: &Shared) {
         let now_ns = clock::monotonic_ns();
@@ -121,11 +157,20 @@ impl Reader {
         }
         let mut rests = Vec::new();
         {
-            let state = shared.lock();
+            let mut state = shared.lock();
             for tenant in due {
-                match state.kernel.maps.counters(tenant) {
-                    Ok(stats) => rests.extend(self.tally.rest(tenant, stats.notable(), now_ns)),
-                    Err(error) => warn!("{error}"),
+                let total = match state.kernel.maps.counters(tenant) {
+                    Ok(stats) => stats.notable(),
+                    Err(error) => {
+                        warn!("{error}");
+                        continue;
+                    }
+                };
+                if let Some(rest) = self.tally.rest(tenant, total, now_ns) {
+                    rests.push(rest);
+                    if let Err(error) = state.kernel.set_told(tenant, total) {
+                        warn!("{error}");
+                    }
                 }
             }
         }

@@ -253,6 +253,19 @@ impl State {
         Ok(Some(until_ns))
     }
 
+    /// The tenants of whom refusals were counted and not told: index, name, and up to which total
+    /// they were told.
+    pub fn untold(&self) -> Vec<(u32, String, u64)> {
+        self.mirror
+            .tenants()
+            .filter_map(|(index, name)| {
+                let stats = self.kernel.maps.counters(index).ok()?;
+                let untold = stats.notable() > stats.reported;
+                untold.then(|| (index, name.to_owned(), stats.reported))
+            })
+            .collect()
+    }
+
     /// Lets whoever reads events know the tenants' names.
     fn publish_names(&self) {
         let names = self

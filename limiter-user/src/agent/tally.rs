@@ -48,6 +48,16 @@ impl Tally {
         self.told.insert(event.tenant, told);
     }
 
+    /// Remembers the last record of a tenant from an earlier life of the agent, of whom everything
+    /// up to `total` was told then.
+    pub fn resume(&mut self, tenant: u32, total: u64, last: EventRecord) {
+        self.told.entry(tenant).or_insert(Told {
+            total,
+            last_ns: 0,
+            last,
+        });
+    }
+
     /// The tenants of whom refusals may be untold: whose last event is at least a second old.
     pub fn due(&self, now_ns: u64) -> Vec<u32> {
         self.told

@@ -11,11 +11,18 @@ use super::{
     output::Output,
 };
 use crate::{
-    policy::{self, describe, fault::any_error},
+    policy::{
+        self,
+        compile::compile,
+        describe,
+        fault::{Fault, any_error},
+        model::{Origin, Policy},
+    },
     report::{
         faults::{FaultReport, tally},
         text::printable,
     },
+    system::{Sources, System},
 };
 
 /// Check the configuration.
@@ -32,7 +39,12 @@ struct Checked {
 }
 
 pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
-    let loaded = policy::load(&global.config);
+    let mut loaded = policy::load(&global.config);
+    if let Some(policy) = &loaded.policy
+        && !any_error(&loaded.faults)
+    {
+        loaded.faults.extend(on_this_machine(policy));
+    }
     let loadable = loaded.policy.is_some() && !any_error(&loaded.faults);
     let checked = Checked {
         loadable,
@@ -70,4 +82,24 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     } else {
         ExitCode::from(WRONG)
     })
+}
+
+/// What this machine adds to the faults of the files: users and cgroups that do not exist yet, and
+/// claims that clash once names have become numbers.
+fn on_this_machine(policy: &Policy) -> Vec<Fault> {
+    let looked = Sources::find()
+        .map_err(|error| error.to_string())
+        .and_then(|sources| System::snapshot(policy, &sources).map_err(|error| error.to_string()));
+    match looked {
+        Ok(system) => compile(policy, &system).faults,
+        Err(why) => vec![Fault::warning(
+            &Origin {
+                file: policy.places.config.clone(),
+                line: 0,
+                column: 0,
+            },
+            format!("the files alone are checked: {why}"),
+            "check on the node itself, as root, to see what is missing there",
+        )],
+    }
 }

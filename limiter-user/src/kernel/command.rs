@@ -103,6 +103,21 @@ impl Kernel {
         self.done("observe a tenant", &command)
     }
 
+    /// Notes down that the refusals of the tenant at `index` were told up to `total`.
+    ///
+    /// # Errors
+    ///
+    /// The index is out of range.
+    pub fn set_told(&mut self, index: u32, total: u64) -> Result<(), KernelError> {
+        let command = Command {
+            op: op::TOLD,
+            target: index,
+            until_ns: total,
+            ..EMPTY
+        };
+        self.done("note down what was told", &command)
+    }
+
     /// Decides and counts `units` for the tenant at `index`, as a layer would: whether they were
     /// admitted, and if so counted in all limits of the tenant and its ancestors. Any number of
     /// threads may do so at once: the kernel's lock orders them.

@@ -1,0 +1,108 @@
+//! The ways to connect.
+
+use std::{
+    io::{self, BufRead, BufReader},
+    net::{SocketAddr, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use io_uring::{IoUring, opcode, squeue, types};
+use limiter_tests::orders::{How, Orders};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{
+        MsgFlags, SockaddrLike, SockaddrStorage, connect as connect_call, getsockopt, send, sendto,
+        sockopt,
+    },
+};
+
+use crate::socket::{destination, raw};
+
+/// How long the network may take: everything is on this machine.
+const PATIENCE_MS: u16 = 5_000;
+
+/// What is known of an established connection.
+pub struct Connected {
+    /// Its source.
+    pub source: Option<SocketAddr>,
+    /// The server's greeting.
+    pub greeting: String,
+}
+
+/// Connects the socket as the orders say, and closes it.
+pub fn connect(socket: OwnedFd, orders: &Orders) -> io::Result<Connected> {
+    let to = SockaddrStorage::from(destination(orders));
+    match orders.how {
+        How::Plain | How::Mptcp => connect_call(raw(&socket), &to)?,
+        How::NonBlocking => match connect_call(raw(&socket), &to) {
+            Ok(()) => {}
+            Err(Errno::EINPROGRESS) => wait(&socket)?,
+            Err(error) => return Err(error.into()),
+        },
+        How::FastOpenSend => {
+            sendto(
+                raw(&socket),
+                b"EHLO x\r\n",
+                &to,
+                MsgFlags::from_bits_retain(libc::MSG_FASTOPEN),
+            )?;
+        }
+        How::FastOpenConnect => {
+            connect_call(raw(&socket), &to)?;
+            send(raw(&socket), b"EHLO x\r\n", MsgFlags::MSG_NOSIGNAL)?;
+        }
+        How::IoUring | How::IoUringWorker | How::IoUringPolled => {
+            by_ring(&socket, &to, orders.how)?
+        }
+    }
+    // A non-blocking or ring socket reads as any other from here on.
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_millis(u64::from(PATIENCE_MS))))?;
+    let source = stream.local_addr().ok();
+    // Once the server has spoken it has certainly seen the connection: a reset sent at once may
+    // overtake the end of the handshake, and then only one side has counted it.
+    let mut greeting = String::new();
+    BufReader::new(&stream).read_line(&mut greeting)?;
+    let greeting = greeting.trim_end().to_owned();
+    Ok(Connected { source, greeting })
+}
+
+/// Waits for a non-blocking connection, and returns its error if it failed.
+fn wait(socket: &OwnedFd) -> io::Result<()> {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::from(PATIENCE_MS))? == 0 {
+        return Err(Errno::ETIMEDOUT.into());
+    }
+    match getsockopt(socket, sockopt::SocketError)? {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Connects through a ring.
+fn by_ring(socket: &OwnedFd, to: &SockaddrStorage, how: How) -> io::Result<()> {
+    let mut builder = IoUring::builder();
+    if how == How::IoUringPolled {
+        builder.setup_sqpoll(100);
+    }
+    let mut ring: IoUring = builder.build(2)?;
+    let mut entry = opcode::Connect::new(types::Fd(raw(socket)), to.as_ptr(), to.len()).build();
+    if how == How::IoUringWorker {
+        entry = entry.flags(squeue::Flags::ASYNC);
+    }
+    // SAFETY: the address lives until the call returns, and it returns after completion.
+    unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let result = ring
+        .completion()
+        .next()
+        .ok_or_else(|| io::Error::other("the ring completed nothing"))?
+        .result();
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The product against a real kernel and real mail programs. Run as root: `cargo xtask test e2e`.
+//!
+//! Every attempt that a test makes is first put to `limiter explain`, which has to foretell what
+//! then happens; and what happens is read off the server's count, not only the sender's word.
+
+#![expect(
+    clippy::expect_used,
+    reason = "tests: also what they share may fail with a trace"
+)]
+
+mod bounds;
+mod commands;
+mod events;
+mod faults;
+mod following;
+mod ground;
+mod limits;
+mod mail;
+mod observe;
+mod reload;
+mod sockets;
+mod stage;
+mod survival;
+mod trees;
+mod verdicts;
+mod who;
