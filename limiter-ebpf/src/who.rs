@@ -76,6 +76,48 @@ pub fn trace(port: u16, caller: Owner, socket: Owner) {
     );
 }
 
+/// The depths at which cgroups are claimed, deepest first. Eight are read at once: while claims
+/// move, the list shifts, and read one by one an attempt could miss its own.
+struct Depths<'a> {
+    settings: &'a Settings,
+    word: u64,
+    place: usize,
+}
+
+impl<'a> Depths<'a> {
+    #[inline(always)]
+    fn of(settings: &'a Settings) -> Self {
+        Self {
+            settings,
+            word: 0,
+            place: 0,
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a byte of it")]
+    fn next(&mut self) -> Option<u8> {
+        if self.place >= MAX_CGROUP_DEPTHS {
+            return None;
+        }
+        if self.place.is_multiple_of(8) {
+            let words = (&raw const self.settings.cgroup_depths).cast::<u64>();
+            // SAFETY: in bounds, and at a multiple of eight in a map value. Volatile: read once.
+            let word = unsafe { core::ptr::read_volatile(words.add(self.place / 8)) };
+            self.word = u64::from_le(word);
+        }
+        let depth = self.word as u8;
+        self.word >>= 8;
+        self.place += 1;
+        (depth != 0).then_some(depth)
+    }
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Settings, cgroup_depths) % 8 == 0 && MAX_CGROUP_DEPTHS == 16,
+    "the depths are two words"
+);
+
 /// Whose the current task is.
 #[inline(always)]
 fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
@@ -83,19 +125,14 @@ fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
     if by_uid == Owner::MTA {
         return Owner::MTA;
     }
-    let mut index = 0;
-    while index < MAX_CGROUP_DEPTHS {
-        let depth = settings.cgroup_depths[index];
-        if depth == 0 {
-            break;
-        }
+    let mut depths = Depths::of(settings);
+    while let Some(depth) = depths.next() {
         // SAFETY: takes a number; 0 comes back for a task that is not that deep.
         let id = unsafe { generated::bpf_get_current_ancestor_cgroup_id(i32::from(depth)) };
         let owner = cgroup_owner(id);
         if owner != Owner::NOBODY {
             return owner;
         }
-        index += 1;
     }
     by_uid
 }
@@ -132,19 +169,14 @@ fn socket_owner(
     }
     if cgroup != 0 {
         let level: u32 = kernel::read(cgroup + u64::from(OFFSET_CGROUP_LEVEL.load())).unwrap_or(0);
-        let mut index = 0;
-        while index < MAX_CGROUP_DEPTHS {
-            let depth = settings.cgroup_depths[index];
-            if depth == 0 {
-                break;
-            }
+        let mut depths = Depths::of(settings);
+        while let Some(depth) = depths.next() {
             if u32::from(depth) <= level {
                 let owner = cgroup_owner(ancestor_id(cgroup, depth));
                 if owner != Owner::NOBODY {
                     return owner;
                 }
             }
-            index += 1;
         }
     }
     by_uid

@@ -35,7 +35,7 @@ fn a_new_agent_finds_everything_as_it_was() {
             .exempt("alice", exempt)
             .uid(2001, "alice")
             .uid(300_000, "reseller")
-            .cgroup(lab.cgroup_id(), "/ktest", "alice");
+            .cgroup(lab.cgroup(), 1, "alice");
         lab.apply(&draft.0);
         assert_eq!(lab.apply(&draft.0), Changes::default());
         let mut senders = Senders::fork(lab.cgroup(), &[2001], 40);

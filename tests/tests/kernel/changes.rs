@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use limiter_common::verdict::Permission;
 use limiter_user::{
     kernel::Kernel,
     policy::image::{ImageLimit, NODE_NAME},
@@ -14,6 +15,7 @@ use limiter_user::{
 use crate::{
     images::{Draft, HOUR, pace, window},
     lab::{NEEDS, charge, in_lab},
+    senders::Senders,
 };
 
 /// What every policy here allows in at least half an hour.
@@ -143,6 +145,35 @@ fn trees_that_are_joined_again_and_again_still_answer() {
             lab.apply(&draft.0);
             assert!(lab.charge("leaf", 1) && lab.charge("top0", 1));
         }
+        lab.assert_sound();
+    });
+}
+
+#[test]
+fn whose_a_cgroup_is_is_known_while_claims_move_between_depths() {
+    in_lab(|lab| {
+        let inner = lab.inner_cgroup();
+        let blocked = || {
+            Draft::new()
+                .direct_smtp("(default)", Permission::Allow)
+                .tenant("blocked", NODE_NAME, &[])
+                .direct_smtp("blocked", Permission::Block)
+        };
+        let outside = blocked().cgroup(lab.cgroup(), 1, "blocked").0;
+        let inside = blocked().cgroup(&inner, 2, "blocked").0;
+        lab.apply(&outside);
+        let mut senders = Senders::fork(&inner, &[2001, 2002], 0);
+        senders.start();
+        while senders.denied() < 1_000 {
+            thread::yield_now();
+        }
+        for _ in 0..2_000 {
+            lab.apply(&inside);
+            lab.apply(&outside);
+        }
+        let (leaked, denied) = senders.stop();
+        println!("4000 changes of claims: {leaked} of {denied} attempts leaked");
+        assert_eq!(leaked, 0);
         lab.assert_sound();
     });
 }

@@ -43,7 +43,7 @@ fn a_tenant_by_cgroup_whatever_the_uid() {
             .tenant("shop", NODE_NAME, &[window(10, HOUR)])
             .tenant("other", NODE_NAME, &[])
             .uid(2001, "other")
-            .cgroup(lab.cgroup_id(), "/ktest", "shop");
+            .cgroup(lab.cgroup(), 1, "shop");
         lab.apply(&draft.0);
         let mut senders = Senders::fork(lab.cgroup(), &[2001, 2002], 50);
         senders.start();
@@ -69,6 +69,9 @@ fn charges_and_connects_share_one_budget() {
         let refused = AtomicU64::new(0);
         let (kernel, index) = (lab.loaded(), lab.index("alice"));
         senders.start();
+        while senders.allowed() < 500 {
+            thread::yield_now();
+        }
         thread::scope(|scope| {
             for units in [1, 2, 3] {
                 let (charged, refused) = (&charged, &refused);

@@ -1,5 +1,7 @@
 //! Compiled policies, written by hand.
 
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
 use limiter_common::{
     limit::{Kind, Unit},
     verdict::{Permission, PortGroup},
@@ -108,15 +110,15 @@ impl Draft {
         self
     }
 
-    /// A cgroup directly below the root of the tree.
-    pub fn cgroup(mut self, id: u64, path: &str, name: &str) -> Self {
+    /// A cgroup that exists, and how deep it is below the root of the tree.
+    pub fn cgroup(mut self, path: &Path, depth: u32, name: &str) -> Self {
         let tenant = self.place(name);
         self.0.cgroups.push(CgroupBinding {
-            id,
-            depth: 1,
-            path: path.to_owned(),
+            id: fs::metadata(path).unwrap().ino(),
+            depth,
+            path: path.display().to_string(),
             tenant,
-            by: format!("cgroup {path}"),
+            by: format!("cgroup {}", path.display()),
         });
         self
     }

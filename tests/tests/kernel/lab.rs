@@ -4,7 +4,6 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -134,9 +133,11 @@ impl Lab {
         &self.cgroup
     }
 
-    /// The kernel's id of the cgroup.
-    pub fn cgroup_id(&self) -> u64 {
-        fs::metadata(&self.cgroup).unwrap().ino()
+    /// A cgroup inside the lab's. It goes away with it.
+    pub fn inner_cgroup(&self) -> PathBuf {
+        let inner = self.cgroup.join("inner");
+        fs::create_dir(&inner).unwrap();
+        inner
     }
 
     pub fn kernel(&mut self) -> &mut Kernel {
@@ -213,6 +214,7 @@ impl Drop for Lab {
         }
         // A process that was killed may take a moment to leave.
         for _ in 0..200 {
+            let _ = fs::remove_dir(self.cgroup.join("inner"));
             match fs::remove_dir(&self.cgroup) {
                 Ok(()) => return,
                 Err(_) => thread::sleep(std::time::Duration::from_millis(10)),

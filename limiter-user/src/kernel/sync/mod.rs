@@ -194,7 +194,10 @@ impl Mirror {
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
         let mut changes = Changes::default();
 
-        self.write_settings(image, depths, kernel)?;
+        // While claims move, those at the old depths hold as long as those at the new do not.
+        let old_depths = kernel.maps.settings.get(0)?.cgroup_depths;
+        let both = super::identities::depths(both_depths(&old_depths, &depths)).unwrap_or(depths);
+        self.write_settings(image, both, kernel)?;
         let retired = self.write_exempt_sets(image, kernel)?;
         let indices = self.assign_indices(image)?;
         self.merge_locks(image, &indices, kernel)?;
@@ -222,6 +225,7 @@ impl Mirror {
             &image.own_addresses,
         );
         changes.identities = self.identities.become_in(wanted, &mut kernel.maps)?;
+        self.write_settings(image, depths, kernel)?;
 
         let kept: BTreeSet<u32> = indices.into_iter().collect();
         let gone: Vec<u32> = self
@@ -296,6 +300,12 @@ impl Mirror {
             }
         }
     }
+}
+
+/// The depths in both lists, without what only fills them up.
+fn both_depths<'a>(old: &'a [u8], new: &'a [u8]) -> impl Iterator<Item = u32> + 'a {
+    let all = old.iter().chain(new).copied();
+    all.filter(|depth| *depth != 0).map(u32::from)
 }
 
 impl fmt::Display for Changes {
