@@ -43,8 +43,8 @@ pub use mail::{Letter, Mailer};
 pub use maildir::Maildir;
 pub use namespace::Namespace;
 pub use node::{
-    CONTAINER4, NATTED, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, OUTSIDE_MX6,
-    OUTSIDE_MX6_EXEMPT, mx,
+    CONTAINER4, NATTED, NODE4, NODE6, Node, OUTSIDE_LINK_LOCAL, OUTSIDE_MX, OUTSIDE_MX_EXEMPT,
+    OUTSIDE_MX6, OUTSIDE_MX6_EXEMPT, mx,
 };
 pub use place::Place;
 pub use postfix::Postfix;

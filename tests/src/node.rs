@@ -26,6 +26,8 @@ pub const OUTSIDE_MX_EXEMPT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 25);
 pub const OUTSIDE_MX6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 5);
 /// Another mail server outside, for policies that exempt one.
 pub const OUTSIDE_MX6_EXEMPT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x25);
+/// A mail server outside that is on the node's own link, and needs no route.
+pub const OUTSIDE_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x25);
 /// An address that belongs to the node, although it sits outside: 1:1 NAT.
 pub const NATTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 /// The address of a container behind the node.
@@ -221,6 +223,7 @@ fn wire(inside: &Namespace, outside: &Namespace) {
             "address add 2001:db8:113::1/64 dev out0 nodad".to_owned(),
             format!("address add {OUTSIDE_MX6}/64 dev out0 nodad"),
             format!("address add {OUTSIDE_MX6_EXEMPT}/64 dev out0 nodad"),
+            format!("address add {OUTSIDE_LINK_LOCAL}/64 dev out0 nodad"),
             format!("address add {NATTED}/32 dev out0"),
             format!("route add 192.0.2.0/24 via {NODE4}"),
             format!("route add 2001:db8:192::/64 via {NODE6}"),
@@ -238,10 +241,16 @@ fn wire(inside: &Namespace, outside: &Namespace) {
         ],
     );
     inside.enter(|| {
-        for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            fs::write(Path::new("/proc/sys/net").join(switch), "1").expect("root may forward");
-        }
+        set("ipv4/ip_forward", "1");
+        set("ipv6/conf/all/forwarding", "1");
     });
+    // Every server takes data with the first packet, from whoever has a cookie.
+    outside.enter(|| set("ipv4/tcp_fastopen", "1027"));
+}
+
+/// Sets a switch of the network namespace that the calling thread is in.
+fn set(switch: &str, value: &str) {
+    fs::write(Path::new("/proc/sys/net").join(switch), value).expect("root may set it");
 }
 
 /// Runs `ip` in a network namespace, all lines in one go.

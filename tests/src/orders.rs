@@ -33,11 +33,13 @@ pub enum How {
     IoUringWorker,
     /// The same, by the kernel's thread that polls the ring.
     IoUringPolled,
+    /// With a socket that was connected to port 80 of the same server before.
+    Reconnect,
 }
 
 impl How {
     /// Every way there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Plain,
         Self::NonBlocking,
         Self::FastOpenSend,
@@ -46,6 +48,7 @@ impl How {
         Self::IoUring,
         Self::IoUringWorker,
         Self::IoUringPolled,
+        Self::Reconnect,
     ];
 }
 

@@ -66,9 +66,9 @@ enum Which {
 
 #[derive(Args)]
 struct Threads {
-    /// How many end-to-end tests run at once (they measure time and load both processors, so
-    /// more than one can disturb another)
-    #[arg(long, global = true, default_value_t = 1)]
+    /// How many end-to-end tests run at once (each has namespaces of its own; many more than the
+    /// machine has processors, and those that measure time fail)
+    #[arg(long, global = true, default_value_t = 2)]
     threads: usize,
 }
 

@@ -11,6 +11,7 @@ use crate::{apt, workspace};
 
 /// A program, and the Debian package that brings it.
 struct Program {
+    /// By which it is found on PATH; the whole path for a library that a program loads.
     name: &'static str,
     package: &'static str,
 }
@@ -20,14 +21,23 @@ const fn program(name: &'static str, package: &'static str) -> Program {
 }
 
 /// Installed from their packages.
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 12] = [
     // The local MTA and the outside world, and the senders and sinks for many sessions at once.
     program("postfix", "postfix"),
     program("smtp-source", "postfix"),
     program("smtp-sink", "postfix"),
     // What customers send with.
     program("swaks", "swaks"),
+    // swaks speaks IPv6 only with this.
+    program(
+        "/usr/share/perl5/IO/Socket/INET6.pm",
+        "libio-socket-inet6-perl",
+    ),
     program("php", "php-cli"),
+    program(
+        "/usr/share/php/libphp-phpmailer/autoload.php",
+        "libphp-phpmailer",
+    ),
     program("python3", "python3"),
     program("curl", "curl"),
     // Networks, and users of containers.

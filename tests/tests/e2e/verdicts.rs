@@ -1,10 +1,10 @@
 //! Every verdict, in both families, by every way to connect; and what is none of limiter's business.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use limiter_tests::{
-    Container, NATTED, NODE4, NODE6, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, OUTSIDE_MX6,
-    OUTSIDE_MX6_EXEMPT, Reached, mx, orders::How, process::run,
+    Container, NATTED, NODE4, NODE6, OUTSIDE_LINK_LOCAL, OUTSIDE_MX, OUTSIDE_MX_EXEMPT,
+    OUTSIDE_MX6, OUTSIDE_MX6_EXEMPT, Reached, mx, orders::How, process::run,
 };
 
 use crate::stage::{Stage, expect, repeat};
@@ -50,7 +50,8 @@ match: {users: [dave]}
     }
     // Three kinds of address.
     let each = How::ALL.len() * 3;
-    assert_eq!(stage.outside.settled(), each * 2);
+    let _ = stage.outside.settled();
+    assert_eq!(stage.outside.count_at(25), each * 2);
     assert_eq!(stage.local.settled(), each);
     for (tenant, counter) in [
         ("alice", "denied"),
@@ -322,7 +323,9 @@ direct_smtp: redirect
 match: {users: [bob]}
 ",
     );
-    let own = ["127.0.0.1", "127.1.2.3", "::1"].map(|address| address.parse().expect("it is one"));
+    // What is nowhere in particular is here.
+    let own = ["127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::"]
+        .map(|address| address.parse().expect("it is one"));
     let own = own.into_iter().chain([NODE4.into(), NODE6.into()]);
     let mut local = 0;
     for address in own {
@@ -358,6 +361,91 @@ match: {users: [bob]}
         let wanted = u64::from(counter == "denied");
         assert_eq!(agent.counter("alice", counter), wanted, "{counter}");
     }
+}
+
+#[test]
+fn a_neighbour_on_the_link_is_another_host() {
+    let stage = Stage::new();
+    let agent = stage.agent(
+        "mode: enforce",
+        "
+tenant: alice
+match: {users: [alice]}
+---
+tenant: bob
+direct_smtp: redirect
+match: {users: [bob]}
+---
+tenant: carol
+direct_smtp: allow
+match: {users: [carol]}
+",
+    );
+    let inside = stage.node.inside();
+    let scope = inside.enter(|| nix::net::if_::if_nametoindex("eth0").expect("it is there"));
+    let to = SocketAddr::V6(SocketAddrV6::new(OUTSIDE_LINK_LOCAL, 25, 0, scope));
+    for (uid, reached) in [
+        (2001, Reached::Refused),
+        (2002, Reached::Local),
+        (2003, Reached::Outside),
+    ] {
+        let attempt = stage.node.sender(uid).attempt(to);
+        assert_eq!(attempt.make(&agent), reached, "{uid}");
+    }
+    assert_eq!(stage.outside.settled(), 1);
+}
+
+#[test]
+fn data_in_the_first_packet_is_no_way_round_and_counts_once() {
+    let stage = Stage::new();
+    let agent = stage.agent(
+        "mode: enforce",
+        "
+tenant: alice
+match: {users: [alice]}
+---
+tenant: carol
+direct_smtp: allow
+limits: [{unit: connections, max: 8, window: 1h}]
+match: {users: [carol]}
+",
+    );
+    for how in [How::FastOpenSend, How::FastOpenConnect] {
+        // The first brings the cookie, the others use it.
+        for _ in 0..4 {
+            let carol = stage.by_uid(2003).how(how);
+            assert_eq!(carol.make(&agent), Reached::Outside);
+            let alice = stage.by_uid(2001).how(how);
+            assert_eq!(alice.make(&agent), Reached::Refused);
+        }
+    }
+    let with_data = stage.node.outside().enter(|| {
+        let counters = std::fs::read_to_string("/proc/thread-self/net/netstat");
+        netstat(&counters.expect("proc is mounted"), "TCPFastOpenPassive")
+    });
+    assert!(
+        with_data >= 4,
+        "the way that is tested was not taken: {with_data}"
+    );
+    assert_eq!(agent.used("carol", 0), 8);
+    for how in How::ALL {
+        let attempt = stage.by_uid(2003).how(how);
+        assert_eq!(attempt.make(&agent), Reached::Refused, "{how:?}");
+    }
+    let _ = stage.outside.settled();
+    assert_eq!(stage.outside.count_at(25), 8);
+}
+
+/// A counter of /proc/net/netstat: a line of names, and under it a line of values.
+fn netstat(text: &str, name: &str) -> u64 {
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    lines
+        .chunks(2)
+        .find_map(|pair| {
+            let place = pair.first()?.iter().position(|word| *word == name)?;
+            pair.get(1)?.get(place)?.parse().ok()
+        })
+        .expect("the kernel counts it")
 }
 
 #[test]

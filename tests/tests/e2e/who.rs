@@ -314,3 +314,27 @@ match: {{cgroups: ['{}']}}
     assert_eq!(agent.counter("site", "allowed"), 4);
     assert_eq!(agent.counter("site", "denied"), 1);
 }
+
+#[test]
+fn a_user_namespace_of_ones_own_changes_nothing() {
+    let stage = Stage::new();
+    let agent = stage.agent(
+        "mode: enforce\ndefault: {direct_smtp: allow}",
+        "tenant: alice\nmatch: {users: [alice]}\n",
+    );
+    // Root inside, alice to everybody else; and the network is the node's still.
+    let orders = stage.node.sender(0).attempt(mx(false));
+    let report = stage.node.directory().join("report");
+    std::fs::write(&report, "").expect("the directory is ours");
+    std::os::unix::fs::chown(&report, Some(2001), Some(2001)).expect("root may give files away");
+    let mut unshare = stage.node.user(2001).command("unshare");
+    unshare.args(["--user", "--map-root-user", "--"]);
+    unshare.arg(stage.node.sender_program());
+    unshare.arg(orders.for_others(&report));
+    let _ = limiter_tests::process::run(&mut unshare, "").success("unshare");
+    let report = std::fs::read_to_string(report).expect("it was written");
+    let report: limiter_tests::orders::Report = serde_json::from_str(&report).expect("a report");
+    assert_eq!(report.refused(), 1, "{report:?}");
+    assert_eq!(agent.counter("alice", "denied"), 1);
+    assert_eq!(stage.outside.settled(), 0);
+}

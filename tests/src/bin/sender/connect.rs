@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader},
+    mem::size_of_val,
     net::{SocketAddr, TcpStream},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
@@ -53,6 +54,14 @@ pub fn connect(socket: OwnedFd, orders: &Orders) -> io::Result<Connected> {
             connect_call(raw(&socket), &to)?;
             send(raw(&socket), b"EHLO x\r\n", MsgFlags::MSG_NOSIGNAL)?;
         }
+        How::Reconnect => {
+            let mut web = destination(orders);
+            web.set_port(80);
+            // Whether anybody is there does not matter.
+            let _ = connect_call(raw(&socket), &SockaddrStorage::from(web));
+            disconnect(&socket)?;
+            connect_call(raw(&socket), &to)?;
+        }
         How::IoUring | How::IoUringWorker | How::IoUringPolled => {
             by_ring(&socket, &to, orders.how)?
         }
@@ -68,6 +77,20 @@ pub fn connect(socket: OwnedFd, orders: &Orders) -> io::Result<Connected> {
     BufReader::new(&stream).read_line(&mut greeting)?;
     let greeting = greeting.trim_end().to_owned();
     Ok(Connected { source, greeting })
+}
+
+/// Makes the socket as if it had never been connected.
+fn disconnect(socket: &OwnedFd) -> io::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_UNSPEC).map_err(io::Error::other)?,
+        sa_data: [0; 14],
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;
+    // SAFETY: the pointer and the length describe `nowhere`, which lives until the call returns.
+    match unsafe { libc::connect(raw(socket), &raw const nowhere, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Waits for a non-blocking connection, and returns its error if it failed.
