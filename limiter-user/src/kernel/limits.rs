@@ -28,13 +28,16 @@ pub struct Source {
     pub old_width_ns: u64,
     /// The width from now on, ns; 0 for a pace.
     pub new_width_ns: u64,
+    /// A pace that changed: how far its state may lie ahead from now on, ns. Who was held back by
+    /// a slow pace is not held back longer than the new one asks for.
+    pub most_ahead_ns: Option<u64>,
 }
 
 impl Source {
-    /// Whether the state has to be converted: a window of another length.
+    /// Whether the state has to be converted: a window of another length, another pace.
     #[must_use]
     pub const fn converts(&self) -> bool {
-        self.old_width_ns != self.new_width_ns
+        self.old_width_ns != self.new_width_ns || self.most_ahead_ns.is_some()
     }
 }
 
@@ -89,6 +92,7 @@ pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
                 slot: old.slot,
                 old_width_ns: width(&old),
                 new_width_ns: width(place),
+                most_ahead_ns: most_ahead(&old, place),
             });
         }
     }
@@ -131,6 +135,13 @@ fn width(def: &LimitDef) -> u64 {
     } else {
         0
     }
+}
+
+/// How far the state of a pace may lie ahead: a whole burst. `None` if nothing changed.
+fn most_ahead(old: &LimitDef, new: &LimitDef) -> Option<u64> {
+    let is_pace = new.kind == Kind::Pace as u8;
+    let changed = (old.span_ns, old.max) != (new.span_ns, new.max);
+    (is_pace && changed).then(|| new.span_ns.saturating_mul(u64::from(new.max)))
 }
 
 /// For each new limit the old one whose state it takes over: the same length first, then the
@@ -281,6 +292,16 @@ mod tests {
         let source = layout.slots[0].unwrap();
         assert_eq!(source.old_width_ns, window::width_of(HOUR));
         assert_eq!(source.new_width_ns, window::width_of(2 * HOUR));
+    }
+
+    #[test]
+    fn another_pace_does_not_hold_back_longer_than_it_asks_for() {
+        let (old, size) = first(&[pace(HOUR)]);
+        let source = lay_out(&[pace(15)], &old, size).slots[0].unwrap();
+        assert_eq!(source.most_ahead_ns, Some(15));
+        assert!(source.converts());
+        let source = lay_out(&[pace(HOUR)], &old, size).slots[0].unwrap();
+        assert!(!source.converts(), "the same pace goes on");
     }
 
     #[test]

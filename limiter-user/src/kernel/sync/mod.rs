@@ -113,7 +113,12 @@ impl Mirror {
             ports: Vec::new(),
             free: BTreeSet::new(),
             fresh: FIRST_TENANT,
-            capacity: maps.tenants.len(),
+            // A first start that was killed half-way can leave maps of different sizes.
+            capacity: maps
+                .tenants
+                .len()
+                .min(maps.stats.len())
+                .min(maps.locks.len()),
             netns_cookie,
         };
         let mut runs = Vec::new();

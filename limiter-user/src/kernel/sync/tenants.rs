@@ -257,7 +257,10 @@ fn write_policy(
 /// The change that takes over `state`, converted for the moment `at_ns`.
 fn converted(state: Slot, source: &Source, at_ns: u64) -> SlotChange {
     let mut new = state;
-    new.reshape(at_ns, source.old_width_ns, source.new_width_ns);
+    match source.most_ahead_ns {
+        Some(most) => new.epoch = new.epoch.min(at_ns.saturating_add(most)),
+        None => new.reshape(at_ns, source.old_width_ns, source.new_width_ns),
+    }
     SlotChange {
         change: change::REPLACE,
         source: u32::from(source.slot),
