@@ -1,11 +1,11 @@
 //! The agent goes and comes back: what is pinned goes on counting, and the gate is never open.
 
 use std::{
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
-use limiter_common::verdict::Permission;
+use limiter_common::{abi, verdict::Permission};
 use limiter_user::{
     kernel::{Changes, Kernel},
     policy::{image::NODE_NAME, model::Exempt},
@@ -108,6 +108,45 @@ fn programs_are_replaced_fifty_times_under_load_and_nothing_leaks() {
             "too few attempts to mean anything: {denied}"
         );
         assert_eq!(lab.counters("blocked").denied, denied);
+        lab.assert_sound();
+    });
+}
+
+#[test]
+fn another_versions_pins_enforce_until_this_version_does() {
+    in_lab(|lab| {
+        let draft = Draft::new()
+            .tenant("blocked", NODE_NAME, &[window(5, HOUR)])
+            .direct_smtp("blocked", Permission::Block)
+            .uid(2001, "blocked");
+        lab.apply(&draft.0);
+        lab.stop();
+        // What an agent with another layout would have left.
+        let old = lab.pin_dir().join("v0");
+        let now = lab.pin_dir().join(format!("v{}", abi::VERSION));
+        fs::rename(&now, &old).unwrap();
+        let cgroup = lab.cgroup().to_owned();
+        let mut senders = Senders::fork(&cgroup, &[2001], 0);
+        senders.start();
+
+        lab.load(NEEDS).unwrap();
+        assert!(
+            !lab.kernel().adopted,
+            "another layout is not taken for ours"
+        );
+        assert_eq!(lab.apply(&draft.0).added, draft.0.tenants.len());
+        assert!(old.join("links").exists(), "it goes only after ours holds");
+        lab.kernel().attach(&cgroup).unwrap();
+        assert!(!old.exists(), "it is gone");
+        let counted = lab.counters("blocked").denied;
+        thread::sleep(Duration::from_millis(100));
+        let (leaked, denied) = senders.stop();
+        assert_eq!(leaked, 0);
+        let ours = lab.counters("blocked").denied;
+        assert!(
+            ours > counted && denied > ours,
+            "first theirs refused, then ours"
+        );
         lab.assert_sound();
     });
 }
