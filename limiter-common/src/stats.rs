@@ -13,8 +13,8 @@ pub const EPISODE_PAUSE_NS: u64 = 60_000_000_000;
 pub struct Stats {
     /// Held while the counters below `allowed` change.
     pub lock: bpf_spin_lock,
-    /// The reasons reported in the current second, a bit each.
-    pub reasons: u32,
+    /// The kinds of refusal reported in the current second, a bit each: see [`Stats::report`].
+    pub kinds: u32,
     /// Attempts that went out. Counted without the lock, atomically.
     pub allowed: u64,
     /// Attempts that were refused.
@@ -42,21 +42,27 @@ impl Stats {
             .wrapping_add(self.would_deny)
     }
 
-    /// Decides, for an attempt already counted, whether an event is due: the first for its reason
-    /// in a second is told at once, and with it all that were not told before. Returns how many
-    /// the event stands for, 0 if it is not due.
+    /// Decides, for an attempt already counted, whether an event is due: the first of its kind (a
+    /// reason and a uid) in a second is told at once, and with it all that were not told before.
+    /// Kinds are told apart by 32 bits, so a tenant never has more than 32 events a second.
+    /// Returns how many attempts the event stands for, 0 if it is not due.
     #[inline(always)]
-    pub fn report(&mut self, now_ns: u64, reason: Reason) -> u64 {
-        let bit = 1_u32 << (reason as u32);
+    pub fn report(&mut self, now_ns: u64, reason: Reason, uid: u32) -> u64 {
+        // Fibonacci hashing: neighbouring uids are spread over all bits.
+        let kind = uid
+            .wrapping_add((reason as u32) << 16)
+            .wrapping_mul(0x9e37_79b9)
+            >> 27;
+        let bit = 1_u32 << kind;
         self.last_ns = now_ns;
         if now_ns.wrapping_sub(self.summary_since_ns) >= SUMMARY_NS {
             self.summary_since_ns = now_ns;
-            self.reasons = 0;
+            self.kinds = 0;
         }
-        if self.reasons & bit != 0 {
+        if self.kinds & bit != 0 {
             return 0;
         }
-        self.reasons |= bit;
+        self.kinds |= bit;
         let untold = self.notable().wrapping_sub(self.reported);
         self.reported = self.reported.wrapping_add(untold);
         untold
@@ -90,7 +96,7 @@ mod tests {
         // 10,000 refusals in 5 seconds.
         for n in 0..10_000_u64 {
             stats.denied += 1;
-            let repeated = stats.report(10 * SUMMARY_NS + n * 500_000, Reason::DirectSmtp);
+            let repeated = stats.report(10 * SUMMARY_NS + n * 500_000, Reason::DirectSmtp, 2001);
             if repeated > 0 {
                 events += 1;
                 told += repeated;
@@ -110,10 +116,30 @@ mod tests {
             denied: 1,
             ..Stats::default()
         };
-        assert_eq!(stats.report(5 * SUMMARY_NS, Reason::Limit), 1);
+        assert_eq!(stats.report(5 * SUMMARY_NS, Reason::Limit, 2001), 1);
         stats.denied += 1;
-        assert_eq!(stats.report(5 * SUMMARY_NS + 1, Reason::Limit), 0);
+        assert_eq!(stats.report(5 * SUMMARY_NS + 1, Reason::Limit, 2001), 0);
         stats.denied += 1;
-        assert_eq!(stats.report(5 * SUMMARY_NS + 2, Reason::Submission), 2);
+        assert_eq!(
+            stats.report(5 * SUMMARY_NS + 2, Reason::Submission, 2001),
+            2
+        );
+    }
+
+    #[test]
+    fn another_uid_is_told_at_once() {
+        let mut told = 0;
+        let mut stats = Stats::default();
+        for uid in 0..24 {
+            stats.denied += 1;
+            let mine = stats.report(5 * SUMMARY_NS, Reason::DirectSmtp, 2_000 + uid * 37);
+            told += u32::from(mine > 0);
+        }
+        assert!(told >= 12, "most of 24 uids are told apart: {told}");
+        for uid in 0..10_000 {
+            stats.denied += 1;
+            told += u32::from(stats.report(5 * SUMMARY_NS + 1, Reason::DirectSmtp, uid) > 0);
+        }
+        assert!(told <= 32, "never more than 32 a second");
     }
 }

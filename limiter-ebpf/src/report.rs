@@ -126,6 +126,7 @@ pub fn notable(facts: &Facts, ruling: &Ruling) {
 /// were in all.
 #[inline(always)]
 fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> (u64, u64) {
+    let uid = current_uid();
     // SAFETY: looked up, no lock held; between lock and unlock nothing is called, and all fields
     // touched are only changed under the lock.
     unsafe {
@@ -135,7 +136,7 @@ fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> (u64, u64) {
             Verdict::Redirected => (*stats).redirected += 1,
             Verdict::Allowed | Verdict::WouldDeny => (*stats).would_deny += 1,
         }
-        let repeated = (*stats).report(now_ns, ruling.reason);
+        let repeated = (*stats).report(now_ns, ruling.reason, uid);
         let total = (*stats).notable();
         kernel::unlock(&raw mut (*stats).lock);
         (repeated, total)

@@ -1,13 +1,8 @@
 //! Which policy to start with: the one in the files, or the last good one if they are bad.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use log::{error, info, warn};
+use log::{error, warn};
 
 use super::AgentError;
 use crate::policy::{
@@ -16,12 +11,10 @@ use crate::policy::{
     fault::{Fault, Severity, any_error},
     glance,
     image::Image,
+    last_good,
     model::Policy,
 };
 use crate::system::{Sources, System};
-
-/// The name of the last good policy in the state directory.
-const LAST_GOOD: &str = "last-good-policy.json";
 
 /// A policy that can be enforced on this machine.
 pub struct Ready {
@@ -93,7 +86,7 @@ pub fn start(config: &Path, sources: &Sources) -> Result<Ready, AgentError> {
         faults,
         state_dir: state_dir.clone(),
     };
-    let policy = match load_last_good(&state_dir) {
+    let policy = match last_good::load(&state_dir) {
         Ok(Some(policy)) => policy,
         Ok(None) => return Err(refuse(faults)),
         Err(error) => {
@@ -129,51 +122,4 @@ pub fn say_warnings(faults: &[Fault]) {
         warn!("{fault}");
     }
     debug_assert!(!any_error(faults), "a policy with errors is not loaded");
-}
-
-/// Keeps a policy as the last good one: whole, or not at all.
-///
-/// # Errors
-///
-/// The state directory cannot be written.
-pub fn keep_last_good(policy: &Policy) -> Result<(), AgentError> {
-    let path = policy.places.state_dir.join(LAST_GOOD);
-    let text = serde_json::to_vec(policy).map_err(io::Error::from);
-    let keep = |text: &[u8]| -> io::Result<()> {
-        if fs::read(&path).is_ok_and(|kept| kept == text) {
-            return Ok(());
-        }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&policy.places.state_dir)?;
-        let beside = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        File::open(&policy.places.state_dir)?.sync_all()
-    };
-    text.and_then(|text| keep(&text))
-        .map_err(AgentError::io(format!(
-            "keep the policy in {}",
-            path.display()
-        )))
-}
-
-fn load_last_good(state_dir: &Path) -> io::Result<Option<Policy>> {
-    let path: PathBuf = state_dir.join(LAST_GOOD);
-    match fs::read(&path) {
-        Ok(text) => {
-            info!("reading {}", path.display());
-            Ok(Some(serde_json::from_slice(&text)?))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -26,6 +26,9 @@ pub enum AgentError {
         /// Where the last good one would be.
         state_dir: PathBuf,
     },
+    /// Somebody else than root.
+    #[error("the agent loads programs into the kernel: run it as root")]
+    NotRoot,
     /// Something with the kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -54,6 +54,10 @@ impl LiveNode {
             Ok(ready) => {
                 let faults = ready.faults.iter().map(FaultReport::from).collect();
                 let changes = state.adopt(ready)?;
+                let mut summary = changes.to_string();
+                if let Some(restart) = state.needs_restart() {
+                    summary = format!("{summary}; but {restart}");
+                }
                 drop(state);
                 info!("reloaded: {changes}");
                 // The main loop may be stopping.
@@ -61,7 +65,7 @@ impl LiveNode {
                 Ok(ReloadOutcome {
                     loaded: true,
                     faults,
-                    summary: changes.to_string(),
+                    summary,
                 })
             }
             Err(faults) => {
@@ -82,6 +86,7 @@ impl Node for LiveNode {
             let state = self.shared.lock();
             let mut status = state.view().status(tenant, &state.attachments())?;
             status.problems.extend(state.problems());
+            status.problems.extend(state.other_limiters());
             status
         };
         status.agent = Some(AgentInfo {

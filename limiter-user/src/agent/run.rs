@@ -1,6 +1,7 @@
 //! The agent's life: start, follow the machine, answer, stop. Stopping opens nothing.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -26,8 +27,8 @@ use crate::{
         server::{Limits, Server},
         socket::ControlSocket,
     },
-    kernel::{Kernel, Needs, alloc::size_for},
-    policy::image::Image,
+    kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
+    policy::{image::Image, model::Mode},
     report::{
         problem::Problem,
         store::{Store, StoreOptions},
@@ -53,6 +54,10 @@ const FOLLOW_BACKLOG: usize = 16_384;
 ///
 /// The agent cannot start. What an earlier one left in the kernel goes on being enforced.
 pub async fn run(options: RunOptions) -> Result<(), AgentError> {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err(AgentError::NotRoot);
+    }
     let mut signals = Signals::new()?;
     let sources = Sources::find()?;
     let ready = blocking({
@@ -67,6 +72,19 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         .unwrap_or_else(|| policy.places.control.clone());
     let socket = ControlSocket::bind(&control)?;
     mount_bpf(&policy.places.pin_dir)?;
+    let pins = Pins::new(&policy.places.pin_dir);
+    pins.prepare()?;
+    let _lock = pins.lock()?;
+    let cgroup = sources
+        .cgroup_mount
+        .join(below_mount(&policy.places.cgroup));
+    if !cgroup.is_dir() {
+        let action = format!(
+            "attach to the cgroup {} (`attach.cgroup`)",
+            cgroup.display()
+        );
+        return Err(AgentError::io(action)(io::ErrorKind::NotFound.into()));
+    }
 
     let tenant_names = TenantNames::default();
     let names = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
@@ -110,9 +128,15 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         let _ = stopped.await;
     }));
 
-    info!("ready: enforcing {}", policy.places.config.display());
+    let doing = match policy.node.mode {
+        Mode::Enforce => "enforcing",
+        Mode::Observe => "observing, except for tenants set to enforce:",
+    };
+    info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
     let mut reader = std::pin::pin!(reader);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -124,6 +148,13 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                     tell_systemd(&[NotifyState::Ready]);
                 }
             },
+            _ = look.tick() => {
+                let shared = shared.clone();
+                let looked = tokio::task::spawn_blocking(move || shared.lock().mend_links());
+                if let Err(error) = looked.await {
+                    error!("looking after the links failed: {error}");
+                }
+            }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
                 if let Err(error) = watcher.follow(&policy) {
@@ -144,7 +175,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             },
             ended = &mut reader => {
                 error!("reading the kernel's reports ended: {ended:?}");
-                return Err(AgentError::io("read the kernel's reports")(std::io::Error::other(
+                return Err(AgentError::io("read the kernel's reports")(io::Error::other(
                     "the reader ended; enforcement goes on, restart the agent",
                 )));
             }
@@ -161,6 +192,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     );
     Ok(())
 }
+
+/// How often it is looked whether everything is still attached.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How much room a policy needs.
 fn needs(image: &Image) -> Needs {
@@ -251,7 +285,7 @@ fn mount_bpf(pin_dir: &Path) -> Result<(), AgentError> {
     if result != 0 {
         warn!(
             "cannot mount the BPF file system: {}",
-            std::io::Error::last_os_error()
+            io::Error::last_os_error()
         );
         return Err(missing.into());
     }
@@ -278,15 +312,18 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
     }
 }
 
+/// A path below the cgroup v2 mount as it is joined to it.
+pub(super) fn below_mount(cgroup: &Path) -> &Path {
+    cgroup.strip_prefix("/").unwrap_or(cgroup)
+}
+
 /// Runs what blocks outside the threads that wait.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
 ) -> Result<T, AgentError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(AgentError::io("finish a task")(std::io::Error::other(
-            error,
-        ))),
+        Err(error) => Err(AgentError::io("finish a task")(io::Error::other(error))),
     }
 }
 

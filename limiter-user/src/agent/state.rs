@@ -15,9 +15,14 @@ use super::{
     names::TenantNames,
 };
 use crate::{
-    inspect::View,
-    kernel::{Attachment, Changes, Kernel, Links, Mirror, clock},
-    policy::{fault::Fault, image::Image, model::Policy},
+    inspect::{self, View},
+    kernel::{Attachment, Changes, Kernel, Links, Mirror, clock, links::other_limiters},
+    policy::{
+        fault::Fault,
+        image::Image,
+        last_good,
+        model::{Places, Policy},
+    },
     report::problem::Problem,
     system::Sources,
 };
@@ -31,9 +36,17 @@ pub struct State {
     links: Links,
     sources: Sources,
     tenant_names: TenantNames,
+    /// Where things were at the start, and still are.
+    places: Places,
     /// What is wrong, by what it is about, so that it can be taken back.
     problems: HashMap<Trouble, Problem>,
 }
+
+/// What a reload says that changed the places.
+const PLACES_CHANGED: &str = "`attach`, `pin_dir`, `state_dir`, `control` or `tenants` changed: \
+                              where things are is only read at the start";
+const PLACES_REMEDY: &str = "to move `pin_dir` or `attach`, stop the agent and `limiter detach` \
+                             with the old file first; else restart the agent";
 
 /// What a problem of the agent's is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +61,10 @@ pub enum Trouble {
     Kernel,
     /// The event history.
     Store,
+    /// Programs and pins that somebody took away.
+    Links,
+    /// Places that changed in the files and are only read at the start.
+    Places,
 }
 
 /// The state, shared between the loop and the control socket.
@@ -91,6 +108,7 @@ impl State {
             .unwrap_or(Path::new(""));
         let links = kernel.attach(&sources.cgroup_mount.join(below))?;
         let mut state = Self {
+            places: ready.policy.places.clone(),
             policy: ready.policy,
             image: ready.image,
             kernel,
@@ -120,9 +138,52 @@ impl State {
         }
     }
 
+    /// What a reload left undone until the next start, if anything.
+    pub fn needs_restart(&self) -> Option<String> {
+        let changed = self.problems.contains_key(&Trouble::Places);
+        changed.then(|| format!("{PLACES_CHANGED}; {PLACES_REMEDY}"))
+    }
+
+    /// Programs of other limiters that judge the same connections.
+    pub fn other_limiters(&self) -> Vec<Problem> {
+        let others = other_limiters(
+            self.links.target(),
+            &self.sources.cgroup_mount,
+            self.kernel.pins(),
+        );
+        inspect::other_limiters(&others)
+    }
+
     /// The programs and where they are attached.
     pub fn attachments(&self) -> Vec<Attachment> {
         self.links.attachments()
+    }
+
+    /// Looks whether everything is still attached, and attaches it again if not.
+    pub fn mend_links(&mut self) {
+        if self
+            .attachments()
+            .iter()
+            .all(|attachment| attachment.attached)
+        {
+            return;
+        }
+        let target = self.links.target().to_owned();
+        let problem = match self.kernel.mend(&target) {
+            Ok(links) => {
+                self.links = links;
+                Problem::warning(
+                    "somebody detached limiter or removed its pins while the agent ran: it is \
+                     attached and pinned again, and nothing it counted is lost",
+                    "find out who; what was sent in the two seconds before was not judged",
+                )
+            }
+            Err(error) => Problem::error(
+                format!("limiter was detached and cannot be attached again: {error}"),
+                "mail is not judged now; restart the agent: systemctl restart limiter",
+            ),
+        };
+        self.trouble(Trouble::Links, problem);
     }
 
     /// What is wrong with the agent's own work.
@@ -149,17 +210,14 @@ impl State {
     pub fn adopt(&mut self, ready: Ready) -> Result<Changes, AgentError> {
         let changes = self.write(&ready.image)?;
         boot::say_warnings(&ready.faults);
-        if ready.policy.places != self.policy.places {
-            self.trouble(
-                Trouble::Configuration,
-                Problem::warning(
-                    "`attach`, `pin_dir`, `state_dir`, `control` or `tenants` changed: where \
-                     things are is only read at the start",
-                    "restart the agent: systemctl restart limiter",
-                ),
-            );
+        self.mended(Trouble::Configuration);
+        if ready.policy.places == self.places {
+            self.mended(Trouble::Places);
         } else {
-            self.mended(Trouble::Configuration);
+            self.trouble(
+                Trouble::Places,
+                Problem::warning(PLACES_CHANGED, PLACES_REMEDY),
+            );
         }
         self.policy = ready.policy;
         self.image = ready.image;
@@ -219,12 +277,16 @@ impl State {
     }
 
     fn keep_last_good(&mut self) {
-        match boot::keep_last_good(&self.policy) {
+        match last_good::keep(&self.policy) {
             Ok(()) => self.mended(Trouble::LastGood),
             Err(error) => self.trouble(
                 Trouble::LastGood,
                 Problem::error(
-                    format!("{error}: after a reboot with bad files there is nothing to go by"),
+                    format!(
+                        "cannot keep the policy in {}: {error}; after a reboot with bad files \
+                         there is nothing to go by",
+                        last_good::path(&self.policy.places.state_dir).display()
+                    ),
                     "make room or repair the directory, then `limiter reload`",
                 ),
             ),

@@ -13,7 +13,7 @@ use crate::{
         node::{Node, NodeError},
     },
     inspect::PinnedNode,
-    policy::{self, model::Policy},
+    policy::{self, glance, last_good, model::Policy},
     report::faults::FaultReport,
 };
 
@@ -37,10 +37,22 @@ pub fn client(global: &Global) -> Client {
     Client::new(&places::control(global))
 }
 
-/// The policy in the files.
-pub fn policy(global: &Global) -> Result<Policy, CliError> {
+/// The policy in the files; where they are bad, the last good one, which is what the kernel
+/// enforces.
+fn policy(global: &Global) -> Result<Policy, CliError> {
     let loaded = policy::load(&global.config);
-    loaded.policy.ok_or_else(|| CliError::Faults {
+    if let Some(policy) = loaded.policy {
+        return Ok(policy);
+    }
+    let state_dir = glance::state_dir(&global.config);
+    if let Ok(Some(policy)) = last_good::load(&state_dir) {
+        log::error!(
+            "{} cannot be loaded (`limiter check` shows why): answering by the last good policy",
+            global.config.display()
+        );
+        return Ok(policy);
+    }
+    Err(CliError::Faults {
         config: global.config.clone(),
         faults: loaded.faults.iter().map(FaultReport::from).collect(),
     })

@@ -16,6 +16,7 @@ use crate::{
         compile::compile,
         describe,
         fault::{Fault, any_error},
+        image::Holder,
         model::{Origin, Policy},
     },
     report::{
@@ -36,14 +37,19 @@ struct Checked {
     faults: Vec<FaultReport>,
     /// What would be loaded, for people; null if it cannot be.
     summary: Option<String>,
+    /// Who is exempt here as the MTA; null if this machine could not be looked at.
+    exempt: Option<Vec<String>>,
 }
 
 pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     let mut loaded = policy::load(&global.config);
+    let mut exempt = None;
     if let Some(policy) = &loaded.policy
         && !any_error(&loaded.faults)
     {
-        loaded.faults.extend(on_this_machine(policy));
+        let (faults, mta) = on_this_machine(policy);
+        loaded.faults.extend(faults);
+        exempt = mta;
     }
     let loadable = loaded.policy.is_some() && !any_error(&loaded.faults);
     let checked = Checked {
@@ -54,6 +60,7 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
             .as_ref()
             .filter(|_| loadable)
             .map(describe::summary),
+        exempt,
     };
     let mut out = Output::new();
     if global.json {
@@ -68,6 +75,16 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
                 out.text(summary)?;
                 if !summary.ends_with('\n') {
                     out.text("\n")?;
+                }
+                if let Some(exempt) = &checked.exempt {
+                    let exempt = match exempt.as_slice() {
+                        [] => "nobody: no MTA user was found".to_owned(),
+                        users => users.join(", "),
+                    };
+                    out.text(&format!(
+                        "exempt on this machine as the MTA: {}\n",
+                        printable(&exempt)
+                    ))?;
                 }
             }
             None => {
@@ -85,21 +102,52 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
 }
 
 /// What this machine adds to the faults of the files: users and cgroups that do not exist yet, and
-/// claims that clash once names have become numbers.
-fn on_this_machine(policy: &Policy) -> Vec<Fault> {
+/// claims that clash once names have become numbers. And who is exempt here as the MTA.
+fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
+    let origin = Origin {
+        file: policy.places.config.clone(),
+        line: 0,
+        column: 0,
+    };
     let looked = Sources::find()
         .map_err(|error| error.to_string())
-        .and_then(|sources| System::snapshot(policy, &sources).map_err(|error| error.to_string()));
-    match looked {
-        Ok(system) => compile(policy, &system).faults,
-        Err(why) => vec![Fault::warning(
-            &Origin {
-                file: policy.places.config.clone(),
-                line: 0,
-                column: 0,
-            },
-            format!("the files alone are checked: {why}"),
-            "check on the node itself, as root, to see what is missing there",
-        )],
+        .and_then(|sources| {
+            let system = System::snapshot(policy, &sources).map_err(|error| error.to_string())?;
+            Ok((system, sources.cgroup_mount))
+        });
+    let (system, mount) = match looked {
+        Ok(looked) => looked,
+        Err(why) => {
+            let fault = Fault::warning(
+                &origin,
+                format!("the files alone are checked: {why}"),
+                "check on the node itself, as root, to see what is missing there",
+            );
+            return (vec![fault], None);
+        }
+    };
+    let compiled = compile(policy, &system);
+    let mut faults = compiled.faults;
+    let below = policy
+        .places
+        .cgroup
+        .strip_prefix("/")
+        .unwrap_or(&policy.places.cgroup);
+    let cgroup = mount.join(below);
+    if !cgroup.is_dir() {
+        faults.push(Fault::warning(
+            &origin,
+            format!("attach.cgroup: there is no cgroup {}", cgroup.display()),
+            "the agent does not start without it; \"/\" is the whole node",
+        ));
     }
+    let exempt = compiled.image.map(|image| {
+        let mta = image
+            .uids
+            .iter()
+            .filter(|binding| binding.holder == Holder::Mta);
+        mta.map(|binding| format!("uid {} ({})", binding.range.first, binding.by))
+            .collect()
+    });
+    (faults, exempt)
 }

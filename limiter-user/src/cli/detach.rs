@@ -31,6 +31,13 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     let places = places(global)?;
     refuse_if_agent_runs(global)?;
     let outcome = kernel::detach(&places);
+    // Nothing done is nothing to record, and no reason to make a state directory.
+    if outcome
+        .as_ref()
+        .is_ok_and(|detached| detached.removed.is_empty())
+    {
+        return say(&outcome?, global);
+    }
     Audit::new(&places.state_dir).record(&AuditRecord {
         time: Timestamp::now(),
         by: Peer::own(),
@@ -43,10 +50,13 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
             Err(error) => error.to_string(),
         },
     });
-    let detached = outcome?;
+    say(&outcome?, global)
+}
+
+fn say(detached: &kernel::Detached, global: &Global) -> Result<ExitCode, CliError> {
     let mut out = Output::new();
     if global.json {
-        out.json(&detached)?;
+        out.json(detached)?;
     } else {
         out.line(detached.to_string().trim_end().as_bytes())?;
     }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,13 +14,14 @@ use crate::report::{
     explain::{self, ExplainQuery, Subject},
     status_text::Style,
 };
+use crate::system::mounts::find_cgroup2;
 
 /// Whose a connection would be, which rule decides, and the verdict.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("subject").required(true)))]
 pub struct Arguments {
     /// A process of this uid, in no container and no cgroup of a tenant
-    #[arg(long, group = "subject", value_name = "N")]
+    #[arg(long, group = "subject", value_name = "N", value_parser = uid)]
     uid: Option<u32>,
     /// This process, as it is now
     #[arg(long, group = "subject", value_name = "N")]
@@ -47,10 +49,18 @@ fn destination(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+fn uid(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| format!("a number; for a user's name: --uid $(id -u {text})"))
+}
+
 fn cgroup(text: &str) -> Result<String, String> {
-    let below = text.strip_prefix("/sys/fs/cgroup").unwrap_or(text);
+    let mount = find_cgroup2().ok();
+    let below = mount
+        .and_then(|mount| Path::new(text).strip_prefix(mount).ok().map(Path::to_owned))
+        .map_or_else(|| text.to_owned(), |below| format!("/{}", below.display()));
     if below.starts_with('/') {
-        Ok(below.to_owned())
+        Ok(below)
     } else {
         Err("a path below the cgroup v2 mount, starting with /".to_owned())
     }

@@ -12,7 +12,7 @@ use crate::{
     control::node::NodeError,
     kernel::{KernelError, clock, maps::Maps, read::LimitUse},
     policy::{image::Image, model::Mode},
-    report::{duration::Seconds, event::Clock, status::Usage},
+    report::{duration::Seconds, event::Clock, problem::Problem, status::Usage},
 };
 
 pub use pinned::PinnedNode;
@@ -70,6 +70,23 @@ fn usage(limit: &LimitUse, moment: Moment) -> Usage {
             .filter(|group| known.concerns(*group))
             .collect(),
     }
+}
+
+/// What it means that other limiters judge the same connections.
+#[must_use]
+pub fn other_limiters(others: &[String]) -> Vec<Problem> {
+    others
+        .iter()
+        .map(|other| {
+            Problem::warning(
+                format!(
+                    "another limiter judges the same connections, and refuses on its own: {other}"
+                ),
+                "if it was left behind by another `pin_dir`: `limiter detach` with that \
+                 configuration",
+            )
+        })
+        .collect()
 }
 
 fn mode(enforces: bool) -> Mode {

@@ -5,7 +5,12 @@ use std::path::PathBuf;
 use super::View;
 use crate::{
     control::node::{Node, NodeError},
-    kernel::{KernelError, links::pinned_attachments, maps::Maps, pins::Pins},
+    kernel::{
+        KernelError,
+        links::{other_limiters, pinned_attachments},
+        maps::Maps,
+        pins::Pins,
+    },
     policy::{compile::compile, image::Image, model::Policy},
     report::{
         explain::{ExplainQuery, Explanation},
@@ -22,6 +27,7 @@ pub struct PinnedNode {
     image: Option<Image>,
     node: String,
     cgroup_mount: PathBuf,
+    cgroup: PathBuf,
     events: Reader,
 }
 
@@ -47,6 +53,7 @@ impl PinnedNode {
             image,
             node: policy.node.name.clone(),
             cgroup_mount,
+            cgroup: policy.places.cgroup.clone(),
             events: Reader::new(&policy.places.state_dir),
         })
     }
@@ -63,7 +70,15 @@ impl PinnedNode {
 
 impl Node for PinnedNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
-        self.view().status(tenant, &pinned_attachments(&self.pins))
+        let mut status = self
+            .view()
+            .status(tenant, &pinned_attachments(&self.pins))?;
+        let below = self.cgroup.strip_prefix("/").unwrap_or(&self.cgroup);
+        let target = self.cgroup_mount.join(below);
+        let others = other_limiters(&target, &self.cgroup_mount, &self.pins);
+        status.problems.extend(super::other_limiters(&others));
+        status.judge();
+        Ok(status)
     }
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {

@@ -4,20 +4,29 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{KernelError, pins::Pins};
-use crate::policy::model::Places;
+use super::{KernelError, links::other_limiters, pins::Pins};
+use crate::{policy::model::Places, system::mounts::find_cgroup2};
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Detached {
     /// The pins that are gone. With the last reference to a link the kernel lets its program go.
     pub removed: Vec<PathBuf>,
+    /// Where they were looked for.
+    pub pin_dir: PathBuf,
+    /// Programs of other limiters that still judge what this one judged, and where.
+    pub others: Vec<String>,
 }
 
 impl fmt::Display for Detached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.removed.is_empty() {
-            return f.write_str("nothing was pinned: limiter was not in force");
+            let pin_dir = self.pin_dir.display();
+            write!(
+                f,
+                "nothing was pinned in {pin_dir}: this limiter was not in force"
+            )?;
+            return others(f, &self.others);
         }
         let links = self
             .removed
@@ -29,8 +38,19 @@ impl fmt::Display for Detached {
             f,
             "removed {links} links and {maps} maps: mail is no longer limited, and all counts are \
              gone"
-        )
+        )?;
+        others(f, &self.others)
     }
+}
+
+fn others(f: &mut fmt::Formatter<'_>, others: &[String]) -> fmt::Result {
+    for other in others {
+        write!(
+            f,
+            "\nanother limiter is still in force: {other}; detach it with its own configuration"
+        )?;
+    }
+    Ok(())
 }
 
 fn is_links(dir: &std::path::Path) -> bool {
@@ -41,8 +61,28 @@ fn is_links(dir: &std::path::Path) -> bool {
 ///
 /// # Errors
 ///
-/// Something could not be removed; the rest was.
+/// A running agent holds them, or something could not be removed; the rest was.
 pub fn detach(places: &Places) -> Result<Detached, KernelError> {
-    let removed = Pins::new(&places.pin_dir).remove_all()?;
-    Ok(Detached { removed })
+    let pins = Pins::new(&places.pin_dir);
+    let lock = if places.pin_dir.exists() {
+        Some(pins.lock()?)
+    } else {
+        None
+    };
+    let removed = pins.remove_all()?;
+    drop(lock);
+    Ok(Detached {
+        removed,
+        pin_dir: places.pin_dir.clone(),
+        others: others_in_force(places, &pins),
+    })
+}
+
+/// Programs of other limiters that still judge what this one judged.
+fn others_in_force(places: &Places, pins: &Pins) -> Vec<String> {
+    let Ok(mount) = find_cgroup2() else {
+        return Vec::new();
+    };
+    let below = places.cgroup.strip_prefix("/").unwrap_or(&places.cgroup);
+    other_limiters(&mount.join(below), &mount, pins)
 }

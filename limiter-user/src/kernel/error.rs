@@ -64,6 +64,15 @@ pub enum KernelError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Another process keeps what is pinned there.
+    #[error(
+        "a running agent holds {}: stop it first (systemctl stop limiter); two agents for two \
+         parts of a node need a `pin_dir` each", path.display()
+    )]
+    InUse {
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// A pinned map is not what this version expects.
     #[error(
         "the pinned map {} has {found}, this version needs {needed}: it belongs to something else; \

@@ -1,6 +1,7 @@
 //! Links: what ties the programs to the cgroup. Pinned, so that they hold without the agent.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::{
         fd::{AsFd as _, OwnedFd},
@@ -72,6 +73,12 @@ impl Links {
         })
     }
 
+    /// The cgroup.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where the programs are attached, and whether they still are.
     #[must_use]
     pub fn attachments(&self) -> Vec<Attachment> {
@@ -94,6 +101,45 @@ pub fn pinned_attachments(pins: &Pins) -> Vec<Attachment> {
             attached: matches!(holding_link(&pins.link(program)), Ok(Some(_))),
         })
         .collect()
+}
+
+/// Connect programs of other limiters that judge what happens in `cgroup`, at it or above it below
+/// `mount`: each as `program 4711 at /sys/fs/cgroup`. Left over from another `pin_dir`, or on purpose.
+#[must_use]
+pub fn other_limiters(cgroup: &Path, mount: &Path, pins: &Pins) -> Vec<String> {
+    let ours: Vec<u32> = CONNECT
+        .iter()
+        .filter_map(|(name, _)| holding_link(&pins.link(name)).ok().flatten())
+        .filter_map(|link| sys::link_info(link.as_fd()).ok())
+        .map(|info| info.program_id)
+        .collect();
+    let names: BTreeMap<u32, String> = aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned())))
+        .collect();
+    let mut found = Vec::new();
+    for place in cgroup
+        .ancestors()
+        .take_while(|place| place.starts_with(mount))
+    {
+        let Ok(directory) = File::open(place) else {
+            continue;
+        };
+        for (_, kind) in CONNECT {
+            let Ok(query) = sys::prog_query(directory.as_fd(), kind) else {
+                continue;
+            };
+            for id in query.programs {
+                let is_limiter = names
+                    .get(&id)
+                    .is_some_and(|name| name.starts_with("limiter_"));
+                if is_limiter && !ours.contains(&id) {
+                    found.push(format!("program {id} at {}", place.display()));
+                }
+            }
+        }
+    }
+    found
 }
 
 /// The link pinned at `path`, if there is one and it still ties a program to a cgroup.

@@ -1,6 +1,9 @@
 //! Loading the object: maps that are pinned are used again with all they count, others are made.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -17,6 +20,7 @@ use super::{
     object,
     pins::Pins,
     reports::Reports,
+    sys,
 };
 
 /// The programs that are attached, and to what the kernel calls them.
@@ -61,6 +65,8 @@ pub struct Kernel {
     pub adopted: bool,
     pub(super) ebpf: Ebpf,
     pins: Pins,
+    /// What is pinned, held open: whoever removes a pin takes nothing away.
+    pinned: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Kernel {
@@ -76,6 +82,10 @@ impl Kernel {
         pins.prepare()?;
         let adopted = pins.exist();
         let mut ebpf = load_object(needs, Some(&pins))?;
+        let pinned = maps::ALL
+            .iter()
+            .map(|name| Ok((*name, sys::open_pin(&pins.map(name))?)))
+            .collect::<Result<_, KernelError>>()?;
         let maps = Maps::take(&mut ebpf)?;
         let events = ring(&mut ebpf, maps::EVENTS)?;
         let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
@@ -89,6 +99,7 @@ impl Kernel {
                 adopted,
                 ebpf,
                 pins,
+                pinned,
             },
             reports,
         ))
@@ -114,6 +125,22 @@ impl Kernel {
             info!("counts of the time before this start go on");
         }
         Ok(links)
+    }
+
+    /// Attaches and pins again what somebody took away.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn mend(&mut self, cgroup: &Path) -> Result<Links, KernelError> {
+        self.pins.prepare()?;
+        for (name, map) in &self.pinned {
+            let path = self.pins.map(name);
+            if !path.exists() {
+                sys::pin(map.as_fd(), &path)?;
+            }
+        }
+        self.attach(cgroup)
     }
 
     /// The pins.

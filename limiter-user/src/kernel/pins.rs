@@ -2,7 +2,7 @@
 //! open the gate, so it is root's alone, and looked at before it is used.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -14,6 +14,10 @@ use super::KernelError;
 
 /// The magic number of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Held by the agent that keeps what is pinned in step; nobody else may touch it meanwhile.
+#[derive(Debug)]
+pub struct PinLock(#[expect(dead_code, reason = "the lock lives as long as it is open")] File);
 
 /// The directories in which things are pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,22 @@ impl Pins {
             check_owner(dir)?;
         }
         Ok(())
+    }
+
+    /// Takes the pins for this process, as long as the lock is kept. It goes with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::InUse`] if another process has them.
+    pub fn lock(&self) -> Result<PinLock, KernelError> {
+        let directory = File::open(&self.root).map_err(KernelError::io("open", &self.root))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(PinLock(directory)),
+            Err(TryLockError::WouldBlock) => Err(KernelError::InUse {
+                path: self.root.clone(),
+            }),
+            Err(TryLockError::Error(error)) => Err(KernelError::io("lock", &self.root)(error)),
+        }
     }
 
     /// Makes sure that what is pinned is safe to use.

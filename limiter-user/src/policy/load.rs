@@ -78,6 +78,7 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
                 ));
                 found.retain(|path| *path != config);
             }
+            overlooked(&raw.places.tenants, &found, &raw.tenants_origin, out);
             let read = parallel::map(&found, |path| tenant_file(path));
             for (path, read) in found.into_iter().zip(read) {
                 if let Some((mut part, findings)) = read {
@@ -97,6 +98,47 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
         }
     }
     Some(check::policy(raw, tenants, out))
+}
+
+/// The most overlooked files that are named.
+const MOST_OVERLOOKED: usize = 10;
+
+/// Says which files look like tenants and are none: `alice.yml` beside `*.yaml` would leave alice
+/// without a policy, and nobody would know.
+fn overlooked(pattern: &str, found: &[PathBuf], origin: &Origin, out: &mut Findings) {
+    let Some(directory) = Path::new(pattern).parent() else {
+        return;
+    };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return;
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let extension = path
+                .extension()
+                .map(|extension| extension.to_ascii_lowercase());
+            let looks = extension.is_some_and(|e| e == "yml" || e == "yaml");
+            let hidden = path
+                .file_name()
+                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+            looks && !hidden && !found.contains(path) && *path != origin.file
+        })
+        .collect();
+    files.sort();
+    for file in files.iter().take(MOST_OVERLOOKED) {
+        let origin = Origin {
+            file: file.clone(),
+            line: 0,
+            column: 0,
+        };
+        out.add(Fault::warning(
+            &origin,
+            format!("this file is not loaded: it does not match `tenants: {pattern}`"),
+            "rename it, or change `tenants`",
+        ));
+    }
 }
 
 fn file_error(path: &Path, error: ReadError, out: &mut Findings) {

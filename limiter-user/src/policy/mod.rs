@@ -8,6 +8,7 @@ pub mod fault;
 pub mod glance;
 pub mod glob;
 pub mod image;
+pub mod last_good;
 pub mod model;
 pub mod read;
 

@@ -76,7 +76,8 @@ pub(super) fn users<'a>(
             None => faults.push(Fault::warning(
                 origin,
                 format!("mta.users: there is no user {name}"),
-                "it is bound when it appears",
+                "it is bound when it appears; this list replaces the built-in one, so an MTA that runs \
+                 as another user is not exempt",
             )),
             Some(0) => faults.push(Fault::error(
                 origin,

@@ -258,3 +258,15 @@ fn a_name_that_is_not_utf8_is_refused() {
     assert_eq!(faults.len(), 1);
     assert!(faults[0].contains("its name is not UTF-8"), "{faults:?}");
 }
+
+#[test]
+fn a_file_that_looks_like_a_tenant_and_is_none_is_named() {
+    let config = Config::tenants("tenant: a\n").write("tenants.d/alice.yml", "tenant: alice\n");
+    let faults = config.faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(
+        faults[0].starts_with("tenants.d/alice.yml: warning: this file is not loaded"),
+        "{faults:?}"
+    );
+    assert_eq!(names(&config.policy()), ["a"]);
+}
