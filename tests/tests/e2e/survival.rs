@@ -253,3 +253,51 @@ fn only_one_agent_runs_at_a_time() {
     expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
     assert_eq!(agent.cli(&["status"]).code, 0, "the first one is unharmed");
 }
+
+#[test]
+fn what_somebody_takes_away_comes_back() {
+    let stage = Stage::new();
+    let agent = stage.agent("mode: enforce", TENANTS);
+    assert_eq!(at_once(&stage, 2003, 1, 4), (4, 0));
+    let pins = agent.pin_directory();
+    let removed = stage.node.inside().enter(|| fs::remove_dir_all(&pins));
+    removed.expect("root can remove pins");
+    let start = Instant::now();
+    while agent.pins().is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "nothing is pinned again"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    // The look after it sees all of it.
+    thread::sleep(Duration::from_secs(1));
+    let status = agent.status();
+    assert_eq!(status["healthy"], true, "{status}");
+    assert!(
+        status["problems"].to_string().contains("somebody detached"),
+        "{status}"
+    );
+    expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
+    // And holds without the agent, with all it counted.
+    agent.kill_9();
+    assert_eq!(at_once(&stage, 2003, 1, 3), (3, 0));
+    agent.run();
+    assert_eq!(agent.used("carol", 0), 7);
+}
+
+#[test]
+fn pins_have_one_agent_and_detach_waits_for_it() {
+    let stage = Stage::new();
+    let agent = stage.agent("mode: enforce", TENANTS);
+    let elsewhere = agent.home().join("other.sock");
+    let other = elsewhere.to_str().expect("the path is UTF-8");
+    for command in ["run", "detach"] {
+        let output = agent.cli(&["--control", other, command]);
+        let said = output.stderr;
+        assert_eq!(output.code, 1, "{command}: {said}");
+        assert!(said.contains("a running agent holds"), "{command}: {said}");
+    }
+    let status = agent.status();
+    assert_eq!(status["healthy"], true, "{status}");
+}
