@@ -58,8 +58,8 @@ pub struct Parties {
 }
 
 impl Parties {
-    /// The parties of an attempt by `caller` with a socket of `socket`, when the caller is not the
-    /// MTA. A named tenant pays before whoever nobody claims: a kernel worker or a daemon of the
+    /// The parties of an attempt by `caller` with a socket of `socket`. Who calls as the MTA with
+    /// the socket of a tenant acts for the tenant: no MTA does that. A named tenant pays before whoever nobody claims: a kernel worker or a daemon of the
     /// node that drives a tenant's socket does it for the tenant.
     #[must_use]
     #[inline(always)]
@@ -75,6 +75,12 @@ impl Parties {
         } else {
             DEFAULT
         };
+        if caller.0 == Owner::MTA.0 {
+            return Self {
+                payer: socket_index,
+                other: NOBODY,
+            };
+        }
         let alone = caller_index == socket_index || socket.0 == Owner::MTA.0;
         if alone {
             Self {
@@ -128,6 +134,11 @@ mod tests {
         assert_eq!(
             Parties::of(Owner::NOBODY, Owner::MTA),
             parties(DEFAULT, NOBODY)
+        );
+        assert_eq!(
+            Parties::of(Owner::MTA, alice),
+            parties(5, NOBODY),
+            "a passed socket"
         );
     }
 }

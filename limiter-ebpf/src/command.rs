@@ -130,6 +130,10 @@ fn set_tenant(command: &Command) -> u32 {
                 at += 1;
             }
             write_policy(tenant, &command.tenant);
+            if !existed {
+                // Whoever had this index before may have left it.
+                (*tenant).observe_until_ns = 0;
+            }
         }
         kernel::unlock(&raw mut (*cell).lock);
         if unchanged {

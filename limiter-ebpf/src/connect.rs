@@ -95,7 +95,8 @@ fn judge_mail(
     is_v6: bool,
 ) -> i32 {
     let senders = who::senders(ctx, settings);
-    if senders.caller == Owner::MTA {
+    // The MTA is free, but not as a cloak for a tenant that passes it a socket.
+    if senders.caller == Owner::MTA && !senders.socket.is_tenant() {
         return ALLOW;
     }
     who::trace(port, senders.caller, senders.socket);

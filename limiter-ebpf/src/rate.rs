@@ -304,8 +304,9 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
         kernel::lock(&raw mut (*cell).lock);
         core::ptr::read_volatile(&raw const (*cell).forward)
     };
-    // Generations only go up, so the sum is the same only if none of them changed.
-    if forward != 0 || generations() != before {
+    // Generations only go up, so the sum is the same only if none of them changed. Deeper than any
+    // tree is one that is being changed, tenant by tenant.
+    if forward != 0 || generations() != before || l4.parent() != NOBODY {
         // SAFETY: held.
         unsafe { kernel::unlock(&raw mut (*cell).lock) };
         return Some(Answer::again(forward));

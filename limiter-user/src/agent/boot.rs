@@ -7,7 +7,7 @@ use log::{error, warn};
 use super::AgentError;
 use crate::policy::{
     self,
-    compile::{Compiled, compile},
+    compile::compile_what_holds,
     fault::{Fault, Severity, any_error},
     glance,
     image::Image,
@@ -22,95 +22,90 @@ pub struct Ready {
     pub policy: Policy,
     /// What is to stand in the kernel.
     pub image: Image,
-    /// What is wrong with the files; errors only if the policy is the last good one.
+    /// What is wrong: with the files, if this is the last good policy; else what the machine
+    /// contradicts is an error among them, and left to whoever nobody claims.
     pub faults: Vec<Fault>,
     /// Whether the policy is the last good one and not what the files say.
     pub is_fallback: bool,
 }
 
-/// Reads the files and compiles them for this machine.
+/// Reads the files and compiles them for this machine, for a reload: any fault refuses it.
 ///
 /// # Errors
 ///
-/// `Ok(Err(faults))` if the files are bad; an error if the machine cannot be looked at.
+/// `Ok(Err(faults))` if the files are bad or contradict the machine; an error if the machine
+/// cannot be looked at.
 pub fn read(config: &Path, sources: &Sources) -> Result<Result<Ready, Vec<Fault>>, AgentError> {
     let loaded = policy::load(config);
-    match loaded.policy {
-        Some(policy) => for_this_machine(policy, loaded.faults, sources),
-        None => Ok(Err(loaded.faults)),
-    }
+    let Some(policy) = loaded.policy else {
+        return Ok(Err(loaded.faults));
+    };
+    let ready = for_this_machine(policy, loaded.faults, sources)?;
+    Ok(if any_error(&ready.faults) {
+        Err(ready.faults)
+    } else {
+        Ok(ready)
+    })
 }
 
-/// Compiles a policy for this machine.
+/// Compiles a policy for this machine. What the machine contradicts is among the faults, and left
+/// to whoever nobody claims: the rest of the policy holds.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// The machine cannot be looked at.
 pub fn for_this_machine(
     policy: Policy,
     mut faults: Vec<Fault>,
     sources: &Sources,
-) -> Result<Result<Ready, Vec<Fault>>, AgentError> {
+) -> Result<Ready, AgentError> {
     let system = System::snapshot(&policy, sources)?;
-    let Compiled {
-        image,
-        faults: more,
-    } = compile(&policy, &system);
+    let (image, more) = compile_what_holds(&policy, &system);
     faults.extend(more);
-    Ok(match image {
-        Some(image) => Ok(Ready {
-            policy,
-            image,
-            faults,
-            is_fallback: false,
-        }),
-        None => Err(faults),
+    Ok(Ready {
+        policy,
+        image,
+        faults,
+        is_fallback: false,
     })
 }
 
-/// The policy to start with.
+/// The policy to start with: the files', as far as the machine lets it hold; the last good one if
+/// the files are bad.
 ///
 /// # Errors
 ///
 /// The files are bad and no earlier policy is kept, or the machine cannot be looked at.
 pub fn start(config: &Path, sources: &Sources) -> Result<Ready, AgentError> {
-    let faults = match read(config, sources)? {
-        Ok(ready) => return Ok(ready),
-        Err(faults) => faults,
-    };
-    for fault in &faults {
+    let loaded = policy::load(config);
+    if let Some(policy) = loaded.policy {
+        return for_this_machine(policy, loaded.faults, sources);
+    }
+    for fault in &loaded.faults {
         error!("{fault}");
     }
     let state_dir = glance::state_dir(config);
-    let refuse = |faults| AgentError::Configuration {
-        faults,
-        state_dir: state_dir.clone(),
+    let kept = last_good::load(&state_dir).unwrap_or_else(|error| {
+        let state_dir = state_dir.display();
+        error!("the last good policy in {state_dir} cannot be used: {error}");
+        None
+    });
+    let Some(policy) = kept else {
+        return Err(AgentError::Configuration {
+            faults: loaded.faults,
+            state_dir,
+        });
     };
-    let policy = match last_good::load(&state_dir) {
-        Ok(Some(policy)) => policy,
-        Ok(None) => return Err(refuse(faults)),
-        Err(error) => {
-            error!(
-                "the last good policy in {} cannot be used: {error}",
-                state_dir.display()
-            );
-            return Err(refuse(faults));
-        }
-    };
-    match for_this_machine(policy, Vec::new(), sources)? {
-        Ok(ready) => {
-            error!(
-                "the configuration cannot be loaded: going on with the last good policy; mend \
-                 what is named above, then `limiter reload`"
-            );
-            Ok(Ready {
-                faults,
-                is_fallback: true,
-                ..ready
-            })
-        }
-        Err(more) => Err(refuse(faults.into_iter().chain(more).collect())),
-    }
+    let ready = for_this_machine(policy, Vec::new(), sources)?;
+    error!(
+        "the configuration cannot be loaded: going on with the last good policy; mend what is \
+         named above, then `limiter reload`"
+    );
+    Ok(Ready {
+        faults: loaded.faults,
+        is_fallback: true,
+        ..ready
+    })
 }
 
 /// Says the warnings of a policy that was loaded.
@@ -121,5 +116,4 @@ pub fn say_warnings(faults: &[Fault]) {
     {
         warn!("{fault}");
     }
-    debug_assert!(!any_error(faults), "a policy with errors is not loaded");
 }

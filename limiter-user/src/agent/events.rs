@@ -28,6 +28,9 @@ use crate::{
 /// How long an episode's lines in the log are at least apart.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
+/// How many reports of one kind are read before the other has its turn.
+const AT_ONCE: usize = 1_024;
+
 /// How far back an earlier life of the agent is looked for.
 const RESUME_FROM: SignedDuration = SignedDuration::from_mins(10);
 
@@ -90,11 +93,26 @@ impl Reader {
 
     fn drain(&mut self) {
         let clock = Clock::new(Timestamp::now(), clock::monotonic_ns());
-        while let Some(event) = self.reports.next_event() {
-            self.tell(&event, clock);
-        }
-        while let Some(attempt) = self.reports.next_attempt() {
-            self.keep(&attempt, clock);
+        // In turns: a flood of the one must not keep the other waiting.
+        loop {
+            let mut idle = true;
+            for _ in 0..AT_ONCE {
+                let Some(event) = self.reports.next_event() else {
+                    break;
+                };
+                self.tell(&event, clock);
+                idle = false;
+            }
+            for _ in 0..AT_ONCE {
+                let Some(attempt) = self.reports.next_attempt() else {
+                    break;
+                };
+                self.keep(&attempt, clock);
+                idle = false;
+            }
+            if idle {
+                break;
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 mod boot;
 mod error;
 mod events;
+mod eyes;
 mod live;
 mod names;
 mod run;

@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -17,6 +18,7 @@ use tokio::{
 use super::{
     AgentError, boot,
     events::{Reader, Sink},
+    eyes::Eyes,
     live::LiveNode,
     names::{NodeNames, TenantNames},
     state::{Shared, State, Trouble},
@@ -89,7 +91,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let tenant_names = TenantNames::default();
     let names = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
     // Watched before it is looked at again, so that nothing changes unseen in between.
-    let mut watcher = Watcher::start(&policy, &sources)?;
+    let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
     let (state, reports) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
@@ -157,22 +159,22 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
-                if let Err(error) = watcher.follow(&policy) {
-                    cannot_watch(&shared, &error.to_string());
+                if let Err(why) = eyes.follow(&policy) {
+                    cannot_watch(&shared, &why);
                 }
                 follow_machine(&shared).await;
             }
-            changes = watcher.changes() => match changes {
-                Ok(changes) => {
-                    debug!("the machine changed: {changes:?}");
-                    follow_machine(&shared).await;
+            changed = eyes.next(&shared) => {
+                match changed {
+                    Ok(changes) => debug!("the machine changed: {changes:?}"),
+                    Err(why) => {
+                        cannot_watch(&shared, &why);
+                    }
                 }
-                Err(error) => {
-                    warn!("watching the machine failed: {error}; starting again");
-                    watcher = watch_again(&shared).await?;
-                    follow_machine(&shared).await;
-                }
-            },
+                let started = Instant::now();
+                follow_machine(&shared).await;
+                eyes.rest(started.elapsed());
+            }
             ended = &mut reader => {
                 error!("reading the kernel's reports ended: {ended:?}");
                 return Err(AgentError::io("read the kernel's reports")(io::Error::other(
@@ -194,7 +196,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
 }
 
 /// How often it is looked whether everything is still attached.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How much room a policy needs.
 fn needs(image: &Image) -> Needs {
@@ -219,29 +221,12 @@ async fn follow_machine(shared: &Shared) {
     }
 }
 
-/// Starts to watch again after it failed, with a pause that grows to half a minute.
-async fn watch_again(shared: &Shared) -> Result<Watcher, AgentError> {
-    let mut pause = std::time::Duration::from_millis(100);
-    loop {
-        let policy = shared.lock().policy.clone();
-        match Watcher::start(&policy, &Sources::find()?) {
-            Ok(watcher) => {
-                shared.lock().mended(Trouble::Watching);
-                return Ok(watcher);
-            }
-            Err(error) => cannot_watch(shared, &error.to_string()),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(std::time::Duration::from_secs(30));
-    }
-}
-
 fn cannot_watch(shared: &Shared, why: &str) {
     let problem = Problem::error(
-        format!("new users and containers are not noticed: {why}"),
-        "`limiter reload` looks at the machine once",
+        format!("changes of users and cgroups are not told, only looked for every second: {why}"),
+        "if inotify watches ran out: raise fs.inotify.max_user_watches",
     );
-    shared.lock().trouble(Trouble::Watching, problem);
+    shared.lock().trouble(Trouble::Eyes, problem);
 }
 
 /// Opens the history. Without it everything is enforced all the same.
@@ -272,14 +257,16 @@ fn mount_bpf(pin_dir: &Path) -> Result<(), AgentError> {
         return Err(missing.into());
     }
     let (source, target, kind) = (c"bpf", c"/sys/fs/bpf", c"bpf");
-    // SAFETY: three terminated strings, and no data.
+    // Root's alone, as systemd mounts it: elsewhere anybody could take our name first.
+    let options = c"mode=0700";
+    // SAFETY: four terminated strings.
     let result = unsafe {
         libc::mount(
             source.as_ptr(),
             target.as_ptr(),
             kind.as_ptr(),
             0,
-            std::ptr::null(),
+            options.as_ptr().cast(),
         )
     };
     if result != 0 {

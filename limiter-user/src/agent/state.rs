@@ -18,7 +18,7 @@ use crate::{
     inspect::{self, View},
     kernel::{Attachment, Changes, Kernel, Links, Mirror, clock, links::other_limiters},
     policy::{
-        fault::Fault,
+        fault::{Fault, Severity},
         image::Image,
         last_good,
         model::{Places, Policy},
@@ -57,12 +57,16 @@ pub enum Trouble {
     LastGood,
     /// Following the machine's users, cgroups and addresses.
     Watching,
+    /// Being told when they change.
+    Eyes,
     /// Writing the policy into the kernel.
     Kernel,
     /// The event history.
     Store,
     /// Programs and pins that somebody took away.
     Links,
+    /// Identities that two tenants claim on this machine.
+    Contested,
     /// Places that changed in the files and are only read at the start.
     Places,
 }
@@ -123,6 +127,7 @@ impl State {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));
         } else {
             boot::say_warnings(&ready.faults);
+            state.say_contested(&ready.faults);
             state.keep_last_good();
         }
         Ok(state)
@@ -193,8 +198,10 @@ impl State {
 
     /// Remembers that something is wrong.
     pub fn trouble(&mut self, about: Trouble, problem: Problem) {
-        error!("{}; {}", problem.problem, problem.remedy);
-        self.problems.insert(about, problem);
+        if self.problems.get(&about) != Some(&problem) {
+            error!("{}; {}", problem.problem, problem.remedy);
+            self.problems.insert(about, problem);
+        }
     }
 
     /// Forgets what was wrong.
@@ -219,6 +226,7 @@ impl State {
                 Problem::warning(PLACES_CHANGED, PLACES_REMEDY),
             );
         }
+        self.mended(Trouble::Contested);
         self.policy = ready.policy;
         self.image = ready.image;
         self.keep_last_good();
@@ -227,33 +235,49 @@ impl State {
 
     /// Compiles the policy in force again, because the machine changed.
     pub fn follow_machine(&mut self) {
-        let compiled = boot::for_this_machine(self.policy.clone(), Vec::new(), &self.sources);
-        let problem = match compiled {
-            Ok(Ok(ready)) => {
-                if ready.image == self.image {
-                    return;
-                }
-                match self.write(&ready.image) {
-                    Ok(changes) => {
-                        info!("the machine changed: {changes}");
-                        self.image = ready.image;
-                        self.mended(Trouble::Watching);
-                        return;
-                    }
-                    Err(error) => error.to_string(),
-                }
+        let ready = boot::for_this_machine(self.policy.clone(), Vec::new(), &self.sources);
+        let written = ready.and_then(|ready| {
+            if ready.image != self.image {
+                let changes = self.write(&ready.image)?;
+                info!("the machine changed: {changes}");
+                self.image = ready.image;
             }
-            Ok(Err(faults)) => {
-                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-                faults.join("; ")
+            Ok(ready.faults)
+        });
+        match written {
+            Ok(faults) => {
+                self.mended(Trouble::Watching);
+                self.say_contested(&faults);
             }
-            Err(error) => error.to_string(),
+            Err(error) => self.trouble(
+                Trouble::Watching,
+                Problem::error(
+                    format!("users, cgroups or addresses changed and cannot be followed: {error}"),
+                    "what was bound before stays bound; mend it, then `limiter reload`",
+                ),
+            ),
+        }
+    }
+
+    /// Says what the machine contradicts, if anything: it is left to whoever nobody claims.
+    fn say_contested(&mut self, faults: &[Fault]) {
+        let contested: Vec<String> = faults
+            .iter()
+            .filter(|fault| fault.severity == Severity::Error)
+            .map(ToString::to_string)
+            .collect();
+        let Some(first) = contested.first() else {
+            self.mended(Trouble::Contested);
+            return;
         };
         let problem = Problem::error(
-            format!("users, cgroups or addresses changed and cannot be followed: {problem}"),
-            "what was bound before stays bound; mend it, then `limiter reload`",
+            format!(
+                "{} identities are claimed by two tenants and left to `default`: {first}",
+                contested.len()
+            ),
+            "`limiter check` shows them all; change the claims, then `limiter reload`",
         );
-        self.trouble(Trouble::Watching, problem);
+        self.trouble(Trouble::Contested, problem);
     }
 
     fn write(&mut self, image: &Image) -> Result<Changes, AgentError> {
@@ -346,10 +370,10 @@ impl State {
 pub fn bad_files(faults: &[Fault]) -> Problem {
     let first = faults
         .iter()
-        .find(|fault| fault.severity == crate::policy::fault::Severity::Error);
+        .find(|fault| fault.severity == Severity::Error);
     let errors = faults
         .iter()
-        .filter(|fault| fault.severity == crate::policy::fault::Severity::Error)
+        .filter(|fault| fault.severity == Severity::Error)
         .count();
     let first = first.map_or_else(String::new, |fault| format!(": {fault}"));
     Problem::error(

@@ -127,6 +127,14 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
         }
     };
     let compiled = compile(policy, &system);
+    let exempt = compiled.image.map(|image| {
+        let mta = image
+            .uids
+            .iter()
+            .filter(|binding| binding.holder == Holder::Mta);
+        mta.map(|binding| format!("uid {} ({})", binding.range.first, binding.by))
+            .collect()
+    });
     let mut faults = compiled.faults;
     let below = policy
         .places
@@ -141,13 +149,5 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
             "the agent does not start without it; \"/\" is the whole node",
         ));
     }
-    let exempt = compiled.image.map(|image| {
-        let mta = image
-            .uids
-            .iter()
-            .filter(|binding| binding.holder == Holder::Mta);
-        mta.map(|binding| format!("uid {} ({})", binding.range.first, binding.by))
-            .collect()
-    });
     (faults, exempt)
 }

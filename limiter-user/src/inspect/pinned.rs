@@ -11,7 +11,7 @@ use crate::{
         maps::Maps,
         pins::Pins,
     },
-    policy::{compile::compile, image::Image, model::Policy},
+    policy::{compile::compile_what_holds, image::Image, model::Policy},
     report::{
         explain::{ExplainQuery, Explanation},
         status::Status,
@@ -45,7 +45,7 @@ impl PinnedNode {
             .as_ref()
             .ok()
             .and_then(|sources| System::snapshot(policy, sources).ok())
-            .and_then(|system| compile(policy, &system).image);
+            .map(|system| compile_what_holds(policy, &system).0);
         let cgroup_mount = sources?.cgroup_mount;
         Ok(Self {
             maps,

@@ -58,8 +58,12 @@ pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
     let old_defs = defs(old);
     let sources = match_up(new, old_defs);
     let size = super::alloc::size_for(new.len()).unwrap_or(0);
-    // Kept limits stay in their slots if those are within a run of the new size.
+    // Kept limits stay in their slots if those are within a run of the new size, and each is
+    // continued by one limit only.
+    let mut distinct: Vec<usize> = sources.iter().flatten().copied().collect();
+    distinct.sort_unstable();
     let in_place = size == old_size
+        && distinct.windows(2).all(|pair| pair[0] != pair[1])
         && sources
             .iter()
             .flatten()
@@ -144,25 +148,30 @@ fn most_ahead(old: &LimitDef, new: &LimitDef) -> Option<u64> {
     (is_pace && changed).then(|| new.span_ns.saturating_mul(u64::from(new.max)))
 }
 
-/// For each new limit the old one whose state it takes over: the same length first, then the
-/// nearest, so that a changed limit keeps its history.
+/// For each new limit the old one whose state it takes over. One of the same length is its own
+/// continuation. Any other begins with the longest that counted the same units at some of the same
+/// ports: that one knows of everything the new limit could have counted, and several may begin
+/// with it. A change never frees capacity that is used.
 fn match_up(new: &[ImageLimit], old: &[LimitDef]) -> Vec<Option<usize>> {
     let mut sources = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
-    let mut pairs: Vec<(u64, usize, usize)> = Vec::new();
-    for (at, limit) in new.iter().enumerate() {
+    let key = |def: &LimitDef| (def.unit, def.kind, def.groups, def.span_ns);
+    for (limit, source) in new.iter().zip(&mut sources) {
         let wanted = def(limit, 0);
-        for (source, def) in old.iter().enumerate() {
-            if (def.unit, def.kind, def.groups) == (wanted.unit, wanted.kind, wanted.groups) {
-                pairs.push((def.span_ns.abs_diff(wanted.span_ns), at, source));
-            }
+        let mut all = old.iter().enumerate();
+        if let Some((at, _)) = all.find(|(at, old)| !taken[*at] && key(old) == key(&wanted)) {
+            taken[at] = true;
+            *source = Some(at);
         }
     }
-    pairs.sort_unstable();
-    for (_, at, source) in pairs {
-        if sources[at].is_none() && !taken[source] {
-            sources[at] = Some(source);
-            taken[source] = true;
+    for (limit, source) in new.iter().zip(&mut sources) {
+        let wanted = def(limit, 0);
+        if source.is_none() {
+            let alike = old.iter().enumerate().filter(|(_, old)| {
+                (old.unit, old.kind) == (wanted.unit, wanted.kind)
+                    && old.groups & wanted.groups != 0
+            });
+            *source = alike.max_by_key(|(_, old)| old.span_ns).map(|(at, _)| at);
         }
     }
     sources
@@ -265,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_more_starts_empty_and_the_others_go_on() {
+    fn a_limit_more_begins_with_what_the_longest_counted() {
         let (old, size) = first(&[window(300, HOUR), window(1_000, 24 * HOUR), pace(15)]);
         let new = [
             window(300, HOUR),
@@ -274,15 +283,42 @@ mod tests {
             pace(15),
         ];
         let layout = lay_out(&new, &old, size);
-        assert!(layout.in_place, "four slots held three limits");
-        let sources: Vec<Option<u8>> = layout
-            .slots
+        assert!(!layout.in_place, "two limits begin with the day's state");
+        let sources: Vec<u8> = new
             .iter()
-            .map(|source| source.map(|source| source.slot))
+            .zip(&layout.set.defs)
+            .map(|(_, def)| layout.slots[usize::from(def.slot)].unwrap().slot)
             .collect();
-        assert_eq!(sources, [Some(0), Some(1), Some(2), None]);
-        assert_eq!(layout.set.defs[2].slot, 3);
-        assert_eq!(layout.set.defs[3].slot, 2);
+        assert_eq!(sources, [0, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_reload_never_forgets_what_a_window_counted() {
+        // A short window must not take the state that the long one needs.
+        let (old, size) = first(&[window(5, HOUR)]);
+        let layout = lay_out(&[window(100, HOUR / 6), window(5, 3 * HOUR)], &old, size);
+        assert!(layout.slots.iter().all(|source| source.unwrap().slot == 0));
+        // Nor may the nearest one be preferred to one that knows more.
+        let (old, size) = first(&[window(100, HOUR / 1_800), window(5, HOUR)]);
+        let layout = lay_out(&[window(5, HOUR / 2)], &old, size);
+        assert_eq!(layout.slots[0].unwrap().slot, 1);
+        // Nor does another port make it forget.
+        let (old, size) = first(&[window(5, HOUR)]);
+        let wider = ImageLimit {
+            groups: PortGroup::Smtp.bit() | PortGroup::Submission.bit(),
+            ..window(5, HOUR)
+        };
+        let layout = lay_out(&[wider], &old, size);
+        assert_eq!(layout.slots[0].unwrap().slot, 0);
+    }
+
+    #[test]
+    fn limits_that_are_the_same_twice_stay_as_they_are() {
+        let both = [window(10, HOUR), window(5, HOUR)];
+        let (old, size) = first(&both);
+        let layout = lay_out(&both, &old, size);
+        assert!(layout.in_place);
+        assert_eq!(layout.set, old);
     }
 
     #[test]

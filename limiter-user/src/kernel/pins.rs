@@ -125,7 +125,8 @@ impl Pins {
         let mut found: Vec<PathBuf> = entries
             .filter_map(Result::ok)
             .map(|entry| entry.path())
-            .filter(|path| *path != self.version && path.join("links").is_dir())
+            .filter(|path| *path != self.version && is_version(path) && is_real_dir(path))
+            .filter(|path| is_real_dir(&path.join("links")))
             .collect();
         found.sort();
         found
@@ -138,6 +139,12 @@ impl Pins {
     ///
     /// All faults are collected; the first is returned after everything was tried.
     pub fn remove_all(&self) -> Result<Vec<PathBuf>, KernelError> {
+        if fs::symlink_metadata(&self.root).is_err() {
+            return Ok(Vec::new());
+        }
+        // Where somebody else can put links to anywhere, nothing is followed and nothing removed.
+        check_file_system(&self.root)?;
+        check_owner(&self.root)?;
         let mut removed = Vec::new();
         let mut first_error = None;
         let mut versions = self.other_versions();
@@ -221,7 +228,27 @@ pub(super) fn check_owner(dir: &Path) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// Whether a path is named as this program names a version's directory.
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('v'))
+        .is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Whether there is a directory, and not a link to one.
+fn is_real_dir(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Removes the files in a directory and then the directory, if it is one and root's alone.
 fn remove_dir(dir: &Path, removed: &mut Vec<PathBuf>, first_error: &mut Option<KernelError>) {
+    if fs::symlink_metadata(dir).is_err() {
+        return;
+    }
+    if let Err(error) = check_owner(dir) {
+        first_error.get_or_insert(error);
+        return;
+    }
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -232,7 +259,7 @@ fn remove_dir(dir: &Path, removed: &mut Vec<PathBuf>, first_error: &mut Option<K
     };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
-        if path.is_dir() {
+        if is_real_dir(&path) {
             continue;
         }
         match fs::remove_file(&path) {

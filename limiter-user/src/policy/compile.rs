@@ -12,14 +12,14 @@ pub(crate) mod testing;
 mod tests;
 mod uids;
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
-use limiter_common::verdict::PortGroup;
+use limiter_common::{abi::MAX_CGROUP_DEPTHS, verdict::PortGroup};
 
 pub use self::mta::KNOWN_MTA_USERS;
 use super::{
     fault::{Fault, any_error},
-    image::Image,
+    image::{CgroupBinding, Image},
     model::{Mode, Origin, Policy, Ports},
 };
 use crate::system::System;
@@ -39,6 +39,19 @@ pub struct Compiled {
 /// order of the policy, accounts behind them by uid.
 #[must_use]
 pub fn compile(policy: &Policy, system: &System) -> Compiled {
+    let (image, faults) = compile_what_holds(policy, system);
+    Compiled {
+        image: (!any_error(&faults)).then_some(image),
+        faults,
+    }
+}
+
+/// As [`compile`], even if the machine contradicts the policy: an identity that two tenants have
+/// come to claim (by a cgroup that two globs match, by overlapping sub-uid ranges) is an error
+/// among the faults and left to whoever nobody claims, and all others hold. What a tenant can
+/// bring about on the machine must not keep the policy of the others from being enforced.
+#[must_use]
+pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault>) {
     let mut faults: Vec<Fault> = system
         .warnings
         .iter()
@@ -72,7 +85,8 @@ pub fn compile(policy: &Policy, system: &System) -> Compiled {
     own_addresses.sort_unstable();
     own_addresses.dedup();
 
-    let image = (!any_error(&faults)).then(|| Image {
+    let cgroups = shallowest(cgroups, &nowhere, &mut faults);
+    let image = Image {
         enforce: policy.node.mode == Mode::Enforce,
         redirect4: first(&policy.node.mta.listen, SocketAddr::is_ipv4),
         redirect6: first(&policy.node.mta.listen, SocketAddr::is_ipv6),
@@ -82,8 +96,34 @@ pub fn compile(policy: &Policy, system: &System) -> Compiled {
         tenants,
         uids,
         cgroups,
-    });
-    Compiled { image, faults }
+    };
+    (image, faults)
+}
+
+/// The cgroups at as many different depths as the kernel looks at, the upper ones first.
+fn shallowest(
+    mut cgroups: Vec<CgroupBinding>,
+    origin: &Origin,
+    faults: &mut Vec<Fault>,
+) -> Vec<CgroupBinding> {
+    let depths: BTreeSet<u32> = cgroups.iter().map(|binding| binding.depth).collect();
+    if let Some(most) = depths.iter().nth(MAX_CGROUP_DEPTHS) {
+        let deep = cgroups
+            .iter()
+            .filter(|binding| binding.depth >= *most)
+            .count();
+        faults.push(Fault::warning(
+            origin,
+            format!(
+                "cgroups are claimed at {} different depths; {deep} of them, {most} levels deep or \
+                 deeper, are left to whatever holds above them",
+                depths.len()
+            ),
+            format!("at most {MAX_CGROUP_DEPTHS} different depths"),
+        ));
+        cgroups.retain(|binding| binding.depth < *most);
+    }
+    cgroups
 }
 
 /// The first listener of a family.

@@ -1,6 +1,6 @@
 //! Addresses, prefixes and sockets as the files write them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -62,8 +62,20 @@ pub(super) fn prefix(scalar: Scalar<'_>) -> Parsed<IpNet> {
             format!("{}, or {address} for the one address", net.trunc()),
         );
     }
+    if let IpNet::V6(v6) = net
+        && v6.prefix_len() < MAPPED_BITS
+        && v6.contains(&MAPPED)
+    {
+        return refuse(
+            "holds all IPv4 addresses too, in their form inside IPv6",
+            "0.0.0.0/0 for all of IPv4 and 2000::/3 for IPv6 as the world uses it",
+        );
+    }
     Ok(folded(net))
 }
+
+/// The first of the IPv4 addresses inside IPv6.
+const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
 
 /// The IPv4 prefix where `net` holds v4-mapped addresses only: the kernel sees them as IPv4.
 fn folded(net: IpNet) -> IpNet {

@@ -156,7 +156,7 @@ impl Process {
     pub fn look(pid: u32) -> Self {
         let link = |name: &str| {
             let target = fs::read_link(format!("/proc/{pid}/{name}")).ok()?;
-            Some(target.to_string_lossy().into_owned())
+            Some(shortened(&target.to_string_lossy()))
         };
         Self {
             exe: link("exe"),
@@ -189,7 +189,8 @@ impl EventRecord {
             cwd: of.cwd,
             cgroup: (event.cgroup_id != 0)
                 .then(|| names.cgroup(event.cgroup_id))
-                .flatten(),
+                .flatten()
+                .map(|path| shortened(&path)),
             interface: (event.interface != 0)
                 .then(|| names.interface(event.interface))
                 .flatten(),
@@ -239,7 +240,43 @@ pub fn ip(address: &Address) -> IpAddr {
 }
 
 /// The name of a task: up to the first zero, whatever bytes it holds.
+/// The most of a path that is kept, in bytes as JSON writes them: a tenant chooses its paths, and
+/// must neither fill the disk nor make its events too long to be read.
+const LONGEST_PATH: usize = 512;
+
+/// A path, cut where it becomes too long; control characters count as the escapes they become.
+fn shortened(path: &str) -> String {
+    let mut room = LONGEST_PATH;
+    let mut kept = String::new();
+    for c in path.chars() {
+        let cost = if c.is_control() { 6 } else { c.len_utf8() };
+        let Some(left) = room.checked_sub(cost) else {
+            kept.push('…');
+            break;
+        };
+        room = left;
+        kept.push(c);
+    }
+    kept
+}
+
 fn comm(bytes: &[u8]) -> String {
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_paths_are_cut() {
+        assert_eq!(shortened("/usr/bin/php"), "/usr/bin/php");
+        for c in ["x", "ä", "\u{1}"] {
+            let long = shortened(&c.repeat(4_000));
+            assert!(long.ends_with('…'));
+            let json = serde_json::to_string(&long).unwrap();
+            assert!(json.len() <= LONGEST_PATH + 8, "{}", json.len());
+        }
+    }
 }

@@ -84,6 +84,12 @@ pub enum SystemError {
         /// What the system said.
         source: io::Error,
     },
+    /// The users are not all there.
+    #[error("{path} names nobody with uid 0: it is being rewritten, or damaged", path = path.display())]
+    Incomplete {
+        /// The file.
+        path: PathBuf,
+    },
     /// The interfaces' addresses could not be listed.
     #[error("cannot list the addresses of the node's interfaces (getifaddrs): {0}")]
     Addresses(#[source] io::Error),
@@ -101,6 +107,12 @@ impl System {
     pub fn snapshot(policy: &Policy, sources: &Sources) -> Result<Self, SystemError> {
         let mut warnings = Vec::new();
         let mut users = Users::read(&sources.passwd, &sources.subuid, &mut warnings)?;
+        // Whoever rewrites it in place leaves it empty for a moment: nobody is gone then.
+        if users.name_of(0).is_none() {
+            return Err(SystemError::Incomplete {
+                path: sources.passwd.clone(),
+            });
+        }
         users.complete(named_users(policy), &policy.places.config, &mut warnings);
         Ok(Self {
             users,
@@ -152,7 +164,11 @@ mod tests {
             subuid: directory.path().join("subuid"),
             cgroup_mount: Sources::find().unwrap().cgroup_mount,
         };
-        fs::write(&sources.passwd, "alice:x:2001:2001:::\nnonsense\n").unwrap();
+        fs::write(
+            &sources.passwd,
+            "toor:x:0:0:::\nalice:x:2001:2001:::\nnonsense\n",
+        )
+        .unwrap();
         fs::write(&sources.subuid, "alice:100000:65536\n").unwrap();
         let mut policy = policy();
         let mut one = tenant("one");
@@ -187,6 +203,9 @@ mod tests {
         let error = System::snapshot(&policy(), &sources).unwrap_err();
         assert!(error.to_string().contains("passwd"), "{error}");
         fs::write(&sources.passwd, "").unwrap();
+        let error = System::snapshot(&policy(), &sources).unwrap_err();
+        assert!(error.to_string().contains("being rewritten"), "{error}");
+        fs::write(&sources.passwd, "root:x:0:0:::\n").unwrap();
         let error = System::snapshot(&policy(), &sources).unwrap_err();
         assert!(error.to_string().contains("/cgroup"), "{error}");
     }

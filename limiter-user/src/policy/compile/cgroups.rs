@@ -130,7 +130,7 @@ fn is_outside(path: &str, attach: &Path) -> bool {
     !path.starts_with(attach) && !attach.starts_with(path)
 }
 
-/// Whose a cgroup is, of those who claim it.
+/// Whose a cgroup is, of those who claim it; nobody's if two claim it alike.
 fn decide(claims: &[Claim<'_>], faults: &mut Vec<Fault>) -> Option<CgroupBinding> {
     let exact = claims.iter().any(|claim| claim.exact);
     let mut strongest = claims.iter().filter(|claim| claim.exact == exact);
@@ -151,7 +151,7 @@ fn decide(claims: &[Claim<'_>], faults: &mut Vec<Fault>) -> Option<CgroupBinding
                 ),
                 "one tenant for each cgroup; its path written out beats a glob",
             ));
-            break;
+            return None;
         }
     }
     Some(CgroupBinding {

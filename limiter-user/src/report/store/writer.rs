@@ -31,6 +31,8 @@ const BATCH: usize = 4096;
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 /// How long the disk is left alone after it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The kind of error that says that a file is full for today.
+const BOUND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// What goes through the queue.
 #[derive(Debug)]
@@ -236,6 +238,8 @@ impl Writer {
             let outcome = self.try_write(&lines, events, &attempts);
             self.retry_at = match &outcome {
                 Ok(()) => None,
+                // One file is full for today: the other goes on.
+                Err(error) if error.kind() == BOUND => None,
                 Err(_) => {
                     // Opened anew, in case the directory itself was lost.
                     self.files = None;
@@ -286,7 +290,14 @@ impl Writer {
         if wrote_attempts.is_err() {
             self.lost(0, attempts.len());
         }
-        wrote_events.and(wrote_attempts)
+        let errors = [wrote_events, wrote_attempts]
+            .into_iter()
+            .filter_map(Result::err);
+        // A disk that fails is worse than a file that is full for today.
+        match errors.min_by_key(|error| error.kind() == BOUND) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
 
     /// The files of today, opened when the day begins.
@@ -304,9 +315,8 @@ impl Writer {
 fn bounded(file: &mut Appender, bytes: &[u8], most: u64) -> io::Result<()> {
     let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if file.len().saturating_add(length) > most {
-        return Err(io::Error::other(format!(
-            "today's file has reached its bound of {most} bytes"
-        )));
+        let why = format!("today's file has reached its bound of {most} bytes");
+        return Err(io::Error::new(BOUND, why));
     }
     if bytes.is_empty() {
         return Ok(());
