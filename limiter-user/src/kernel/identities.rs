@@ -12,7 +12,7 @@ use limiter_common::{
     owner::Owner,
 };
 
-use super::{KernelError, maps::Maps, prefixes};
+use super::{KernelError, maps::Maps, prefixes, sys};
 use crate::policy::{image::UidBinding, model::Exempt};
 
 /// What stands in the identity maps, as encoded owners.
@@ -122,6 +122,11 @@ impl Identities {
             touched += 1;
         }
 
+        if self.has_more_than(&wanted) {
+            // A program that looked for a new claim before it was written may look for the old one
+            // next: it stays until all that run now are done.
+            sys::let_programs_finish()?;
+        }
         for id in gone(&self.cgroups, &wanted.cgroups) {
             maps.cgroups.remove(&id)?;
             self.cgroups.remove(&id);
@@ -143,6 +148,21 @@ impl Identities {
             touched += 1;
         }
         Ok(touched)
+    }
+}
+
+impl Identities {
+    /// Whether anything is to be removed that says whose something is.
+    fn has_more_than(&self, wanted: &Self) -> bool {
+        let cgroups = self
+            .cgroups
+            .keys()
+            .any(|id| !wanted.cgroups.contains_key(id));
+        let prefixes = self
+            .uid_ranges
+            .keys()
+            .any(|prefix| !wanted.uid_ranges.contains_key(prefix));
+        cgroups || prefixes || self.uids.keys().any(|uid| !wanted.uids.contains_key(uid))
     }
 }
 

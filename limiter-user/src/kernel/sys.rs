@@ -140,6 +140,25 @@ pub fn open_pin(path: &Path) -> Result<OwnedFd, KernelError> {
     descriptor("BPF_OBJ_GET", bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
+/// Waits until every program that runs now is done: they run as readers of RCU, and this is the
+/// system call that waits for a grace period. Some milliseconds.
+///
+/// # Errors
+///
+/// The kernel lacks the call (before 4.3).
+pub fn let_programs_finish() -> Result<(), KernelError> {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: takes three numbers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(KernelError::Syscall {
+        call: "membarrier",
+        source: io::Error::last_os_error(),
+    })
+}
+
 fn zeroed() -> bpf_attr {
     // SAFETY: zero is a valid value of every part of this union of plain structures.
     unsafe { std::mem::zeroed() }
