@@ -43,7 +43,7 @@ impl SmtpSink {
         let process = Process::start("smtp-sink", &mut command, &directory.join("smtp-sink.log"));
         let sink = Self { process, dumps };
         wait::until_true("smtp-sink to listen", wait::SOON, || {
-            place.namespace().enter(|| is_listening(address))
+            place.namespace().enter(|| is_listening(address.port()))
         });
         sink
     }
@@ -76,8 +76,16 @@ impl SmtpSink {
     }
 }
 
-/// Whether somebody listens there, found out without connecting.
-fn is_listening(address: SocketAddr) -> bool {
-    // Binding fails while somebody listens.
-    std::net::TcpListener::bind(address).is_err()
+/// Whether somebody listens on this port in the calling thread's network namespace, found out
+/// without connecting, which would count, and without binding, which would be in the way.
+fn is_listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    ["tcp", "tcp6"].iter().any(|table| {
+        let sockets = fs::read_to_string(format!("/proc/thread-self/net/{table}"));
+        sockets.unwrap_or_default().lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next().and_then(|local| local.rsplit(':').next());
+            local == Some(&format!("{port:04X}")) && words.nth(1) == Some(LISTEN)
+        })
+    })
 }

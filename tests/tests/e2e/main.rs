@@ -10,6 +10,7 @@
 
 mod bounds;
 mod commands;
+mod destinations;
 mod events;
 mod faults;
 mod following;
