@@ -272,7 +272,7 @@ impl State {
         };
         let problem = Problem::error(
             format!(
-                "{} identities are claimed by two tenants and left to `default`: {first}",
+                "what two tenants have come to claim is left to `default` ({} in all): {first}",
                 contested.len()
             ),
             "`limiter check` shows them all; change the claims, then `limiter reload`",
@@ -375,9 +375,13 @@ pub fn bad_files(faults: &[Fault]) -> Problem {
         .iter()
         .filter(|fault| fault.severity == Severity::Error)
         .count();
+    let faults = match errors {
+        1 => "a fault".to_owned(),
+        errors => format!("{errors} faults"),
+    };
     let first = first.map_or_else(String::new, |fault| format!(": {fault}"));
     Problem::error(
-        format!("the configuration has {errors} faults, the last good policy is in force{first}"),
+        format!("the configuration has {faults}, the last good policy is in force{first}"),
         "`limiter check` shows them all; then `limiter reload`",
     )
 }

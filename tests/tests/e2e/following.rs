@@ -209,3 +209,63 @@ match: {{cgroups: ['{path}/box'], users: [zoe]}}
     expect(&agent, stage.in_cgroup(&cgroup, 0), "box", Reached::Local);
     expect(&agent, stage.by_uid(2_501), "box", Reached::Local);
 }
+
+#[test]
+fn a_tenant_that_contests_a_cgroup_takes_nothing_from_the_others() {
+    let stage = Stage::new();
+    let path = stage.node.cgroup().path();
+    let tenants = format!(
+        "
+tenant: ann
+direct_smtp: redirect
+match: {{cgroups: ['{path}/p/ann-*']}}
+---
+tenant: web
+match: {{cgroups: ['{path}/p/*-web']}}
+---
+tenant: zoe
+direct_smtp: allow
+match: {{users: [zoe]}}
+"
+    );
+    let agent = stage.agent("mode: enforce", &tenants);
+    let contested = stage.node.cgroup().child("p/ann-x-web");
+    let start = Instant::now();
+    while agent.status()["healthy"] == true {
+        assert!(
+            start.elapsed() < AT_MOST * 5,
+            "nobody says that it is contested"
+        );
+    }
+    // It is nobody's, and everybody else is followed as before.
+    expect(
+        &agent,
+        stage.in_cgroup(&contested, 0),
+        "(default)",
+        Reached::Refused,
+    );
+    stage.node.etc().add_user("zoe", 2_501);
+    becomes(&stage.by_uid(2_501), Reached::Refused, Reached::Outside);
+    let ours = stage.node.cgroup().child("p/ann-2");
+    becomes(&stage.in_cgroup(&ours, 0), Reached::Refused, Reached::Local);
+    // A start goes as far as it can, a reload says no.
+    agent.kill_9();
+    agent.run();
+    expect(&agent, stage.by_uid(2_501), "zoe", Reached::Outside);
+    expect(
+        &agent,
+        stage.in_cgroup(&contested, 0),
+        "(default)",
+        Reached::Refused,
+    );
+    let status = agent.status();
+    assert!(
+        status["problems"].to_string().contains("ann-x-web"),
+        "{status}"
+    );
+    assert_eq!(agent.reload().code, 2);
+    contested.remove();
+    assert_eq!(agent.reload().code, 0);
+    let status = agent.status();
+    assert_eq!(status["healthy"], true, "{status}");
+}

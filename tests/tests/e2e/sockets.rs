@@ -5,7 +5,7 @@ use limiter_tests::{
     orders::{How, SocketOf},
 };
 
-use crate::stage::Stage;
+use crate::stage::{Stage, expect};
 
 const TENANTS: &str = "
 tenant: closed
@@ -45,6 +45,26 @@ fn a_passed_socket_needs_leave_for_both() {
     assert_eq!(stage.outside.settled(), 3);
     assert_eq!(agent.used("open", 0), 3, "the caller pays");
     assert_eq!(agent.used("other", 0), 0, "and only the caller");
+}
+
+#[test]
+fn the_mta_is_no_cloak_for_a_tenants_socket() {
+    let stage = Stage::new();
+    // Somebody who can become the MTA's user: root of a container in the node's user namespace.
+    stage.node.etc().add_user("mailer", 777);
+    let agent = stage.agent("mode: enforce\nmta: {users: [mailer]}", TENANTS);
+    let by_mta = |maker| {
+        stage.by_uid(777).socket(SocketOf::Other {
+            uid: maker,
+            cgroup: None,
+        })
+    };
+    expect(&agent, stage.by_uid(2001), "closed", Reached::Refused);
+    assert_eq!(by_mta(2001).make_unexplained(), Reached::Refused);
+    assert_eq!(stage.outside.settled(), 0);
+    // It sends for itself, also by a socket that its master made as root.
+    assert_eq!(stage.by_uid(777).make(&agent), Reached::Outside);
+    assert_eq!(by_mta(0).make_unexplained(), Reached::Outside);
 }
 
 #[test]

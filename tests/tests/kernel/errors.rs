@@ -1,6 +1,9 @@
 //! What cannot be done is said, and changes nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
+};
 
 use limiter_common::abi;
 use limiter_user::{
@@ -103,15 +106,43 @@ fn a_pin_directory_that_others_reach_is_not_used() {
             refused(&mut lab, &format!("{mode:04o}"));
         }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
-        std::os::unix::fs::chown(&dir, Some(2001), Some(2001)).unwrap();
+        chown(&dir, Some(2001), Some(2001)).unwrap();
         refused(&mut lab, "uid 2001");
-        std::os::unix::fs::chown(&dir, Some(0), Some(0)).unwrap();
+        chown(&dir, Some(0), Some(0)).unwrap();
         lab.start();
         lab.stop();
         // Below it too.
         let maps = Pins::new(&dir).version_dir().join("maps");
         fs::set_permissions(&maps, fs::Permissions::from_mode(0o755)).unwrap();
         refused(&mut lab, "0755");
+    });
+}
+
+#[test]
+fn removing_pins_follows_no_links_and_removes_nothing_of_others() {
+    in_netns(|| {
+        let lab = Lab::new();
+        let victim = tempfile::tempdir().unwrap();
+        let precious = victim.path().join("precious");
+        fs::write(&precious, "").unwrap();
+        let dir = lab.pin_dir().to_owned();
+        let pins = Pins::new(&dir);
+        // As an ordinary user leaves it where the BPF file system is open to all.
+        for version in ["v1", "v9"] {
+            fs::create_dir_all(dir.join(version)).unwrap();
+            symlink(victim.path(), dir.join(version).join("links")).unwrap();
+        }
+        chown(&dir, Some(2001), Some(2001)).unwrap();
+        assert!(pins.remove_all().is_err(), "it is not root's");
+        // Nor does root's own directory lead out of itself.
+        chown(&dir, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(pins.remove_all().is_err(), "links is no directory");
+        assert!(precious.exists());
+        for version in ["v1", "v9"] {
+            fs::remove_file(dir.join(version).join("links")).unwrap();
+            fs::remove_dir(dir.join(version)).unwrap();
+        }
     });
 }
 
