@@ -175,7 +175,7 @@ mod tests {
   Candidate: 1.96.0+dfsg1-1~deb12u2
   Version table:
  *** 1.96.0+dfsg1-1~deb12u2 500
-        500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+        500 http://mirror.example/debian-security bookworm-security/main amd64 Packages
 postfix:
   Installed: (none)
   Candidate: 3.7.11-0+deb12u1

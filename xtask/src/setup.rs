@@ -119,7 +119,7 @@ fn carry_out(step: &Step, refreshed: bool) -> Result<()> {
                 // Not in the workspace: its settings are for the agent.
                 .dir(std::env::temp_dir())
                 .env_remove("CARGO_TARGET_DIR")
-                .hint("crates.io must be reachable. `cargo xtask doctor` shows what is there.");
+                .hint("cargo must reach its registry. `cargo xtask doctor` shows what is there.");
             if *replace {
                 build = build.arg("--force");
             }
