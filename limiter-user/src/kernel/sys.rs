@@ -5,6 +5,8 @@ use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
@@ -140,23 +142,19 @@ pub fn open_pin(path: &Path) -> Result<OwnedFd, KernelError> {
     descriptor("BPF_OBJ_GET", bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
+/// How long a program can take at most, where it cannot be waited for.
+const LONG_ENOUGH: Duration = Duration::from_millis(50);
+
 /// Waits until every program that runs now is done: they run as readers of RCU, and this is the
-/// system call that waits for a grace period. Some milliseconds.
-///
-/// # Errors
-///
-/// The kernel lacks the call (before 4.3).
-pub fn let_programs_finish() -> Result<(), KernelError> {
+/// system call that waits for a grace period, some milliseconds. Kernels with CPUs that have no
+/// tick (`nohz_full`) refuse it; there a while is waited that no program takes.
+pub fn let_programs_finish() {
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     // SAFETY: takes three numbers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result == 0 {
-        return Ok(());
+    if result != 0 {
+        thread::sleep(LONG_ENOUGH);
     }
-    Err(KernelError::Syscall {
-        call: "membarrier",
-        source: io::Error::last_os_error(),
-    })
 }
 
 fn zeroed() -> bpf_attr {
