@@ -77,9 +77,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let pins = Pins::new(&policy.places.pin_dir);
     pins.prepare()?;
     let _lock = pins.lock()?;
-    let cgroup = sources
-        .cgroup_mount
-        .join(below_mount(&policy.places.cgroup));
+    let cgroup = policy.places.attach_point(&sources.cgroup_mount);
     if !cgroup.is_dir() {
         let action = format!(
             "attach to the cgroup {} (`attach.cgroup`)",
@@ -297,11 +295,6 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!("cannot tell systemd: {error}");
     }
-}
-
-/// A path below the cgroup v2 mount as it is joined to it.
-pub(super) fn below_mount(cgroup: &Path) -> &Path {
-    cgroup.strip_prefix("/").unwrap_or(cgroup)
 }
 
 /// Runs what blocks outside the threads that wait.

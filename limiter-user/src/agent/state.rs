@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -104,13 +103,7 @@ impl State {
         let mut mirror = Mirror::read(&kernel.maps, netns_cookie)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
         info!("policy loaded: {changes}");
-        let below = ready
-            .policy
-            .places
-            .cgroup
-            .strip_prefix("/")
-            .unwrap_or(Path::new(""));
-        let links = kernel.attach(&sources.cgroup_mount.join(below))?;
+        let links = kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
         let mut state = Self {
             places: ready.policy.places.clone(),
             policy: ready.policy,

@@ -136,12 +136,7 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
             .collect()
     });
     let mut faults = compiled.faults;
-    let below = policy
-        .places
-        .cgroup
-        .strip_prefix("/")
-        .unwrap_or(&policy.places.cgroup);
-    let cgroup = mount.join(below);
+    let cgroup = policy.places.attach_point(&mount);
     if !cgroup.is_dir() {
         faults.push(Fault::warning(
             &origin,

@@ -2,7 +2,6 @@
 //! anybody but root and the group `limiter`, not even for a moment.
 
 use std::{
-    ffi::CStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io,
     os::unix::{
@@ -18,7 +17,7 @@ use tokio::net::UnixListener;
 use super::users::group_id;
 
 /// Whoever is in this group may use the socket.
-const GROUP: &CStr = c"limiter";
+const GROUP: &str = "limiter";
 
 /// Why the control socket cannot be had.
 #[derive(Debug, Error)]

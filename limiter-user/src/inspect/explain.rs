@@ -77,12 +77,7 @@ impl View<'_> {
         };
         let chain = self.maps.chain(index)?;
         let names = self.maps.tenant_names()?;
-        let name = |index: u32| {
-            names
-                .iter()
-                .find(|(_, other)| *other == index)
-                .map_or_else(|| format!("#{index}"), |(name, _)| name.clone())
-        };
+        let name = |index: u32| names.name_of(index);
         let Some(tenant) = chain.first().map(|known| known.tenant) else {
             return Err(NodeError::Failed {
                 what: "the kernel knows no policy for whoever nobody claims".to_owned(),

@@ -27,7 +27,7 @@ pub struct PinnedNode {
     image: Option<Image>,
     node: String,
     cgroup_mount: PathBuf,
-    cgroup: PathBuf,
+    attach_point: PathBuf,
     events: Reader,
 }
 
@@ -52,8 +52,8 @@ impl PinnedNode {
             pins,
             image,
             node: policy.node.name.clone(),
+            attach_point: policy.places.attach_point(&cgroup_mount),
             cgroup_mount,
-            cgroup: policy.places.cgroup.clone(),
             events: Reader::new(&policy.places.state_dir),
         })
     }
@@ -73,9 +73,7 @@ impl Node for PinnedNode {
         let mut status = self
             .view()
             .status(tenant, &pinned_attachments(&self.pins))?;
-        let below = self.cgroup.strip_prefix("/").unwrap_or(&self.cgroup);
-        let target = self.cgroup_mount.join(below);
-        let others = other_limiters(&target, &self.cgroup_mount, &self.pins);
+        let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
         status.judge();
         Ok(status)

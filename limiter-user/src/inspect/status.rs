@@ -9,7 +9,7 @@ use limiter_common::{
 use super::{Moment, View, mode, usage};
 use crate::{
     control::node::NodeError,
-    kernel::{Attachment, KernelError},
+    kernel::{Attachment, KernelError, read::KnownNames},
     report::{
         problem::Problem,
         status::{LayerStatus, Standing, Status, TenantStatus},
@@ -32,20 +32,18 @@ impl View<'_> {
         let names = self.maps.tenant_names()?;
         let tenants = match tenant {
             Some(wanted) => {
-                let index = names.binary_search_by(|(name, _)| name.as_str().cmp(wanted));
-                let index = index
-                    .map(|at| names[at].1)
-                    .map_err(|_| NodeError::UnknownTenant {
+                let index = names
+                    .index_of(wanted)
+                    .ok_or_else(|| NodeError::UnknownTenant {
                         name: wanted.to_owned(),
                     })?;
-                self.tenant_status(wanted, index, &names, moment)?
-                    .into_iter()
-                    .collect()
+                let status = self.tenant_status(wanted, index, &names, moment)?;
+                status.into_iter().collect()
             }
             None => {
-                let mut all = Vec::with_capacity(names.len());
-                for (name, index) in &names {
-                    all.extend(self.tenant_status(name, *index, &names, moment)?);
+                let mut all = Vec::new();
+                for (name, index) in names.iter() {
+                    all.extend(self.tenant_status(name, index, &names, moment)?);
                 }
                 all
             }
@@ -68,7 +66,7 @@ impl View<'_> {
         &self,
         name: &str,
         index: u32,
-        names: &[(String, u32)],
+        names: &KnownNames,
         moment: Moment,
     ) -> Result<Option<TenantStatus>, KernelError> {
         let Some(known) = self.maps.tenant(index)? else {
@@ -83,7 +81,7 @@ impl View<'_> {
         } = known.tenant;
         Ok(Some(TenantStatus {
             tenant: name.to_owned(),
-            parent: (parent != NOBODY).then(|| name_of(names, parent)),
+            parent: (parent != NOBODY).then(|| names.name_of(parent)),
             mode: mode(bits & flags::ENFORCE != 0),
             observe_until: moment.ahead(observe_until_ns),
             standing: Standing::Good,
@@ -169,11 +167,4 @@ fn layer(attachment: &Attachment) -> LayerStatus {
         },
         attached: attachment.attached,
     }
-}
-
-fn name_of(names: &[(String, u32)], index: u32) -> String {
-    names
-        .iter()
-        .find(|(_, other)| *other == index)
-        .map_or_else(|| format!("#{index}"), |(name, _)| name.clone())
 }

@@ -83,6 +83,5 @@ fn others_in_force(places: &Places, pins: &Pins) -> Vec<String> {
     let Ok(mount) = find_cgroup2() else {
         return Vec::new();
     };
-    let below = places.cgroup.strip_prefix("/").unwrap_or(&places.cgroup);
-    other_limiters(&mount.join(below), &mount, pins)
+    other_limiters(&places.attach_point(&mount), &mount, pins)
 }

@@ -107,12 +107,7 @@ pub fn pinned_attachments(pins: &Pins) -> Vec<Attachment> {
 /// `mount`: each as `program 4711 at /sys/fs/cgroup`. Left over from another `pin_dir`, or on purpose.
 #[must_use]
 pub fn other_limiters(cgroup: &Path, mount: &Path, pins: &Pins) -> Vec<String> {
-    let ours: Vec<u32> = CONNECT
-        .iter()
-        .filter_map(|(name, _)| holding_link(&pins.link(name)).ok().flatten())
-        .filter_map(|link| sys::link_info(link.as_fd()).ok())
-        .map(|info| info.program_id)
-        .collect();
+    let ours = pinned_programs(pins);
     let names: BTreeMap<u32, String> = aya::programs::loaded_programs()
         .filter_map(Result::ok)
         .filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned())))
@@ -140,6 +135,16 @@ pub fn other_limiters(cgroup: &Path, mount: &Path, pins: &Pins) -> Vec<String> {
         }
     }
     found
+}
+
+/// The ids of the programs behind the pinned links.
+pub(super) fn pinned_programs(pins: &Pins) -> Vec<u32> {
+    CONNECT
+        .iter()
+        .filter_map(|(name, _)| holding_link(&pins.link(name)).ok().flatten())
+        .filter_map(|link| sys::link_info(link.as_fd()).ok())
+        .map(|info| info.program_id)
+        .collect()
 }
 
 /// The link pinned at `path`, if there is one and it still ties a program to a cgroup.

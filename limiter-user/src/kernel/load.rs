@@ -16,15 +16,13 @@ use super::{
     KernelError, Links,
     btf::Offsets,
     debug,
+    links::CONNECT,
     maps::{Maps, check_pin, ring},
     object,
     pins::Pins,
     reports::Reports,
     sys,
 };
-
-/// The programs that are attached, and to what the kernel calls them.
-pub const CONNECT_PROGRAMS: [&str; 2] = [programs::CONNECT4, programs::CONNECT6];
 
 /// How much must fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +187,7 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         }
     }
     let mut ebpf = loader.load(bytes)?;
-    for name in CONNECT_PROGRAMS {
+    for (name, _) in CONNECT {
         connect_program(&mut ebpf, name)?
             .load()
             .map_err(KernelError::program(name))?;

@@ -1,5 +1,7 @@
 //! Reading what stands in the kernel: policies, counters, usage.
 
+use std::collections::{BTreeMap, HashMap};
+
 use limiter_common::{
     abi::{MAX_DEPTH, NOBODY},
     limit::{BLOCK_SLOTS, Kind},
@@ -14,6 +16,35 @@ use super::{
     limits::{KnownLimit, defs},
     maps::{Maps, key_name},
 };
+
+/// The tenants that the kernel knows, the node's and the default's included.
+#[derive(Clone, Debug)]
+pub struct KnownNames {
+    by_name: BTreeMap<String, u32>,
+    by_index: HashMap<u32, String>,
+}
+
+impl KnownNames {
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.by_name
+            .iter()
+            .map(|(name, index)| (name.as_str(), *index))
+    }
+
+    /// The index of a tenant.
+    #[must_use]
+    pub fn index_of(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The name of the tenant at an index, `#7` if it has none.
+    #[must_use]
+    pub fn name_of(&self, index: u32) -> String {
+        let name = self.by_index.get(&index);
+        name.map_or_else(|| format!("#{index}"), Clone::clone)
+    }
+}
 
 /// A tenant as the kernel knows it.
 #[derive(Clone, Debug)]
@@ -68,20 +99,22 @@ impl LimitUse {
 }
 
 impl Maps {
-    /// The names and indices of all tenants, the node's and the default's included, by name.
+    /// The names and indices of all tenants.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn tenant_names(&self) -> Result<Vec<(String, u32)>, KernelError> {
-        let mut names: Vec<(String, u32)> = self
-            .names
-            .entries()?
-            .into_iter()
-            .map(|(key, index)| (key_name(&key), index))
+    pub fn tenant_names(&self) -> Result<KnownNames, KernelError> {
+        let entries = self.names.entries()?;
+        let by_name: BTreeMap<String, u32> = entries
+            .iter()
+            .map(|(key, index)| (key_name(key), *index))
             .collect();
-        names.sort();
-        Ok(names)
+        let by_index = by_name
+            .iter()
+            .map(|(name, index)| (*index, name.clone()))
+            .collect();
+        Ok(KnownNames { by_name, by_index })
     }
 
     /// The tenant at an index; `None` if there is none.

@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -290,6 +290,14 @@ impl std::fmt::Display for Origin {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
         Ok(())
+    }
+}
+
+impl Places {
+    /// Where the programs are attached: `cgroup` below the cgroup v2 mount.
+    #[must_use]
+    pub fn attach_point(&self, cgroup_mount: &Path) -> PathBuf {
+        cgroup_mount.join(self.cgroup.strip_prefix("/").unwrap_or(&self.cgroup))
     }
 }
 

@@ -12,7 +12,11 @@ use aya_obj::generated::{BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE};
 
 use super::{Finding, report::several};
 use crate::{
-    kernel::{links::CONNECT, pins::Pins, sys},
+    kernel::{
+        links::{CONNECT, pinned_programs},
+        pins::Pins,
+        sys,
+    },
     policy::model::Places,
     system::mounts,
 };
@@ -33,12 +37,7 @@ enum Place {
 
 pub(super) fn examine(places: &Places, cgroup: &Path, findings: &mut Vec<Finding>) {
     let pins = Pins::new(&places.pin_dir);
-    let ours: Vec<u32> = CONNECT
-        .iter()
-        .filter_map(|(name, _)| sys::open_pin(&pins.link(name)).ok())
-        .filter_map(|link| sys::link_info(link.as_fd()).ok())
-        .map(|info| info.program_id)
-        .collect();
+    let ours = pinned_programs(&pins);
     let mut tree = vec![(cgroup.to_owned(), Place::Same)];
     if let Ok(mount) = mounts::find_cgroup2() {
         let above = cgroup.ancestors().skip(1);

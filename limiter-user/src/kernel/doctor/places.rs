@@ -87,8 +87,7 @@ fn cgroup(places: &Places, findings: &mut Vec<Finding>) -> Option<PathBuf> {
             return None;
         }
     };
-    let below = places.cgroup.strip_prefix("/").unwrap_or(&places.cgroup);
-    let path = mount.join(below);
+    let path = places.attach_point(&mount);
     if !path.join("cgroup.procs").exists() {
         findings.push(Finding::missing(
             AREA,
@@ -97,7 +96,7 @@ fn cgroup(places: &Places, findings: &mut Vec<Finding>) -> Option<PathBuf> {
         ));
         return None;
     }
-    findings.push(if below.as_os_str().is_empty() {
+    findings.push(if path == mount {
         Finding::ok(
             AREA,
             format!("the whole cgroup v2 tree is at {}", mount.display()),

@@ -166,26 +166,11 @@ impl Mirror {
         self.by_name.get(name).copied()
     }
 
-    /// The name of the tenant at an index.
-    #[must_use]
-    pub fn name_of(&self, index: u32) -> Option<&str> {
-        self.entries.get(&index).map(|entry| entry.name.as_str())
-    }
-
     /// The indices of all tenants, with their names.
     pub fn tenants(&self) -> impl Iterator<Item = (u32, &str)> {
         self.entries
             .iter()
             .map(|(index, entry)| (*index, entry.name.as_str()))
-    }
-
-    /// How full the maps are: tenants in use and room.
-    #[must_use]
-    pub fn fill(&self) -> (usize, usize) {
-        (
-            self.entries.len(),
-            usize::try_from(self.capacity).unwrap_or(usize::MAX),
-        )
     }
 
     /// Makes the kernel hold `image`.
