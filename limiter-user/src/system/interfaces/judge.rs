@@ -12,8 +12,9 @@ use super::{Interface, Interfaces, Kind};
 /// when a bridge or switch carries the frame, and the bridge, VLAN device or routing domain when
 /// the node routes it. So these are in:
 /// - the guests;
-/// - a bridge or routing domain all of whose ports are in, or are uplinks that wrap nothing: what
-///   comes from there comes from outside. One other port, and it is out: a guest may be behind it.
+/// - a bridge or routing domain all of whose ports are in, or are uplinks that wrap nothing (or bonds
+///   and VLAN devices of such): what comes from there comes from outside. One other port, and it is
+///   out: a guest may be behind it.
 ///   A tunnel may end in a guest, so a bridge with one is out too;
 /// - what stands on a device that is in: VLAN, macvlan, ipvlan;
 /// - the end of a cable whose other end, in this network namespace too, is the port of a bridge all
@@ -27,8 +28,9 @@ pub fn judged(
     guests: &BTreeSet<u32>,
     uplinks: &BTreeSet<u32>,
 ) -> BTreeSet<u32> {
+    let outer = covered(interfaces, uplinks);
     let from_outside = |port: &Interface| {
-        uplinks.contains(&port.index) && !matches!(port.kind, Kind::Tunnel(_) | Kind::Tun)
+        outer.contains(&port.index) && !matches!(port.kind, Kind::Tunnel(_) | Kind::Tun)
     };
     let mut judged: BTreeSet<u32> = guests
         .iter()

@@ -11,10 +11,12 @@
 mod judge;
 mod names;
 mod netlink;
+mod owners;
 mod resolve;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod uplinks;
 mod watch;
 
 use std::{

@@ -148,18 +148,17 @@ pub fn resolve(interfaces: &Interfaces, wanted: &Wanted) -> Coverage {
     }
 }
 
-/// A tenant's glob: its place in the list of tenants, and the glob's in the tenant's.
-type Claim = (usize, usize);
-
-struct Resolver<'a> {
-    interfaces: &'a Interfaces,
+/// What decides.
+pub(super) struct Resolver<'a> {
+    pub interfaces: &'a Interfaces,
     ports: BTreeMap<u32, Vec<&'a Interface>>,
-    wanted: &'a Wanted,
+    pub wanted: &'a Wanted,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Resolver<'a> {
-    fn warn(&mut self, origin: Option<&Origin>, problem: String, advice: &str) {
+    /// Adds a warning; without an origin it is about the main configuration.
+    pub fn warn(&mut self, origin: Option<&Origin>, problem: String, advice: &str) {
         self.warnings.push(Warning {
             origin: origin.cloned().unwrap_or_else(|| Origin {
                 file: self.wanted.config.clone(),
@@ -170,7 +169,8 @@ impl<'a> Resolver<'a> {
         });
     }
 
-    fn ports(&self, master: u32) -> impl Iterator<Item = &'a Interface> + use<'a> {
+    /// The ports of a bridge, bond, team, vrf or switch.
+    pub fn ports(&self, master: u32) -> impl Iterator<Item = &'a Interface> + use<'a> {
         self.ports
             .get(&master)
             .cloned()
@@ -178,152 +178,8 @@ impl<'a> Resolver<'a> {
             .into_iter()
     }
 
-    /// The interfaces that the policy names as uplinks, bridges not yet resolved to their ports.
-    fn named_uplinks(&mut self) -> BTreeSet<u32> {
-        let mut found = BTreeSet::new();
-        for glob in self.wanted.uplinks.iter().flatten() {
-            let mut names = Names::new();
-            names.add(glob, ());
-            let before = found.len();
-            found.extend(
-                self.interfaces
-                    .links
-                    .values()
-                    .filter(|link| link.kind != Kind::Loopback && names.matches(&link.name))
-                    .map(|link| link.index),
-            );
-            if found.len() == before {
-                self.warn(
-                    None,
-                    format!("attach.uplinks: there is no interface {glob}"),
-                    "nothing that leaves by it is seen by the uplink layer; it is attached to as \
-                     soon as it appears",
-                );
-            }
-        }
-        found
-    }
-
-    /// Whose the interfaces are: places of tenants in the policy.
-    fn owners(&mut self, named: &BTreeSet<u32>) -> BTreeMap<u32, usize> {
-        let wanted = self.wanted;
-        let mut names = Names::new();
-        for (place, tenant) in wanted.tenants.iter().enumerate() {
-            for (which, glob) in tenant.interfaces.iter().enumerate() {
-                names.add(&glob.value, (place, which));
-            }
-        }
-        let mut used = BTreeSet::new();
-        // By the two that first claim it: which interfaces.
-        let mut contested: BTreeMap<(Claim, Claim), Vec<&str>> = BTreeMap::new();
-        let mut not_guests: BTreeMap<Claim, Vec<&str>> = BTreeMap::new();
-        let mut owners = BTreeMap::new();
-        for link in self.interfaces.links.values() {
-            let mut claims: Vec<(Claim, bool)> = names.matching(&link.name).collect();
-            used.extend(claims.iter().map(|(claim, _)| *claim));
-            // A name beats a glob.
-            if claims.iter().any(|(_, exact)| *exact) {
-                claims.retain(|(_, exact)| *exact);
-            }
-            claims.sort_unstable();
-            let Some(((place, which), _)) = claims.first().copied() else {
-                continue;
-            };
-            if link.kind == Kind::Loopback || named.contains(&link.index) {
-                not_guests
-                    .entry((place, which))
-                    .or_default()
-                    .push(&link.name);
-            } else if let Some((other, _)) = claims
-                .iter()
-                .copied()
-                .find(|((other, _), _)| *other != place)
-            {
-                contested
-                    .entry(((place, which), other))
-                    .or_default()
-                    .push(&link.name);
-            } else if let Some(tenant) = wanted.tenants.get(place) {
-                owners.insert(link.index, tenant.index);
-            }
-        }
-        let glob = |(place, which): Claim| {
-            let tenant = wanted.tenants.get(place)?;
-            Some((tenant, tenant.interfaces.get(which)?))
-        };
-        for (place, tenant) in wanted.tenants.iter().enumerate() {
-            for (which, glob) in tenant.interfaces.iter().enumerate() {
-                if !used.contains(&(place, which)) {
-                    self.warn(
-                        Some(&glob.origin),
-                        format!(
-                            "match.interfaces: tenant {} has {}, and there is no such interface",
-                            tenant.name, glob.value
-                        ),
-                        "it is bound as soon as it appears",
-                    );
-                }
-            }
-        }
-        for ((one, other), names) in contested {
-            if let (Some((one, first)), Some((other, second))) = (glob(one), glob(other)) {
-                self.warn(
-                    Some(&first.origin),
-                    format!(
-                        "match.interfaces: tenants {} ({}) and {} ({}) both claim {}",
-                        one.name,
-                        first.value,
-                        other.name,
-                        second.value,
-                        few(&names)
-                    ),
-                    "nobody gets it and the default rules hold; a name beats a glob",
-                );
-            }
-        }
-        for (claim, names) in not_guests {
-            if let Some((tenant, glob)) = glob(claim) {
-                self.warn(
-                    Some(&glob.origin),
-                    format!(
-                        "match.interfaces: {} of tenant {} matches {}, which is an uplink or \
-                         loopback",
-                        glob.value,
-                        tenant.name,
-                        few(&names)
-                    ),
-                    "it is not the tenant's; give the names of guest interfaces",
-                );
-            }
-        }
-        self.hand_down(named, &mut owners);
-        owners
-    }
-
-    /// What a tenant's bridge or routing domain has for ports is the tenant's too, where it leads to
-    /// a guest and nobody else has it.
-    fn hand_down(&self, named: &BTreeSet<u32>, owners: &mut BTreeMap<u32, usize>) {
-        let guests = self.guest_names();
-        let masters: Vec<(u32, usize)> = owners.iter().map(|(k, v)| (*k, *v)).collect();
-        for (master, owner) in masters {
-            let is_master = self
-                .interfaces
-                .get(master)
-                .is_some_and(|link| matches!(link.kind, Kind::Bridge | Kind::Vrf));
-            if !is_master {
-                continue;
-            }
-            for port in self.ports(master) {
-                if !named.contains(&port.index)
-                    && (leads_to_guest(port) || guests.matches(&port.name))
-                {
-                    owners.entry(port.index).or_insert(owner);
-                }
-            }
-        }
-    }
-
-    fn guest_names(&self) -> Names<()> {
+    /// What matches the guests' globs.
+    pub fn guest_names(&self) -> Names<()> {
         let mut names = Names::new();
         for glob in &self.wanted.guests {
             names.add(glob, ());
@@ -404,105 +260,6 @@ impl<'a> Resolver<'a> {
         false
     }
 
-    /// The interfaces that lead out.
-    fn uplinks(&mut self, named: &BTreeSet<u32>, guests: &BTreeSet<u32>) -> BTreeSet<u32> {
-        let mut found = BTreeSet::new();
-        let mut seen = BTreeSet::new();
-        if self.wanted.uplinks.is_some() {
-            for index in named {
-                self.expand(*index, guests, &mut seen, &mut found);
-            }
-            return found;
-        }
-        let outward = &self.interfaces.outward;
-        for index in outward.difference(guests) {
-            self.expand(*index, guests, &mut seen, &mut found);
-        }
-        for index in outward.intersection(guests) {
-            if let Some(link) = self.interfaces.get(*index) {
-                self.warn(
-                    None,
-                    format!(
-                        "attach.guests: {} is a guest's by its name, and a route to the world goes \
-                         by it",
-                        link.name
-                    ),
-                    "it is taken for a guest's; if it is an uplink, name it in attach.uplinks",
-                );
-            }
-        }
-        if found.is_empty() {
-            self.warn(
-                None,
-                "attach.uplinks: no interface has a route to the world".to_owned(),
-                "nothing is seen by the uplink layer until there is one; name the uplinks if they \
-                 cannot be told by their routes",
-            );
-        }
-        // What the node wraps can be read here and nowhere after.
-        found.extend(
-            self.interfaces
-                .links
-                .values()
-                .filter(|link| wraps(link) && link.up && !guests.contains(&link.index))
-                .map(|link| link.index),
-        );
-        found
-    }
-
-    /// What an uplink really sends by: the ports of bridges and bonds. Guests are none.
-    fn expand(
-        &self,
-        index: u32,
-        guests: &BTreeSet<u32>,
-        seen: &mut BTreeSet<u32>,
-        found: &mut BTreeSet<u32>,
-    ) {
-        let Some(link) = self.interfaces.get(index) else {
-            return;
-        };
-        if link.kind == Kind::Loopback || !seen.insert(index) {
-            return;
-        }
-        let mut ports: Vec<&Interface> = match link.kind {
-            Kind::Bridge | Kind::Bond | Kind::Team | Kind::Vrf => self.ports(index).collect(),
-            Kind::OpenVswitch => self.switch_ports(),
-            // Its frames leave by the bridge's ports, as do those that bypass this device.
-            Kind::Vlan => link
-                .lower
-                .and_then(|lower| self.interfaces.get(lower))
-                .filter(|lower| matches!(lower.kind, Kind::Bridge | Kind::OpenVswitch))
-                .into_iter()
-                .collect(),
-            _ => Vec::new(),
-        };
-        ports.retain(|port| !guests.contains(&port.index) && port.index != index);
-        // A port that leads to a guest whom nobody named is no way out, unless there is no other.
-        if ports.iter().any(|port| is_wire(port)) {
-            ports.retain(|port| is_wire(port));
-        } else {
-            ports.retain(|port| {
-                leads_to_guest(port) || matches!(port.kind, Kind::Bridge | Kind::OpenVswitch)
-            });
-        }
-        if ports.is_empty() {
-            found.insert(index);
-        }
-        for port in ports {
-            self.expand(port.index, guests, seen, found);
-        }
-    }
-
-    /// The ports of the switch, which does not tell which bridge of it they belong to.
-    fn switch_ports(&self) -> Vec<&'a Interface> {
-        self.interfaces
-            .links
-            .values()
-            .filter(|link| link.kind == Kind::OpenVswitch)
-            .flat_map(|switch| self.ports(switch.index))
-            .collect()
-    }
-
     /// Says which interfaces look like those of guests, and are not.
     fn warn_of_strangers(&mut self, guests: &BTreeSet<u32>, uplinks: &BTreeSet<u32>) {
         let strangers: Vec<&str> = self
@@ -528,7 +285,7 @@ impl<'a> Resolver<'a> {
 
 /// Whether somebody else is at the other end: another network namespace, or a program that sends
 /// and gets Ethernet frames.
-fn leads_to_guest(link: &Interface) -> bool {
+pub(super) fn leads_to_guest(link: &Interface) -> bool {
     match link.kind {
         Kind::Veth | Kind::Netkit => link.peer_elsewhere,
         Kind::Tun => link.is_ethernet,
@@ -536,26 +293,8 @@ fn leads_to_guest(link: &Interface) -> bool {
     }
 }
 
-/// Whether a port may be a way out on its own.
-fn is_wire(link: &Interface) -> bool {
-    match link.kind {
-        Kind::Veth | Kind::Netkit | Kind::Bridge | Kind::OpenVswitch => false,
-        Kind::Tun => !link.is_ethernet,
-        _ => true,
-    }
-}
-
-/// Whether an interface wraps what it gets, by itself or by a program that reads it.
-fn wraps(link: &Interface) -> bool {
-    match link.kind {
-        Kind::Tunnel(_) => true,
-        Kind::Tun => !link.is_ethernet,
-        _ => false,
-    }
-}
-
 /// The first of many names, and how many more there are.
-fn few(names: &[&str]) -> String {
+pub(super) fn few(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
     match names.len().saturating_sub(SHOWN) {

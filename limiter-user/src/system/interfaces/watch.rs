@@ -37,6 +37,7 @@ pub struct Watch {
     buffer: Vec<u8>,
     /// When the first and the last message came that were not reported yet.
     burst: Option<(Instant, Instant)>,
+    lost: u64,
 }
 
 impl Watch {
@@ -63,7 +64,20 @@ impl Watch {
             socket,
             buffer: vec![0; 32 * 1024],
             burst: None,
+            lost: 0,
         })
+    }
+
+    /// How often there was no room for messages (`ENOBUFS`), since it was opened.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Leaves as little room for messages as the system allows.
+    #[cfg(test)]
+    pub(super) fn shrink(&self) {
+        setsockopt(self.socket.get_ref(), sockopt::RcvBuf, &1).unwrap();
     }
 
     /// Waits until it is time to look again: some milliseconds after a message, also when more of
@@ -86,9 +100,14 @@ impl Watch {
                 ready = self.socket.readable() => {
                     let mut ready = ready?;
                     // Only what says that there is nothing left clears the readiness.
-                    if let Ok(seen) = ready.try_io(|socket| read(socket.get_ref(), &mut self.buffer))
-                        && seen?
-                    {
+                    let Ok(seen) =
+                        ready.try_io(|socket| read(socket.get_ref(), &mut self.buffer))
+                    else {
+                        continue;
+                    };
+                    let seen = seen?;
+                    self.lost = self.lost.saturating_add(seen.lost);
+                    if seen.reason || seen.lost > 0 {
                         let now = Instant::now();
                         self.burst = Some((self.burst.map_or(now, |(first, _)| first), now));
                     }
@@ -99,23 +118,31 @@ impl Watch {
     }
 }
 
-/// Reads what there is. Returns whether any of it is a reason to look; `WouldBlock` if there was
-/// nothing.
-fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<bool> {
-    let mut any = false;
+/// What was read.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// Whether any of it is a reason to look.
+    reason: bool,
+    /// How often messages were lost.
+    lost: u64,
+}
+
+/// Reads what there is; `WouldBlock` if there was nothing.
+fn read(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Seen> {
+    let mut seen = Seen::default();
     for at in 0..AT_ONCE {
         match netlink::receive(socket, buffer) {
             Ok(Some(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
             // What is cut off may be the reason.
-            Ok(Some(length)) => any |= buffer.get(..length).is_none_or(is_reason),
+            Ok(Some(length)) => seen.reason |= buffer.get(..length).is_none_or(is_reason),
             Ok(None) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => any = true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => seen.lost += 1,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && at > 0 => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(any)
+    Ok(seen)
 }
 
 /// Whether messages are a reason to look: all of them are, but for routes to a part of the world,
