@@ -94,7 +94,7 @@ fn links() -> Result<BTreeMap<u32, Interface>, InterfacesError> {
 }
 
 /// Reads one interface; none if it has no index or no name.
-fn link(body: &[u8]) -> Option<Interface> {
+pub(super) fn link(body: &[u8]) -> Option<Interface> {
     let device = u16_at(body, 2)?;
     let index = u32_at(body, 4).filter(|index| *index != 0)?;
     let flags = u32_at(body, 8)?;

@@ -1,5 +1,6 @@
 //! Interfaces made up, and real ones in network namespaces of their own.
 
+mod bytes;
 mod real;
 mod resolved;
 mod watched;

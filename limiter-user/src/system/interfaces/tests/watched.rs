@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::*;
+use super::{world::wanted, *};
 use crate::system::testing::in_own_netns;
 
 /// How soon a change must be told.
@@ -16,6 +16,8 @@ const A_WHILE: Duration = Duration::from_millis(60);
 /// Runs `body` in a tokio runtime in a network namespace of its own.
 fn watched(body: impl AsyncFnOnce(&dyn Fn(&str), Watch) + Send + 'static) {
     in_own_netns(|ip| {
+        // No addresses that the kernel makes up, tries for a second and then reports.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -34,7 +36,7 @@ async fn told(watch: &mut Watch) -> Option<Duration> {
 }
 
 async fn quiet(watch: &mut Watch) {
-    // The kernel has something to add for a while: carriers, IPv6 addresses.
+    // The kernel has something to add for a while, such as carriers.
     let until = Instant::now() + Duration::from_secs(10);
     while tokio::time::timeout(A_WHILE, watch.next()).await.is_ok() {
         assert!(Instant::now() < until, "it never ends");
@@ -150,6 +152,31 @@ fn a_burst_is_told_while_it_lasts() {
         }
         assert!(batch.wait().unwrap().success());
         assert!(reports < 50, "{reports} reports of 50 cables");
+    });
+}
+
+#[test]
+fn a_guest_that_is_plugged_in_is_known_at_once() {
+    watched(async |ip, mut watch| {
+        ip("link add br0 type bridge");
+        quiet(&mut watch).await;
+        let wanted = wanted(&[("alice", &["tap*"])]);
+        let mut slowest = Duration::ZERO;
+        for at in 0..50 {
+            let name = format!("tap{at}");
+            ip(&format!("tuntap add {name} mode tap"));
+            let started = Instant::now();
+            loop {
+                watch.next().await.unwrap();
+                let coverage = resolve(&Interfaces::snapshot().unwrap(), &wanted);
+                if coverage.guests.iter().any(|guest| guest.name == name) {
+                    break;
+                }
+            }
+            slowest = slowest.max(started.elapsed());
+        }
+        eprintln!("the slowest of 50 was known after {slowest:?}");
+        assert!(slowest < Duration::from_millis(500), "{slowest:?}");
     });
 }
 
