@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod cgroups;
+pub mod interfaces;
 pub mod mounts;
 pub mod namespace;
 pub mod pattern;
