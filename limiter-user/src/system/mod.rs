@@ -9,6 +9,7 @@ pub mod cgroups;
 pub mod mounts;
 pub mod namespace;
 pub mod pattern;
+pub mod sessions;
 #[cfg(test)]
 mod testing;
 pub mod users;
