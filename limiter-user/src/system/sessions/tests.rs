@@ -210,9 +210,10 @@ fn an_mptcp_session_is_ended_as_a_whole() {
 fn a_dial_without_an_answer_is_cut_too() {
     in_own_netns(|ip| {
         ip("link set lo up");
-        ip("link add d0 type dummy");
-        ip("addr add 192.0.2.1/24 dev d0");
-        ip("link set d0 up");
+        ip("link add veth0 type veth peer name veth1");
+        ip("addr add 192.0.2.1/24 dev veth0");
+        ip("link set veth1 up");
+        ip("link set veth0 up");
         let remote: SocketAddr = "192.0.2.9:25".parse().unwrap();
         let dialling = thread::spawn(move || {
             // A new thread is in the namespace of the one that made it.
@@ -372,8 +373,8 @@ fn sender() {
     let Ok(count) = env::var(AS_SENDER) else {
         return;
     };
-    let count: u64 = count.parse().unwrap();
-    raise_files(count * 2 + 100);
+    let count: usize = count.parse().unwrap();
+    raise_files();
     let listener = listener(at("127.0.0.1"), libc::IPPROTO_TCP);
     let address = listener.local_addr().unwrap();
     let sessions: Vec<_> = (0..count)
@@ -391,13 +392,18 @@ fn sender() {
     let _ = io::stdin().read(&mut [0]);
 }
 
-fn raise_files(needed: u64) {
-    let limit = libc::rlimit {
-        rlim_cur: needed.max(1024),
-        rlim_max: needed.max(4096),
+/// Lets this process have as many files as it may.
+fn raise_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
     };
-    // SAFETY: the pointer is to a limit.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    // SAFETY: the pointers are to a limit.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
 }
 
 /// A program with sessions in namespaces of its own.
@@ -479,6 +485,7 @@ fn sessions_in_containers_are_cut() {
     let ids = cgroup_ids(&cgroup.path()).unwrap();
     assert_eq!(ids.len(), 2);
     let claimed: [PathBuf; 1] = [cgroup.path()];
+    let own = Ns::own().unwrap();
     let mut neighbour = Container::start(&[], None, 1);
     for (place, arguments) in [
         (Where::All, &[][..]),
@@ -490,11 +497,7 @@ fn sessions_in_containers_are_cut() {
         let (namespace, port) = (container.namespace(), container.port);
         let start = Instant::now();
         let report = cut(place, |facts| {
-            assert!(
-                facts.namespace.is_own == (facts.namespace.inode != namespace)
-                    || facts.namespace.inode == neighbour.namespace()
-                    || place == Where::All
-            );
+            assert_eq!(facts.namespace.is_own, facts.namespace.inode == own.inode);
             facts.namespace.inode == namespace
                 && facts.remote.port() == port
                 && facts.cgroup_id.is_some_and(|id| ids.contains(&id))
@@ -511,5 +514,164 @@ fn sessions_in_containers_are_cut() {
     })
     .unwrap();
     assert_eq!(report.cut, 1, "{report:?}");
+    assert_eq!(neighbour.end(), "Err(ConnectionAborted)");
+}
+
+#[test]
+fn a_thread_alone_in_a_namespace_is_found_and_a_namespace_without_threads() {
+    if !is_root("network namespaces") {
+        return;
+    }
+    // A namespace that is kept by a mount alone, with a session that somebody outside holds.
+    let directory = tempfile::tempdir().unwrap();
+    let mount = Mount(directory.path().join("netns"));
+    fs::write(&mount.0, "").unwrap();
+    let at_mount = mount.0.clone();
+    let mut held = in_namespace(move || {
+        // SAFETY: takes nothing.
+        let thread = unsafe { libc::gettid() };
+        let source = format!("/proc/{thread}/ns/net");
+        let status = Command::new("mount")
+            .args(["--bind", &source])
+            .arg(&at_mount)
+            .status()
+            .unwrap();
+        assert!(status.success());
+        Session::tcp("127.0.0.1")
+    });
+    let port = held.port();
+    let nobody = TestCgroup::make().unwrap();
+    let report = cut(Where::OfCgroups(&[nobody.path()]), |facts| {
+        !facts.namespace.is_own && facts.remote.port() == port
+    })
+    .unwrap();
+    assert_eq!(report.cut, 1, "{report:?}");
+    assert!(held.client.write(b"x").is_err());
+    drop(mount);
+
+    // A namespace with one thread of this process in it, and not its first.
+    let (send, receive) = mpsc::channel();
+    let (stop, stopped) = mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(
+            Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status()
+                .unwrap()
+                .success()
+        );
+        send.send(Session::tcp("::1")).unwrap();
+        let _ = stopped.recv();
+    });
+    let mut session = receive.recv().unwrap();
+    let port = session.port();
+    let report = cut(Where::All, |facts| {
+        !facts.namespace.is_own && facts.remote.port() == port
+    })
+    .unwrap();
+    assert_eq!(report.cut, 1, "{report:?}");
+    assert!(session.client.write(b"x").is_err());
+    drop(stop);
+    thread.join().unwrap();
+}
+
+/// Runs `body` on a thread in a network namespace of its own, with a loopback interface.
+fn in_namespace<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    thread::spawn(|| {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        assert!(
+            Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status()
+                .unwrap()
+                .success()
+        );
+        body()
+    })
+    .join()
+    .unwrap()
+}
+
+/// A mount that goes away at the end.
+struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn who_removes_its_cgroup_does_not_hide_its_sessions() {
+    let Some(cgroup) = TestCgroup::make() else {
+        return;
+    };
+    let nested = cgroup.path().join("nested");
+    fs::create_dir(&nested).unwrap();
+    let id = fs::metadata(&nested).unwrap().ino();
+    let mut container = Container::start(&[], Some(&nested), 1);
+    let pid = container.child.id().to_string();
+    fs::write(cgroup.path().join("cgroup.procs"), &pid).unwrap();
+    fs::remove_dir(&nested).unwrap();
+
+    let ids = cgroup_ids(&cgroup.path()).unwrap();
+    assert!(!ids.contains(&id));
+    let held = held_sockets(&cgroup.path()).unwrap();
+    let cgroups: [PathBuf; 1] = [cgroup.path()];
+    let port = container.port;
+    let report = cut(Where::OfCgroups(&cgroups), |facts| {
+        let is_held = facts.inode.is_some_and(|inode| held.contains(&inode));
+        if facts.remote.port() == port && !facts.namespace.is_own {
+            assert_eq!(facts.cgroup_id, Some(id));
+            assert_eq!(facts.uid, Some(0));
+            assert!(is_held);
+        }
+        facts.remote.port() == port && is_held
+    })
+    .unwrap();
+    assert_eq!(report.cut, 1, "{report:?}");
+    assert_eq!(container.end(), "Err(ConnectionAborted)");
+}
+
+#[test]
+fn sessions_among_twenty_thousand_sockets_are_cut_in_less_than_a_second() {
+    if !is_root("thousands of sessions in namespaces of their own") {
+        return;
+    }
+    const EACH: usize = 5_000;
+    let mut tenant = Container::start(&[], None, EACH);
+    let mut neighbour = Container::start(&[], None, EACH);
+    let (inode, port) = (tenant.namespace(), tenant.port);
+    // A single session among all of them, then the tenant's others.
+    let one = std::sync::OnceLock::new();
+    let single = cut(Where::All, |facts| {
+        facts.namespace.inode == inode
+            && facts.remote.port() == port
+            && *one.get_or_init(|| facts.local) == facts.local
+    })
+    .unwrap();
+    assert_eq!(single.cut, 1, "{single:?}");
+    assert!(single.seen >= 4 * EACH, "{single:?}");
+    let others = cut(Where::All, |facts| {
+        facts.namespace.inode == inode && facts.remote.port() == port
+    })
+    .unwrap();
+    assert_eq!(others.cut, EACH - 1, "{others:?}");
+    assert!(others.is_complete(), "{others:?}");
+    eprintln!(
+        "1 session: {:?}; {}: {:?}",
+        single.took, others.cut, others.took
+    );
+    for took in [single.took, others.took] {
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+    assert_eq!(tenant.end(), "Err(ConnectionAborted)");
+    let inode = neighbour.namespace();
+    let report = cut(Where::All, |facts| {
+        facts.namespace.inode == inode && facts.remote.port() == neighbour.port
+    })
+    .unwrap();
+    assert_eq!(report.cut, EACH, "nobody touched the neighbour: {report:?}");
     assert_eq!(neighbour.end(), "Err(ConnectionAborted)");
 }
