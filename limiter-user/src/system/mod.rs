@@ -11,7 +11,7 @@ pub mod namespace;
 pub mod pattern;
 pub mod sessions;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod users;
 pub mod watch;
 

@@ -93,6 +93,9 @@ impl SessionFacts {
 pub struct CutReport {
     /// In how many network namespaces sessions were looked for.
     pub namespaces: usize,
+    /// How many threads did not let their namespace be seen: the agent lacks CAP_SYS_PTRACE, or
+    /// they have a capability that it lacks. Sessions there go on, unless another thread showed it.
+    pub hidden: usize,
     /// How many sessions were looked at, those that were seen twice counted twice.
     pub seen: usize,
     /// How many were ended.
@@ -137,6 +140,7 @@ impl CutReport {
         // Named one by one, so that a new field is not forgotten.
         let Self {
             namespaces,
+            hidden,
             seen,
             cut,
             subflows,
@@ -150,6 +154,7 @@ impl CutReport {
             unended,
         } = other;
         self.namespaces += namespaces;
+        self.hidden += hidden;
         self.seen += seen;
         self.cut += cut;
         self.subflows += subflows;
@@ -228,6 +233,9 @@ pub fn can_cut() -> Result<bool, CutError> {
 
 /// Ends every TCP session for which `is_meant` says so: of the calling thread's network namespace,
 /// and of those that `place` names. IPv4, IPv6 and MPTCP, in every state that has a peer.
+///
+/// Other namespaces need CAP_SYS_ADMIN (to enter them) and CAP_SYS_PTRACE (to find them, and to end
+/// MPTCP sessions) besides the CAP_NET_ADMIN that every cut needs.
 ///
 /// It blocks, for some milliseconds and some more for each namespace. Other namespaces are entered
 /// by a thread that ends with the call, never by the calling one. `is_meant` may be asked about a
@@ -334,8 +342,9 @@ fn elsewhere(
             Ok(report) => report,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        if let Err(error) = searched {
-            report.fail(CutError::Search(error));
+        match searched {
+            Ok(hidden) => report.hidden += hidden,
+            Err(error) => report.fail(CutError::Search(error)),
         }
         Ok(report)
     })

@@ -47,6 +47,7 @@ impl Ns {
 /// Finds every namespace once and hands it over, open, as soon as it is found.
 pub(super) struct Search<'a> {
     seen: HashSet<u64>,
+    hidden: usize,
     found: &'a mut dyn FnMut(Ns, File),
 }
 
@@ -55,17 +56,18 @@ impl<'a> Search<'a> {
     pub(super) fn new(own: Ns, found: &'a mut dyn FnMut(Ns, File)) -> Self {
         Self {
             seen: HashSet::from([own.inode]),
+            hidden: 0,
             found,
         }
     }
 
-    /// Looks at all that `place` names.
+    /// Looks at all that `place` names, and says how many threads did not let it look.
     ///
     /// # Errors
     /// When `/proc` or one of the cgroups cannot be read, other than because it is gone.
-    pub(super) fn run(mut self, place: Where<'_>) -> io::Result<()> {
+    pub(super) fn run(mut self, place: Where<'_>) -> io::Result<usize> {
         match place {
-            Where::OwnOnly => return Ok(()),
+            Where::OwnOnly => return Ok(0),
             Where::OfCgroups(cgroups) => {
                 for cgroup in cgroups {
                     for thread in members::threads(cgroup)? {
@@ -78,7 +80,7 @@ impl<'a> Search<'a> {
         self.mounts("/proc/self/mountinfo", Path::new("/"));
         // The agent may live in a mount namespace that does not follow the node's.
         self.mounts("/proc/1/mountinfo", Path::new("/proc/1/root"));
-        Ok(())
+        Ok(self.hidden)
     }
 
     /// Every thread, not every process: a thread can enter a namespace alone.
@@ -116,8 +118,12 @@ impl<'a> Search<'a> {
     /// Hands over the namespace behind `path`, unless it has been already. What is gone, or turns
     /// out to be something else, is nothing.
     fn look_at(&mut self, path: &Path) {
-        let Ok(metadata) = fs::metadata(path) else {
-            return;
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                self.hidden += usize::from(error.kind() == io::ErrorKind::PermissionDenied);
+                return;
+            }
         };
         if self.seen.contains(&metadata.ino()) {
             return;
