@@ -34,8 +34,11 @@ pub(super) fn examine(findings: &mut Vec<Finding>) {
         Err(error) => Finding::missing(AREA, error.to_string(), "See dmesg; run doctor as root."),
     });
     if may_probe {
-        layers::examine(findings);
         programs(findings);
+    }
+    jit(findings);
+    if may_probe {
+        layers::examine(findings);
     } else {
         findings.push(Finding::note(
             layers::AREA,
@@ -43,7 +46,6 @@ pub(super) fn examine(findings: &mut Vec<Finding>) {
             "Run `limiter doctor` as root.",
         ));
     }
-    jit(findings);
 }
 
 /// Whether the caller may do what the agent does.

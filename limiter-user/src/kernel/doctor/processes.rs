@@ -270,8 +270,10 @@ mod tests {
 
     #[test]
     fn the_list_is_short_however_many_there_are() {
-        let mut outside = Outside::default();
-        outside.others = (0..500).map(|pid| format!("{pid} x")).collect();
+        let mut outside = Outside {
+            others: (0..500).map(|pid| format!("{pid} x")).collect(),
+            ..Outside::default()
+        };
         for tenant in 0..60 {
             let processes = vec!["7 ping".to_owned(); 20];
             outside.tenants.insert(format!("t{tenant:02}"), processes);

@@ -8,6 +8,9 @@
 //! Of an MPTCP session the kernel ends the connections, and the program would be left with a session
 //! that swallows what it writes: see [`holders`].
 //!
+//! Not found are sessions in a network namespace that has neither a thread nor a mount, kept by
+//! nothing but an open file: what they send still meets the layers that see packets.
+//!
 //! Cut after the sanction is in force: a session that is opened meanwhile is not seen.
 
 mod diag;
@@ -60,7 +63,7 @@ pub struct SessionFacts {
     pub remote: SocketAddr,
     /// The uid of whoever made the socket, in the user namespace of the agent, wherever the socket
     /// is. In a namespace that is not the node's own a policy gives uids no meaning. None if no
-    /// program holds the socket (any more): before 6.18 kernels forget the uid then.
+    /// program holds the socket any more and the kernel has forgotten whose it was.
     pub uid: Option<u32>,
     /// The id of the cgroup of whoever made the socket; none before Linux 5.9, and of a handshake
     /// that no program has accepted.
@@ -79,7 +82,8 @@ impl SessionFacts {
             namespace,
             local: entry.local,
             remote: entry.remote,
-            uid: (entry.inode != 0).then_some(entry.uid),
+            // Without a file 0 says nothing; any other uid is one that the kernel remembers.
+            uid: (entry.inode != 0 || entry.uid != 0).then_some(entry.uid),
             cgroup_id: entry.cgroup_id,
             inode: (entry.inode != 0).then_some(u64::from(entry.inode)),
             state: entry.state,
@@ -374,7 +378,9 @@ fn cut_here(
 ) -> Result<(), CutError> {
     report.namespaces += 1;
     for _ in 0..MOST_PASSES {
-        if pass(diag, namespace, is_meant, report)? == 0 {
+        let Pass { done, left } = pass(diag, namespace, is_meant, report)?;
+        if done == 0 {
+            report.left += left;
             return Ok(());
         }
     }
@@ -383,13 +389,22 @@ fn cut_here(
     })
 }
 
-/// Lists once and cuts what is meant; says how many were cut or gone.
+/// What came of looking through a namespace once.
+#[derive(Default)]
+struct Pass {
+    /// How many were cut, or gone.
+    done: usize,
+    /// How many cannot be cut.
+    left: usize,
+}
+
+/// Lists once and cuts what is meant.
 fn pass(
     diag: &mut Diag,
     namespace: Ns,
     is_meant: &impl Fn(&SessionFacts) -> bool,
     report: &mut CutReport,
-) -> Result<usize, CutError> {
+) -> Result<Pass, CutError> {
     let mut meant = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let listed = list(diag, family, namespace, |entry| {
@@ -405,7 +420,7 @@ fn pass(
         }
     }
     remember_mptcp(diag, &meant, report);
-    let mut done = 0;
+    let mut result = Pass::default();
     for entry in meant {
         let destroyed = diag
             .destroy(entry.family, Protocol::Tcp, &entry.id)
@@ -414,16 +429,16 @@ fn pass(
             Destroyed::Yes => {
                 report.cut += 1;
                 report.subflows += usize::from(entry.is_subflow);
-                done += 1;
+                result.done += 1;
             }
             Destroyed::WasGone => {
                 report.gone += 1;
-                done += 1;
+                result.done += 1;
             }
-            Destroyed::Unsupported => report.left += 1,
+            Destroyed::Unsupported => result.left += 1,
         }
     }
-    Ok(done)
+    Ok(result)
 }
 
 /// Notes the MPTCP sessions that these connections belong to. A kernel that does not list them is
