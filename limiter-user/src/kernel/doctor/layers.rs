@@ -1,17 +1,14 @@
 //! What each layer needs of the kernel: tried, never guessed from a version. Says what is missing,
 //! and what the product does instead.
 
-use std::{io, thread};
-
 use aya::{
     maps::MapType,
-    programs::{ProgramType, tc},
+    programs::ProgramType,
     sys::{is_helper_supported, is_map_supported, is_program_supported},
 };
 use aya_obj::generated::bpf_func_id::{self, *};
-use nix::sched::{CloneFlags, unshare};
 
-use super::{Finding, offers::NEWER};
+use super::{Finding, clsact, offers::NEWER};
 use crate::{kernel::sys, system::sessions};
 
 pub(super) const AREA: &str = "layers";
@@ -323,7 +320,7 @@ fn attachment() -> Finding {
         Err(error) => format!("cannot ask for TCX ({error})"),
         Ok(_) => "no TCX".to_owned(),
     };
-    match clsact() {
+    match clsact::try_it() {
         Ok(()) => Finding::note(
             AREA,
             format!(
@@ -335,22 +332,12 @@ fn attachment() -> Finding {
         Err(error) => Finding::warning(
             AREA,
             format!(
-                "guest and uplink: {no_tcx}, and no clsact qdisc either ({error}): nothing can be \
+                "guest and uplink: {no_tcx}, and no clsact qdisc with bpf filters either ({error}): nothing can be \
                  attached to interfaces. Virtual machines and raw packets are not seen"
             ),
             "modprobe sch_ingress cls_bpf, or install the package with the kernel's modules.",
         ),
     }
-}
-
-/// Tries a clsact qdisc, on the loopback interface of a network namespace that is gone afterwards.
-fn clsact() -> io::Result<()> {
-    let try_it = || {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        tc::qdisc_add_clsact("lo").map_err(io::Error::other)
-    };
-    let tried = thread::Builder::new().spawn(try_it)?.join();
-    tried.unwrap_or_else(|_| Err(io::Error::other("the thread that tried it failed")))
 }
 
 /// Whether live sessions can be cut.
@@ -402,14 +389,6 @@ mod tests {
             assert_eq!(finding.level, Level::Ok, "{finding:?}");
         }
         assert!(sys::has_tcx().is_ok());
-        clsact().unwrap();
-        // Nothing stays behind: it was in a namespace of its own.
-        let output = std::process::Command::new("tc")
-            .args(["qdisc", "show", "dev", "lo"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(!text.contains("clsact"), "{text}");
     }
 
     #[test]

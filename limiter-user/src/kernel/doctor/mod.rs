@@ -1,6 +1,7 @@
 //! `limiter doctor`: what the machine offers, what is missing, what else filters mail, and who is
 //! outside the promise. Looks, changes nothing, and needs no agent.
 
+mod clsact;
 mod filters;
 mod interfaces;
 mod layers;
