@@ -69,15 +69,9 @@ const LAYERS: [Layer; 4] = [
             ),
             (
                 CONNECT,
-                BPF_FUNC_get_netns_cookie,
-                "bpf_get_netns_cookie",
+                BPF_FUNC_get_current_task,
+                "bpf_get_current_task",
                 "telling containers apart",
-            ),
-            (
-                CONNECT,
-                BPF_FUNC_skc_to_tcp_sock,
-                "bpf_skc_to_tcp_sock",
-                "whose a passed socket is",
             ),
             (
                 CONNECT,
