@@ -5,13 +5,13 @@ use std::fs;
 use super::{Finding, layers, processes::Status};
 use crate::{
     kernel::{KernelError, btf::Offsets, load},
-    system::namespace::{self, NamespaceError},
+    system::namespace,
 };
 
 const AREA: &str = "kernel";
 
 pub(super) const NEWER: &str =
-    "Boot a newer kernel (5.14 or later; vendors' kernels often have it earlier).";
+    "Boot a newer kernel; distributions' kernels often have it earlier than others.";
 
 pub(super) fn examine(findings: &mut Vec<Finding>) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -26,13 +26,13 @@ pub(super) fn examine(findings: &mut Vec<Finding>) {
             "Boot a kernel with CONFIG_DEBUG_INFO_BTF=y: every distribution's since about 2021.",
         ),
     });
-    findings.push(match namespace::netns_cookie() {
-        Ok(_) => Finding::ok(AREA, "network namespaces have cookies"),
-        Err(error @ NamespaceError::Unsupported) => {
-            Finding::missing(AREA, error.to_string(), NEWER)
-        }
-        Err(error) => Finding::missing(AREA, error.to_string(), "See dmesg; run doctor as root."),
-    });
+    if let Err(error) = namespace::own_netns() {
+        findings.push(Finding::missing(
+            AREA,
+            error.to_string(),
+            "See dmesg; run doctor as root.",
+        ));
+    }
     if may_probe {
         programs(findings);
     }
