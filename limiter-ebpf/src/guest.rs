@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use limiter_common::{
     flow::{JUDGED_MARK, flow_flags},
-    packet::{Kind, Packet},
+    packet::Kind,
     verdict::Layer,
 };
 
@@ -41,11 +41,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Guest, skb.interface());
-    seen.packet = if L2 {
-        Packet::of_frame(&skb, skb.len())
-    } else {
-        Packet::of_ip(&skb, skb.len())
-    };
+    seen.read::<L2>(skb);
     if seen.packet.kind == Kind::Foreign {
         return PASS;
     }
@@ -61,7 +57,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
     }
     seen.came_in(who::interface(skb.interface()).owner);
     let now_ns = kernel::now_ns();
-    let mut act = seen.judge(settings, now_ns);
+    let mut act = seen::judge(&seen, settings, now_ns);
     if act == Act::Judged
         && session::counts(settings, &seen)
         && let Some(flow) = seen::flow_of(&seen)

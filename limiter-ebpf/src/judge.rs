@@ -13,7 +13,7 @@ use limiter_common::{
 };
 
 use crate::{
-    maps,
+    kernel, maps,
     rate::{self, Demand, Outcome},
     report::{self, Ruling},
 };
@@ -71,6 +71,18 @@ impl Judgement {
             },
             reason,
         )
+    }
+
+    /// As a plain number: bits 24 to 31 are free for others.
+    #[inline(always)]
+    pub const fn to_wire(self) -> u64 {
+        self.0
+    }
+
+    /// From a plain number.
+    #[inline(always)]
+    pub const fn from_wire(wire: u64) -> Self {
+        Self(wire)
     }
 
     /// A refusal for a reason that is the node's and no tenant's.
@@ -335,15 +347,69 @@ pub fn counts_mail(payer: u32) -> bool {
         .is_some_and(|tenant| tenant.flags & limiter_common::tenant::flags::COUNTS_MAIL != 0)
 }
 
-/// Asks the limits of the tenant at `payer` for units of mail in a session that goes on.
+/// Asks the limits of the tenant at `payer` for mail in a session that goes on, and counts it if
+/// all admit it.
 #[inline(always)]
-pub fn mail(settings: &Settings, payer: u32, demand: &Demand) -> Judgement {
-    let Some(tenant) = maps::TENANTS.get(payer) else {
-        report::internal();
-        return Judgement::refused(Reason::Internal, true);
-    };
-    let enforced = tenant.enforces(demand.now_ns) && demand.now_ns >= settings.observe_until_ns;
-    limits(payer, demand, enforced)
+pub fn mail(
+    settings: &Settings,
+    payer: u32,
+    group: PortGroup,
+    messages: u32,
+    recipients: u32,
+    now_ns: u64,
+) -> Judgement {
+    let enforced = maps::TENANTS
+        .get(payer)
+        .is_none_or(|tenant| tenant.enforces(now_ns))
+        && now_ns >= settings.observe_until_ns;
+    let what = u64::from(payer) | (group as u64) << 32 | u64::from(enforced) << 40;
+    let units = u64::from(messages) | u64::from(recipients) << 32;
+    Judgement(limiter_mail(what, units, now_ns))
+}
+
+/// [`mail`] as a function that the verifier looks at once. Both units are asked before either is
+/// counted: what is refused counts nothing.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_mail(what: u64, units: u64, now_ns: u64) -> u64 {
+    let mut worst = Judgement::new(Kindly::Admit, Reason::None);
+    let mut round = 0;
+    while round < 4 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "taken apart as it was put together"
+        )]
+        let (unit, count) = if round & 1 == 0 {
+            (Unit::Messages, units as u32)
+        } else {
+            (Unit::Recipients, (units >> 32) as u32)
+        };
+        round += 1;
+        if count == 0 {
+            continue;
+        }
+        let demand = Demand {
+            unit,
+            units: count,
+            group: if (what >> 32) & 0xff == 1 {
+                PortGroup::Smtp
+            } else {
+                PortGroup::Submission
+            },
+            now_ns,
+            count: round > 2,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+        let mut judgement = limits(what as u32, &demand, (what >> 40) & 1 != 0);
+        kernel::forget(&mut judgement);
+        if judgement.refuses() {
+            return judgement.0;
+        }
+        if judgement.kind() == Kindly::WouldRefuse {
+            worst = judgement;
+        }
+    }
+    worst.0
 }
 
 /// Why a tenant's sanctions refuse a port of `group` at `destination`, if they do.

@@ -52,6 +52,22 @@ pub fn bounded(number: u16) -> u16 {
     }
 }
 
+/// Makes the verifier forget what it learnt of a value on the stack while it was computed: the ways
+/// that led there are one way from here on. Reading memory over itself changes nothing else.
+#[inline(always)]
+pub fn forget<T: Copy>(value: &mut T) {
+    let place: *mut T = value;
+    #[expect(clippy::cast_possible_truncation, reason = "it is on the stack")]
+    // SAFETY: the value's own memory, read and written as bytes.
+    unsafe {
+        helpers::generated::bpf_probe_read_kernel(
+            place.cast(),
+            size_of::<T>() as u32,
+            place.cast(),
+        );
+    }
+}
+
 /// Reads kernel memory; `None` if the address is not mapped.
 #[inline(always)]
 pub fn read<T: Copy>(address: u64) -> Option<T> {

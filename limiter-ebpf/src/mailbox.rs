@@ -1,7 +1,7 @@
 //! The mailbox layer's counting half: completed handshakes at the mailbox ports, by client. A
 //! forged SYN completes nothing, so it counts for nobody and locks nobody out.
 
-use aya_ebpf::{macros::sock_ops, programs::SockOpsContext};
+use aya_ebpf::{bindings::bpf_sock_ops, macros::sock_ops, programs::SockOpsContext};
 use limiter_common::{
     abi::NODE,
     address::{self, Address},
@@ -64,16 +64,37 @@ fn established(ctx: &SockOpsContext) {
 /// The address of the other end.
 #[inline(always)]
 fn remote(ctx: &SockOpsContext) -> Address {
-    if ctx.family() == AF_INET {
-        return address::from_v4(ctx.remote_ip4().to_ne_bytes());
+    let ops = ctx.ops;
+    // SAFETY: fields of the context.
+    unsafe {
+        if core::ptr::read_volatile(&raw const (*ops).family) == AF_INET {
+            let word = core::ptr::read_volatile(&raw const (*ops).remote_ip4);
+            return address::from_v4(word.to_ne_bytes());
+        }
     }
-    let [a, b, c, d] = ctx.remote_ip6();
     let mut whole = [0; 16];
-    whole[..4].copy_from_slice(&a.to_ne_bytes());
-    whole[4..8].copy_from_slice(&b.to_ne_bytes());
-    whole[8..12].copy_from_slice(&c.to_ne_bytes());
-    whole[12..].copy_from_slice(&d.to_ne_bytes());
+    remote6(ops, &mut whole);
     whole
+}
+
+/// The IPv6 address of the other end. A function of its own: joined with the reading of the IPv4
+/// address, the compiler would compute where to read, which the kernel does not take.
+#[inline(never)]
+fn remote6(ops: *mut bpf_sock_ops, to: &mut Address) -> u32 {
+    // SAFETY: fields of the context, word by word.
+    let [a, b, c, d] = unsafe {
+        [
+            core::ptr::read_volatile(&raw const (*ops).remote_ip6[0]),
+            core::ptr::read_volatile(&raw const (*ops).remote_ip6[1]),
+            core::ptr::read_volatile(&raw const (*ops).remote_ip6[2]),
+            core::ptr::read_volatile(&raw const (*ops).remote_ip6[3]),
+        ]
+    };
+    to[..4].copy_from_slice(&a.to_ne_bytes());
+    to[4..8].copy_from_slice(&b.to_ne_bytes());
+    to[8..12].copy_from_slice(&c.to_ne_bytes());
+    to[12..].copy_from_slice(&d.to_ne_bytes());
+    0
 }
 
 /// Counts a connection of the client; `false` if it is one too many.

@@ -23,7 +23,7 @@ const HOPS: u8 = 64;
 ///
 /// A first segment is answered by RST and ACK of what comes after it, as from a port where nobody
 /// listens; any other by a RST at the number that its sender expects next.
-#[inline(always)]
+#[inline(never)]
 pub fn reset<const L2: bool>(skb: Skb, packet: &Packet, toward: Toward) -> i32 {
     if packet.flags & tcp::RST != 0 || packet.truncated && packet.flags == 0 {
         return DROP;
@@ -145,8 +145,7 @@ fn folded(mut sum: u32) -> u16 {
 fn store<const N: usize>(skb: Skb, at: u32, bytes: &[u8; N]) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "some bytes")]
     // SAFETY: the array is as long as said; the helper checks the offset.
-    let result = unsafe {
-        generated::bpf_skb_store_bytes(skb.0, at, bytes.as_ptr().cast(), N as u32, 0)
-    };
+    let result =
+        unsafe { generated::bpf_skb_store_bytes(skb.0, at, bytes.as_ptr().cast(), N as u32, 0) };
     result == 0
 }

@@ -2,9 +2,8 @@
 //! packets.
 
 use limiter_common::{
-    abi::DEFAULT,
-    address,
-    event,
+    abi::{DEFAULT, NOBODY},
+    address, event,
     flow::{Flow, FlowKey, RETRY_NS, flow_flags},
     owner::{Owner, Parties},
     packet::{Kind, Packet},
@@ -16,9 +15,9 @@ use limiter_common::{
 use crate::{
     blocked,
     judge::{self, Judgement, Kindly, Question, ask},
-    maps,
+    kernel, maps,
     report::{self, Facts},
-    skb::group_of,
+    skb::{Skb, group_of},
     who::{self, Socket},
 };
 
@@ -42,15 +41,16 @@ pub struct Seen {
 
 /// What is to be done with a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Act {
     /// Let it go: nobody's affair.
-    Pass,
+    Pass = 0,
     /// Let it go: it was judged.
-    Judged,
+    Judged = 1,
     /// Drop it.
-    Drop,
+    Drop = 2,
     /// Answer it with a reset.
-    Reset,
+    Reset = 3,
 }
 
 /// While one of these is set, packets of every port are judged.
@@ -72,8 +72,20 @@ impl Seen {
         }
     }
 
-    /// Notes down whose the socket is. In another network namespace only its cgroup counts.
-    #[inline(always)]
+    /// Reads the packet. A frame of its own.
+    #[inline(never)]
+    pub fn read<const L2: bool>(&mut self, skb: Skb) {
+        self.packet = if L2 {
+            Packet::of_frame(&skb, skb.len())
+        } else {
+            Packet::of_ip(&skb, skb.len())
+        };
+        kernel::forget(&mut self.packet);
+    }
+
+    /// Notes down whose the socket is. In another network namespace only its cgroup counts. A frame
+    /// of its own.
+    #[inline(never)]
     pub fn sent_by(&mut self, socket: Socket, local: bool, settings: &Settings) {
         self.owner = socket.owner(local, settings);
         self.uid = socket.uid();
@@ -82,10 +94,12 @@ impl Seen {
         if !local {
             self.flags |= event::flags::FOREIGN_NAMESPACE;
         }
+        kernel::forget(&mut self.owner);
     }
 
-    /// If nobody is known yet: whose the interface is, then whose the source address.
-    #[inline(always)]
+    /// If nobody is known yet: whose the interface is, then whose the source address. A frame of its
+    /// own.
+    #[inline(never)]
     pub fn came_in(&mut self, interface_owner: u32) {
         if self.owner == Owner::NOBODY {
             self.owner = Owner::from_wire(interface_owner);
@@ -93,6 +107,7 @@ impl Seen {
         if self.owner == Owner::NOBODY {
             self.owner = who::address_owner(&self.packet.source);
         }
+        kernel::forget(&mut self.owner);
     }
 
     /// What the port is used for. What cannot be read could be mail.
@@ -112,103 +127,6 @@ impl Seen {
             self.owner.index()
         } else {
             DEFAULT
-        }
-    }
-
-    /// Judges it.
-    #[inline(always)]
-    pub fn judge(&self, settings: &Settings, now_ns: u64) -> Act {
-        let packet = &self.packet;
-        let group = self.group();
-        let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
-        if !is_mail
-            && settings.flags & UNUSUAL == 0
-            && (matches!(group, PortGroup::Other) || settings.flags & settings::flags::SANCTIONS == 0)
-        {
-            return Act::Pass;
-        }
-        if settings.flags & settings::flags::BLOCKED != 0
-            && (packet.opens() || packet.kind == Kind::Other)
-            && blocked::matches(&packet.destination)
-        {
-            let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
-            return self.carry_out(judgement, now_ns);
-        }
-        // Mail to the node itself is its MTA's affair.
-        if !matches!(group, PortGroup::Other) && self.stays() {
-            return Act::Pass;
-        }
-        if self.owner == Owner::MTA {
-            return Act::Judged;
-        }
-        if is_mail && (packet.truncated || packet.kind == Kind::Unresolved) {
-            let judgement = judge::refusal(settings, self.payer(), Reason::Unparsable, now_ns);
-            return self.carry_out(judgement, now_ns);
-        }
-        let mut question = Question {
-            group,
-            port: packet.destination_port,
-            ask: 0,
-        };
-        let mut told = false;
-        if is_mail {
-            // What carries nothing does no harm: acknowledgements, ends.
-            if !packet.opens() && packet.payload_len == 0 {
-                return Act::Judged;
-            }
-            let before = follow(self, now_ns);
-            if before & NEW != 0 {
-                question.ask = ask::LIMITS | ask::COUNT;
-            } else if before & flow_flags::REFUSED != 0 {
-                return Act::Reset;
-            }
-            if before & flow_flags::CUT != 0 && !packet.opens() {
-                return Act::Reset;
-            }
-            told = before & flow_flags::TOLD != 0;
-        }
-        let parties = Parties {
-            payer: self.payer(),
-            other: limiter_common::abi::NOBODY,
-        };
-        let judgement = judge::judge(&parties, question, &packet.destination, now_ns);
-        match judgement.kind() {
-            Kindly::Admit => {
-                if question.ask != 0 {
-                    tell(self, judgement, now_ns);
-                }
-                Act::Judged
-            }
-            Kindly::WouldRefuse if told => Act::Judged,
-            _ => {
-                if is_mail {
-                    note(
-                        self,
-                        if judgement.refuses() {
-                            flow_flags::REFUSED | flow_flags::TOLD
-                        } else {
-                            flow_flags::TOLD
-                        },
-                    );
-                }
-                if told {
-                    return Act::Reset;
-                }
-                self.carry_out(judgement, now_ns)
-            }
-        }
-    }
-
-    /// Tells of a judgement that is not a simple yes, and says what is to be done.
-    #[inline(always)]
-    pub fn carry_out(&self, judgement: Judgement, now_ns: u64) -> Act {
-        tell(self, judgement, now_ns);
-        if !judgement.refuses() {
-            Act::Judged
-        } else if self.packet.kind == Kind::Tcp {
-            Act::Reset
-        } else {
-            Act::Drop
         }
     }
 
@@ -233,6 +151,151 @@ impl Seen {
     }
 }
 
+/// What is to be done with a packet, and what is to be told of it, as a plain number: ways that lead
+/// to the same are one for the verifier.
+#[derive(Clone, Copy)]
+pub struct Opinion(u64);
+
+/// Beside a judgement: tell of it.
+const TELL: u64 = 1 << 26;
+
+impl Opinion {
+    #[inline(always)]
+    const fn silent(act: Act) -> Self {
+        Self((act as u64) << 24)
+    }
+
+    #[inline(always)]
+    const fn told(judgement: Judgement, act: Act) -> Self {
+        Self(judgement.to_wire() | (act as u64) << 24 | TELL)
+    }
+
+    /// What a judgement means for a packet.
+    #[inline(always)]
+    pub fn of(judgement: Judgement, packet: &Packet) -> Self {
+        let act = if !judgement.refuses() {
+            Act::Judged
+        } else if packet.kind == Kind::Tcp {
+            Act::Reset
+        } else {
+            Act::Drop
+        };
+        Self::told(judgement, act)
+    }
+
+    /// What is to be done.
+    #[inline(always)]
+    pub const fn act(self) -> Act {
+        match (self.0 >> 24) & 3 {
+            0 => Act::Pass,
+            1 => Act::Judged,
+            2 => Act::Drop,
+            _ => Act::Reset,
+        }
+    }
+
+    /// What is to be told, if something is.
+    #[inline(always)]
+    pub const fn news(self) -> Option<Judgement> {
+        if self.0 & TELL == 0 {
+            None
+        } else {
+            Some(Judgement::from_wire(self.0 & !(TELL | 3 << 24)))
+        }
+    }
+}
+
+/// Judges a packet, tells of it, and says what is to be done.
+#[inline(always)]
+pub fn judge(seen: &Seen, settings: &Settings, now_ns: u64) -> Act {
+    let mut opinion = opinion(seen, settings, now_ns);
+    kernel::forget(&mut opinion);
+    if let Some(judgement) = opinion.news() {
+        tell(seen, judgement, now_ns);
+    }
+    opinion.act()
+}
+
+/// Judges a packet. A frame of its own.
+#[inline(never)]
+fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
+    let packet = &seen.packet;
+    let group = seen.group();
+    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    if !is_mail
+        && settings.flags & UNUSUAL == 0
+        && (matches!(group, PortGroup::Other) || settings.flags & settings::flags::SANCTIONS == 0)
+    {
+        return Opinion::silent(Act::Pass);
+    }
+    if settings.flags & settings::flags::BLOCKED != 0
+        && (packet.opens() || packet.kind == Kind::Other)
+        && blocked::matches(&packet.destination)
+    {
+        let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
+        return Opinion::of(judgement, packet);
+    }
+    // Mail to the node itself is its MTA's affair.
+    if !matches!(group, PortGroup::Other) && seen.stays() {
+        return Opinion::silent(Act::Pass);
+    }
+    if seen.owner == Owner::MTA {
+        return Opinion::silent(Act::Judged);
+    }
+    if is_mail && (packet.truncated || packet.kind == Kind::Unresolved) {
+        let judgement = judge::refusal(settings, seen.payer(), Reason::Unparsable, now_ns);
+        return Opinion::of(judgement, packet);
+    }
+    let mut question = Question {
+        group,
+        port: packet.destination_port,
+        ask: 0,
+    };
+    let mut before = 0;
+    if is_mail {
+        // What carries nothing does no harm: acknowledgements, ends.
+        if !packet.opens() && packet.payload_len == 0 {
+            return Opinion::silent(Act::Judged);
+        }
+        before = follow(seen, now_ns);
+        if before & NEW != 0 {
+            question.ask = ask::LIMITS | ask::COUNT;
+        } else if before & flow_flags::REFUSED != 0
+            || (before & flow_flags::CUT != 0 && !packet.opens())
+        {
+            return Opinion::silent(Act::Reset);
+        }
+    }
+    let parties = Parties {
+        payer: seen.payer(),
+        other: NOBODY,
+    };
+    let judgement = judge::judge(&parties, question, &packet.destination, now_ns);
+    if judgement.kind() == Kindly::Admit {
+        return if question.ask == 0 {
+            Opinion::silent(Act::Judged)
+        } else {
+            Opinion::told(judgement, Act::Judged)
+        };
+    }
+    if is_mail {
+        note(
+            seen,
+            if judgement.refuses() {
+                flow_flags::REFUSED | flow_flags::TOLD
+            } else {
+                flow_flags::TOLD
+            },
+        );
+    }
+    let opinion = Opinion::of(judgement, packet);
+    if before & flow_flags::TOLD != 0 {
+        Opinion::silent(opinion.act())
+    } else {
+        opinion
+    }
+}
+
 /// Beside flags of a flow: it is a new attempt.
 const NEW: u32 = 1 << 31;
 
@@ -248,10 +311,7 @@ fn follow(seen: &Seen, now_ns: u64) -> u32 {
         unsafe {
             let flags = core::ptr::read_volatile(&raw const (*flow).flags);
             if !opens {
-                core::ptr::write_volatile(
-                    &raw mut (*flow).flags,
-                    flags | flow_flags::PROGRESSED,
-                );
+                core::ptr::write_volatile(&raw mut (*flow).flags, flags | flow_flags::PROGRESSED);
                 return flags;
             }
             // With data in it the same first packet again can be the same mail again.

@@ -4,7 +4,6 @@ use aya_ebpf::{Global, helpers::generated};
 use core::ffi::c_void;
 use limiter_common::{
     event,
-    limit::Unit,
     packet::{Bytes as _, Packet, tcp},
     settings::{self, Settings},
     smtp::{Due, Session},
@@ -12,8 +11,8 @@ use limiter_common::{
 };
 
 use crate::{
-    judge::{self, Judgement, Kindly},
-    rate::Demand,
+    judge::{self, Kindly},
+    kernel,
     seen::{self, Seen},
     skb::Skb,
 };
@@ -56,43 +55,13 @@ pub fn count(
     }
     let group = seen.group();
     let payer = seen.payer();
-    let mut demand = Demand {
-        unit: Unit::Messages,
-        units: messages,
-        group,
-        now_ns,
-        count: false,
-    };
-    let mut worst: Option<Judgement> = None;
-    // Both are asked before either is counted: what is cut counts nothing.
-    let mut round = 0;
-    while round < 4 {
-        let (unit, units) = if round & 1 == 0 {
-            (Unit::Messages, messages)
-        } else {
-            (Unit::Recipients, recipients)
-        };
-        demand.unit = unit;
-        demand.units = units;
-        demand.count = round >= 2;
-        round += 1;
-        if units == 0 {
-            continue;
-        }
-        let judgement = judge::mail(settings, payer, &demand);
-        match judgement.kind() {
-            Kindly::Admit => {}
-            Kindly::WouldRefuse => worst = Some(judgement),
-            _ => {
-                seen::tell(seen, judgement, now_ns);
-                return true;
-            }
-        }
+    let mut judgement = judge::mail(settings, payer, group, messages, recipients, now_ns);
+    kernel::forget(&mut judgement);
+    if judgement.kind() == Kindly::Admit {
+        return false;
     }
-    if let Some(judgement) = worst {
-        seen::tell(seen, judgement, now_ns);
-    }
-    false
+    seen::tell(seen, judgement, now_ns);
+    judgement.refuses()
 }
 
 /// Beside the numbers of [`read`]: they are an estimate.
@@ -108,7 +77,12 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
     if HAVE_LOOP.load() == 0 || packet.truncated {
         state.distrust();
     }
-    let part = state.segment(packet.seq, packet.ack, packet.payload_len, &settings.factors);
+    let part = state.segment(
+        packet.seq,
+        packet.ack,
+        packet.payload_len,
+        &settings.factors,
+    );
     if HAVE_LOOP.load() != 0 && part.len != 0 {
         let mut reader = Reader {
             skb,
@@ -135,9 +109,7 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
         estimated,
     } = state.due(&settings.factors);
     let messages = if messages > 0xffff { 0xffff } else { messages };
-    u64::from(messages)
-        | u64::from(recipients) << 32
-        | if estimated { ESTIMATED } else { 0 }
+    u64::from(messages) | u64::from(recipients) << 32 | if estimated { ESTIMATED } else { 0 }
 }
 
 /// Where reading stands.
@@ -162,7 +134,11 @@ extern "C" fn read_some(_round: u32, reader: *mut Reader) -> i64 {
     }
     let pass = session.body_left();
     if pass != 0 {
-        let pass = if pass < reader.left { pass } else { reader.left };
+        let pass = if pass < reader.left {
+            pass
+        } else {
+            reader.left
+        };
         session.skip(pass);
         reader.at = reader.at.wrapping_add(pass);
         reader.left -= pass;

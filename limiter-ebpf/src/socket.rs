@@ -7,7 +7,7 @@ use limiter_common::{
     address,
     flow::{SocketState, flow_flags, interface_flags},
     owner::{Owner, Parties},
-    packet::{Kind, Packet},
+    packet::Kind,
     settings::{self, Settings},
     verdict::{Layer, PortGroup},
 };
@@ -43,7 +43,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
     let socket = Socket::of(pointer);
     let local = socket.is_local(settings);
     let mut seen = Seen::new(Layer::Socket, 0);
-    seen.packet = Packet::of_ip(&skb, skb.len());
+    seen.read::<false>(skb);
     if seen.packet.kind == Kind::Foreign || address::is_loopback(&seen.packet.destination) {
         return ALLOW;
     }
@@ -66,7 +66,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
         // Rewritten on the way: where it goes out it can be answered.
         return ALLOW;
     }
-    match seen.judge(settings, now_ns) {
+    match seen::judge(&seen, settings, now_ns) {
         Act::Pass | Act::Judged => ALLOW,
         Act::Drop | Act::Reset => REFUSE,
     }
@@ -74,13 +74,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
 
 /// A packet of a connection that connect judged: what happened since?
 #[inline(always)]
-fn own(
-    skb: Skb,
-    settings: &Settings,
-    seen: &mut Seen,
-    pointer: *mut bpf_sock,
-    now_ns: u64,
-) -> i32 {
+fn own(skb: Skb, settings: &Settings, seen: &mut Seen, pointer: *mut bpf_sock, now_ns: u64) -> i32 {
     let group = seen.group();
     let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
     if !matches!(group, PortGroup::Other) && seen.stays() {

@@ -48,11 +48,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Uplink, from);
-    seen.packet = if L2 {
-        Packet::of_frame(&skb, skb.len())
-    } else {
-        Packet::of_ip(&skb, skb.len())
-    };
+    seen.read::<L2>(skb);
     if seen.packet.kind == Kind::Foreign {
         return PASS;
     }
@@ -73,7 +69,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
     seen.came_in(came_in.owner);
     let mut act = match null_route(settings, &seen, now_ns) {
         Some(act) => act,
-        None => seen.judge(settings, now_ns),
+        None => seen::judge(&seen, settings, now_ns),
     };
     if act == Act::Judged
         && session::counts(settings, &seen)
