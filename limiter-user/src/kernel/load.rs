@@ -88,8 +88,9 @@ impl Kernel {
             .map(|name| Keepsake::open(pins.map(name)))
             .collect::<Result<_, KernelError>>()?;
         let maps = Maps::take(&mut ebpf)?;
-        let events = ring(&mut ebpf, maps::EVENTS)?;
-        let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
+        // Opened apart: the object keeps its own, for the programs that are loaded later.
+        let events = ring(&pins, maps::EVENTS)?;
+        let attempts = ring(&pins, maps::ATTEMPTS)?;
         let reports = Reports::new(events, attempts);
         if debug::is_wanted() {
             debug::start(&mut ebpf);

@@ -282,12 +282,10 @@ fn the_edge_is_in_the_driver_or_above_it_or_a_classifier() {
     in_lab(|lab| {
         let mut wanted = wanted();
         wanted.edge = true;
-        run("ip link add d0 type dummy");
+        run("ip link add d0 type bridge");
         wanted.uplinks.push(place("d0", Side::Egress));
-        let mut bare = place("d0", Side::Egress);
-        run("ip link add tun9 type dummy");
-        bare.index = index("tun9");
-        bare.name = "tun9".to_owned();
+        run("ip tuntap add tun9 mode tun");
+        let mut bare = place("tun9", Side::Egress);
         bare.ethernet = false;
         wanted.uplinks.push(bare);
         let edge = |layers: &[LayerState]| {
@@ -295,7 +293,7 @@ fn the_edge_is_in_the_driver_or_above_it_or_a_classifier() {
             all.sort_by_key(|(_, name)| name.clone());
             all.into_iter().map(|(how, _)| how).collect::<Vec<_>>()
         };
-        // A dummy has no XDP of its own.
+        // A bridge has no XDP of its own, a tun device no Ethernet headers.
         let expected = [How::XdpGeneric, How::Tcx, How::XdpNative];
         assert_eq!(edge(&attach(lab, &wanted)), expected);
         assert!(run("ip link show v0").contains("xdp "));
@@ -456,8 +454,9 @@ fn a_layer_left_out_for_a_test_is_said_loudly() {
 #[test]
 fn two_hundred_interfaces_are_looked_at_in_no_time() {
     in_lab(|lab| {
-        for number in 0..200 {
-            run(&format!("ip link add g{number} type dummy"));
+        for number in 0..100 {
+            let peer = number + 100;
+            run(&format!("ip link add g{number} type veth peer name g{peer}"));
         }
         let wanted = Wanted {
             guests: (0..200)
