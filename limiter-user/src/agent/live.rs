@@ -84,7 +84,7 @@ impl Node for LiveNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
         let mut status = {
             let state = self.shared.lock();
-            let mut status = state.view().status(tenant, &state.attachments())?;
+            let mut status = state.view().status(tenant, &state.layers())?;
             status.problems.extend(state.problems());
             status.problems.extend(state.other_limiters());
             status

@@ -150,7 +150,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             },
             _ = look.tick() => {
                 let shared = shared.clone();
-                let looked = tokio::task::spawn_blocking(move || shared.lock().mend_links());
+                let looked = tokio::task::spawn_blocking(move || shared.lock().look_after_layers());
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");
                 }
@@ -254,24 +254,8 @@ fn mount_bpf(pin_dir: &Path) -> Result<(), AgentError> {
     if !pin_dir.starts_with(at) || !at.is_dir() {
         return Err(missing.into());
     }
-    let (source, target, kind) = (c"bpf", c"/sys/fs/bpf", c"bpf");
-    // Root's alone, as systemd mounts it: elsewhere anybody could take our name first.
-    let options = c"mode=0700";
-    // SAFETY: four terminated strings.
-    let result = unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            0,
-            options.as_ptr().cast(),
-        )
-    };
-    if result != 0 {
-        warn!(
-            "cannot mount the BPF file system: {}",
-            io::Error::last_os_error()
-        );
+    if let Err(error) = mounts::mount_bpf(at) {
+        warn!("cannot mount the BPF file system: {error}");
         return Err(missing.into());
     }
     info!("mounted the BPF file system at {}", at.display());

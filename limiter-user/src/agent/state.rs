@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     inspect::{self, View},
-    kernel::{Attachment, Changes, Kernel, Links, Mirror, clock, links::other_limiters},
+    kernel::{
+        Changes, Kernel, LayerState, Mirror, Outcome, Wanted, attach::other_limiters, clock,
+    },
     policy::{
         fault::{Fault, Severity},
         image::Image,
@@ -32,7 +34,10 @@ pub struct State {
     pub(super) image: Image,
     pub(super) kernel: Kernel,
     mirror: Mirror,
-    links: Links,
+    /// What is to be attached beside the connect layer.
+    wanted: Wanted,
+    /// What was attached when it was last looked after.
+    layers: Vec<LayerState>,
     sources: Sources,
     tenant_names: TenantNames,
     /// Where things were at the start, and still are.
@@ -62,7 +67,9 @@ pub enum Trouble {
     Kernel,
     /// The event history.
     Store,
-    /// Programs and pins that somebody took away.
+    /// Programs and pins that somebody took away, and are there again.
+    Repaired,
+    /// Pins that cannot be kept.
     Links,
     /// Identities that two tenants claim on this machine.
     Contested,
@@ -103,18 +110,20 @@ impl State {
         let mut mirror = Mirror::read(&kernel.maps, netns)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
         info!("policy loaded: {changes}");
-        let links = kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
+        kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
         let mut state = Self {
             places: ready.policy.places.clone(),
             policy: ready.policy,
             image: ready.image,
             kernel,
             mirror,
-            links,
+            wanted: Wanted::default(),
+            layers: Vec::new(),
             sources,
             tenant_names,
             problems: HashMap::new(),
         };
+        state.look_after_layers();
         state.publish_names();
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));
@@ -145,43 +154,48 @@ impl State {
     /// Programs of other limiters that judge the same connections.
     pub fn other_limiters(&self) -> Vec<Problem> {
         let others = other_limiters(
-            self.links.target(),
+            &self.places.attach_point(&self.sources.cgroup_mount),
             &self.sources.cgroup_mount,
             self.kernel.pins(),
         );
         inspect::other_limiters(&others)
     }
 
-    /// The programs and where they are attached.
-    pub fn attachments(&self) -> Vec<Attachment> {
-        self.links.attachments()
+    /// The programs and where they are attached, looked at now.
+    pub fn layers(&self) -> Vec<LayerState> {
+        self.kernel.look(&self.layers)
     }
 
-    /// Looks whether everything is still attached, and attaches it again if not.
-    pub fn mend_links(&mut self) {
-        if self
-            .attachments()
-            .iter()
-            .all(|attachment| attachment.attached)
-        {
-            return;
+    /// Attaches what is to be attached and is not, and mends what somebody took away.
+    pub fn look_after_layers(&mut self) {
+        let outcome = self.kernel.reconcile(&self.wanted);
+        self.say_layers(&outcome);
+        self.layers = outcome.layers;
+    }
+
+    fn say_layers(&mut self, outcome: &Outcome) {
+        if let Some(first) = outcome.repaired.first() {
+            let more = match outcome.repaired.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            let problem = Problem::warning(
+                format!("somebody took limiter apart while the agent ran: {first}{more}"),
+                "find out who; what was sent in the two seconds before may not have been judged",
+            );
+            self.trouble(Trouble::Repaired, problem);
         }
-        let target = self.links.target().to_owned();
-        let problem = match self.kernel.mend(&target) {
-            Ok(links) => {
-                self.links = links;
-                Problem::warning(
-                    "somebody detached limiter or removed its pins while the agent ran: it is \
-                     attached and pinned again, and nothing it counted is lost",
-                    "find out who; what was sent in the two seconds before was not judged",
-                )
+        match outcome.problems.first() {
+            Some(first) => {
+                let problem = Problem::error(
+                    format!("what keeps limiter in force without the agent is not safe: {first}"),
+                    "mend it, or everything is open when the agent stops; it is looked at again \
+                     every two seconds",
+                );
+                self.trouble(Trouble::Links, problem);
             }
-            Err(error) => Problem::error(
-                format!("limiter was detached and cannot be attached again: {error}"),
-                "mail is not judged now; restart the agent: systemctl restart limiter",
-            ),
-        };
-        self.trouble(Trouble::Links, problem);
+            None => self.mended(Trouble::Links),
+        }
     }
 
     /// What is wrong with the agent's own work.

@@ -7,7 +7,7 @@ use crate::{
     control::node::{Node, NodeError},
     kernel::{
         KernelError,
-        links::{other_limiters, pinned_attachments},
+        attach::{other_limiters, pinned_layers},
         maps::Maps,
         pins::Pins,
     },
@@ -72,7 +72,7 @@ impl Node for PinnedNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
         let mut status = self
             .view()
-            .status(tenant, &pinned_attachments(&self.pins))?;
+            .status(tenant, &pinned_layers(&self.pins))?;
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
         status.judge();

@@ -4,12 +4,13 @@ use limiter_common::{
     abi::NOBODY,
     settings,
     tenant::{Tenant, flags},
+    verdict::Layer,
 };
 
 use super::{Moment, View, mode, usage};
 use crate::{
     control::node::NodeError,
-    kernel::{Attachment, KernelError, read::KnownNames},
+    kernel::{KernelError, LayerState, read::KnownNames},
     report::{
         problem::Problem,
         status::{LayerStatus, Standing, Status, TenantStatus},
@@ -25,7 +26,7 @@ impl View<'_> {
     pub fn status(
         &self,
         tenant: Option<&str>,
-        attachments: &[Attachment],
+        layers: &[LayerState],
     ) -> Result<Status, NodeError> {
         let moment = Moment::now();
         let settings = self.settings()?;
@@ -53,9 +54,9 @@ impl View<'_> {
             mode: mode(settings.flags & settings::flags::ENFORCE != 0),
             observe_until: moment.ahead(settings.observe_until_ns),
             healthy: true,
-            problems: self.problems(attachments)?,
+            problems: self.problems(layers)?,
             agent: None,
-            layers: attachments.iter().map(layer).collect(),
+            layers: layers.iter().map(layer).collect(),
             tenants,
         };
         status.judge();
@@ -100,20 +101,8 @@ impl View<'_> {
     }
 
     /// What is wrong as far as the kernel tells.
-    fn problems(&self, attachments: &[Attachment]) -> Result<Vec<Problem>, KernelError> {
-        let mut problems: Vec<Problem> = attachments
-            .iter()
-            .filter(|attachment| !attachment.attached)
-            .map(|attachment| {
-                Problem::error(
-                    format!(
-                        "{} is not attached: connections are not judged",
-                        attachment.program
-                    ),
-                    "restart the agent: systemctl restart limiter",
-                )
-            })
-            .collect();
+    fn problems(&self, layers: &[LayerState]) -> Result<Vec<Problem>, KernelError> {
+        let mut problems: Vec<Problem> = layers.iter().filter_map(layer_problem).collect();
         let health = self.maps.health()?;
         if health.internal > 0 {
             problems.push(Problem::error(
@@ -158,13 +147,37 @@ impl View<'_> {
     }
 }
 
-fn layer(attachment: &Attachment) -> LayerStatus {
+/// What is wrong with a layer at one place, if anything.
+fn layer_problem(state: &LayerState) -> Option<Problem> {
+    match (&state.problem, state.attached) {
+        (None, true) => None,
+        (Some(problem), true) => Some(Problem::warning(
+            format!("{state}: {problem}"),
+            "`limiter doctor` says more",
+        )),
+        (problem, false) => {
+            let what = match state.layer {
+                Layer::Connect => "connections are not judged",
+                Layer::Socket => "what goes past connect() is not judged on its way out",
+                Layer::Guest => "mail of this guest is judged at the uplinks only",
+                Layer::Uplink => "what leaves there past the other layers is not judged",
+                Layer::Mailbox => "mailbox clients are not held off there",
+            };
+            let why = problem
+                .as_ref()
+                .map_or_else(String::new, |why| format!(" ({why})"));
+            Some(Problem::error(
+                format!("{state} is not attached: {what}{why}"),
+                "restart the agent: systemctl restart limiter",
+            ))
+        }
+    }
+}
+
+fn layer(state: &LayerState) -> LayerStatus {
     LayerStatus {
-        layer: limiter_common::verdict::Layer::Connect,
-        target: match &attachment.target {
-            Some(target) => format!("{} at {}", attachment.program, target.display()),
-            None => attachment.program.to_owned(),
-        },
-        attached: attachment.attached,
+        layer: state.layer,
+        target: state.to_string(),
+        attached: state.attached,
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{KernelError, links::other_limiters, pins::Pins};
+use super::{KernelError, attach::{detach_filters, other_limiters}, pins::Pins};
 use crate::{policy::model::Places, system::mounts::find_cgroup2};
 
 /// What was removed.
@@ -12,6 +12,8 @@ use crate::{policy::model::Places, system::mounts::find_cgroup2};
 pub struct Detached {
     /// The pins that are gone. With the last reference to a link the kernel lets its program go.
     pub removed: Vec<PathBuf>,
+    /// The filters that are gone from interfaces.
+    pub filters: Vec<String>,
     /// Where they were looked for.
     pub pin_dir: PathBuf,
     /// Programs of other limiters that still judge what this one judged, and where.
@@ -20,7 +22,7 @@ pub struct Detached {
 
 impl fmt::Display for Detached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.removed.is_empty() {
+        if self.removed.is_empty() && self.filters.is_empty() {
             let pin_dir = self.pin_dir.display();
             write!(
                 f,
@@ -34,6 +36,9 @@ impl fmt::Display for Detached {
             .filter(|path| path.parent().is_some_and(is_links))
             .count();
         let maps = self.removed.len() - links;
+        if !self.filters.is_empty() {
+            write!(f, "removed {} filters; ", self.filters.len())?;
+        }
         write!(
             f,
             "removed {links} links and {maps} maps: mail is no longer limited, and all counts are \
@@ -69,10 +74,13 @@ pub fn detach(places: &Places) -> Result<Detached, KernelError> {
     } else {
         None
     };
+    // First: pins say which disciplines limiter made. Filters go also where no pin is left.
+    let filters = detach_filters(&pins)?;
     let removed = pins.remove_all()?;
     drop(lock);
     Ok(Detached {
         removed,
+        filters,
         pin_dir: places.pin_dir.clone(),
         others: others_in_force(places, &pins),
     })

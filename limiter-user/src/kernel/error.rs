@@ -121,6 +121,35 @@ pub enum KernelError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A program that the agent can do without was refused when it was first needed.
+    #[error("{program} is not available on this kernel: {why}")]
+    Refused {
+        /// Its name.
+        program: &'static str,
+        /// What the kernel said, its last words.
+        why: String,
+    },
+    /// A program is not part of this build.
+    #[error("this build of limiter has no program {program}")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+    },
+    /// Nothing is known to attach a program there with.
+    #[error("there is no way to attach to {target}")]
+    NoWay {
+        /// Where to.
+        target: String,
+    },
+    /// Somebody else's queueing discipline is where ours would be.
+    #[error(
+        "interface {ifindex} has an `ingress` discipline of somebody else, which leaves no room \
+         for filters on what goes out; a kernel with TCX (6.6) needs none"
+    )]
+    NoRoomAt {
+        /// The interface.
+        ifindex: u32,
+    },
     /// Nothing is pinned: no agent ran here, or `detach` removed everything.
     #[error("nothing is pinned in {}: limiter is not in force on this node", path.display())]
     NotPinned {

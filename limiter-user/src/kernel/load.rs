@@ -1,28 +1,26 @@
 //! Loading the object: maps that are pinned are used again with all they count, others are made.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-};
+use std::path::{Path, PathBuf};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{CgroupSockAddr, Program, ProgramError, SchedClassifier},
+    programs::{ProgramError, ProgramType, SchedClassifier},
 };
+use aya_obj::generated::bpf_func_id;
 use limiter_common::abi::{globals, maps, programs};
 use log::{info, warn};
 
 use super::{
-    KernelError, Links,
+    KernelError,
+    attach::{self, Attacher, Keepsake, Outcome, Wanted},
     btf::Offsets,
     debug,
-    links::CONNECT,
     maps::{Maps, check_pin, ring},
     object,
     pins::Pins,
     reports::Reports,
-    sys,
 };
+use crate::system::mounts;
 
 /// How much must fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +62,11 @@ pub struct Kernel {
     pub adopted: bool,
     pub(super) ebpf: Ebpf,
     pins: Pins,
-    /// What is pinned, held open: whoever removes a pin takes nothing away.
-    pinned: Vec<(&'static str, OwnedFd)>,
+    /// The pinned maps, held open: whoever removes a pin takes nothing away.
+    pinned: Vec<Keepsake>,
+    attacher: Option<Attacher>,
+    /// Where the BPF file system is mounted.
+    mount: Option<PathBuf>,
 }
 
 impl Kernel {
@@ -80,14 +81,16 @@ impl Kernel {
         let pins = Pins::new(pin_dir);
         pins.prepare()?;
         let adopted = pins.exist();
+        let mount = mounts::find_bpf(pin_dir).ok();
         let mut ebpf = load_object(needs, Some(&pins))?;
         let pinned = maps::ALL
             .iter()
-            .map(|name| Ok((*name, sys::open_pin(&pins.map(name))?)))
+            .map(|name| Keepsake::open(pins.map(name)))
             .collect::<Result<_, KernelError>>()?;
         let maps = Maps::take(&mut ebpf)?;
-        let events = ring(&mut ebpf, maps::EVENTS)?;
-        let attempts = ring(&mut ebpf, maps::ATTEMPTS)?;
+        // Opened apart: the object keeps its own, for the programs that are loaded later.
+        let events = ring(&pins, maps::EVENTS)?;
+        let attempts = ring(&pins, maps::ATTEMPTS)?;
         let reports = Reports::new(events, attempts);
         if debug::is_wanted() {
             debug::start(&mut ebpf);
@@ -99,47 +102,83 @@ impl Kernel {
                 ebpf,
                 pins,
                 pinned,
+                attacher: None,
+                mount,
             },
             reports,
         ))
     }
 
-    /// Attaches the programs at `cgroup`, or puts them in the place of those that are there
-    /// without a moment between. Programs of other versions are let go after that.
+    /// Attaches the programs that connect sockets at `cgroup`, or puts them in the place of those
+    /// that are there without a moment between. All else is attached by
+    /// [`reconcile`](Self::reconcile).
     ///
     /// # Errors
     ///
     /// The kernel refuses to attach or to pin.
-    pub fn attach(&mut self, cgroup: &Path) -> Result<Links, KernelError> {
-        let links = Links::attach(&mut self.ebpf, &self.pins, cgroup)?;
+    pub fn attach(&mut self, cgroup: &Path) -> Result<(), KernelError> {
+        let mut attacher = match self.attacher.take() {
+            Some(attacher) if attacher.cgroup() == cgroup => attacher,
+            _ => Attacher::new(cgroup),
+        };
+        attacher.attach_connect(&mut self.ebpf, &self.pins)?;
+        self.attacher = Some(attacher);
+        if self.adopted {
+            info!("counts of the time before this start go on");
+        }
+        Ok(())
+    }
+
+    /// Makes what is attached and pinned what is wanted, and mends what somebody took away. Cheap
+    /// where all is well. The first time, programs of other versions are let go after it.
+    ///
+    /// Nothing happens before [`attach`](Self::attach).
+    pub fn reconcile(&mut self, wanted: &Wanted) -> Outcome {
+        let Some(attacher) = &mut self.attacher else {
+            return Outcome::default();
+        };
+        let mut problems = Vec::new();
+        let mut repaired = Vec::new();
+        match self.pins.restore(self.mount.as_deref()) {
+            Ok(what) => repaired.extend(what),
+            Err(error) => problems.push(error.to_string()),
+        }
+        let mut lost = 0;
+        for map in &mut self.pinned {
+            match map.keep() {
+                Ok(was_lost) => lost += usize::from(was_lost),
+                Err(error) if problems.is_empty() => problems.push(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        if lost > 0 {
+            repaired.push(format!(
+                "somebody removed the pins of {lost} maps: they are pinned again, and nothing \
+                 they count is lost"
+            ));
+        }
+        let mut outcome = attacher.reconcile(&mut self.ebpf, &self.pins, wanted);
+        outcome.repaired.splice(..0, repaired);
+        outcome.problems.splice(..0, problems);
         for version in self.pins.other_versions() {
             warn!(
                 "{} was pinned by another version of limiter: its counts cannot be carried over, \
                  limits start from zero; removing it now that this version enforces",
                 version.display()
             );
-            Pins::remove_version(&version)?;
-        }
-        if self.adopted {
-            info!("counts of the time before this start go on");
-        }
-        Ok(links)
-    }
-
-    /// Attaches and pins again what somebody took away.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    pub fn mend(&mut self, cgroup: &Path) -> Result<Links, KernelError> {
-        self.pins.prepare()?;
-        for (name, map) in &self.pinned {
-            let path = self.pins.map(name);
-            if !path.exists() {
-                sys::pin(map.as_fd(), &path)?;
+            if let Err(error) = Pins::remove_version(&version) {
+                outcome.problems.push(error.to_string());
             }
         }
-        self.attach(cgroup)
+        outcome
+    }
+
+    /// The layers of the last outcome as they are now, without touching them.
+    #[must_use]
+    pub fn look(&self, last: &[attach::LayerState]) -> Vec<attach::LayerState> {
+        self.attacher
+            .as_ref()
+            .map_or_else(Vec::new, |attacher| attacher.look(last))
     }
 
     /// The pins.
@@ -155,7 +194,12 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
     let offsets = Offsets::of_running_kernel()?;
     let btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
 
-    let coarse_clock = u8::from(has_coarse_clock());
+    let coarse_clock = has(
+        ProgramType::CgroupSockAddr,
+        bpf_func_id::BPF_FUNC_ktime_get_coarse_ns,
+    );
+    let have_loop = has(ProgramType::SchedClassifier, bpf_func_id::BPF_FUNC_loop);
+    let xdp_load = has(ProgramType::Xdp, bpf_func_id::BPF_FUNC_xdp_load_bytes);
     let pointers = u8::from(offsets.ancestors_are_pointers);
     let log_level = if debug::is_wanted() {
         debug::LEVEL
@@ -177,6 +221,9 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         .override_global(globals::TASK_NSPROXY, &offsets.task_nsproxy, true)
         .override_global(globals::NSPROXY_NET, &offsets.nsproxy_net, true)
         .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
+        // Whichever programs an object has: these are left out of one that does not use them.
+        .override_global(globals::HAVE_LOOP, &have_loop, false)
+        .override_global(globals::HAVE_XDP_LOAD, &xdp_load, false)
         .override_global(globals::LOG_LEVEL, &log_level, true);
     for (name, entries) in needs.sizes() {
         loader.map_max_entries(name, entries);
@@ -192,35 +239,24 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         }
     }
     let mut ebpf = loader.load(bytes)?;
-    for (name, _) in CONNECT {
-        connect_program(&mut ebpf, name)?
-            .load()
-            .map_err(KernelError::program(name))?;
+    for name in [programs::CONNECT4, programs::CONNECT6, programs::COMMAND] {
+        attach::load(&mut ebpf, name)?;
     }
-    command_program(&mut ebpf)?
-        .load()
-        .map_err(KernelError::program(programs::COMMAND))?;
     Ok(ebpf)
 }
 
 /// Loads everything and lets it go again: whether the kernel accepts it. Nothing is pinned or
-/// attached.
-pub(super) fn try_load() -> Result<(), KernelError> {
+/// attached. Gives the programs that the agent can do without and the kernel refused, and why.
+pub(super) fn try_load() -> Result<Vec<KernelError>, KernelError> {
     let least = Needs {
         tenants: 0,
         slots: 0,
     };
-    load_object(least, None).map(drop)
-}
-
-/// The connect program `name` of a loaded object.
-pub(super) fn connect_program<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut CgroupSockAddr, KernelError> {
-    program(ebpf, name)?
-        .try_into()
-        .map_err(KernelError::program(name))
+    let mut ebpf = load_object(least, None)?;
+    Ok(attach::OPTIONAL
+        .iter()
+        .filter_map(|name| attach::load(&mut ebpf, name).err())
+        .collect())
 }
 
 /// The command program of a loaded object, to be run.
@@ -231,23 +267,7 @@ pub(super) fn loaded_command_program(ebpf: &Ebpf) -> Result<&SchedClassifier, Ke
         .map_err(KernelError::program(programs::COMMAND))
 }
 
-/// The command program of an object, to be loaded.
-fn command_program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, KernelError> {
-    program(ebpf, programs::COMMAND)?
-        .try_into()
-        .map_err(KernelError::program(programs::COMMAND))
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, KernelError> {
-    ebpf.program_mut(name)
-        .ok_or_else(|| KernelError::program(name)(ProgramError::NotLoaded))
-}
-
-/// Whether programs that connect sockets may read the coarse clock (5.11 and later).
-fn has_coarse_clock() -> bool {
-    aya::sys::is_helper_supported(
-        aya::programs::ProgramType::CgroupSockAddr,
-        aya_obj::generated::bpf_func_id::BPF_FUNC_ktime_get_coarse_ns,
-    )
-    .unwrap_or(false)
+/// Whether the kernel has a helper for programs of a type; 0 where that cannot be told.
+fn has(kind: ProgramType, helper: bpf_func_id) -> u8 {
+    u8::from(aya::sys::is_helper_supported(kind, helper).unwrap_or(false))
 }

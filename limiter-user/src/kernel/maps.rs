@@ -319,15 +319,14 @@ impl Maps {
     }
 }
 
-/// A ring buffer that the programs write to.
+/// The pinned ring buffer that the programs write to.
 ///
 /// # Errors
 ///
 /// It is missing or of another type.
-pub fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
-    let map = ebpf
-        .take_map(name)
-        .ok_or_else(|| KernelError::Btf(format!("the object has no map {name}")))?;
+pub fn ring(pins: &Pins, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+    let data = MapData::from_pin(pins.map(name)).map_err(KernelError::map(name, "open"))?;
+    let map = Map::from_map_data(data).map_err(KernelError::map(name, "open"))?;
     map.try_into().map_err(KernelError::map(name, "open"))
 }
 

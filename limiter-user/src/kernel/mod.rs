@@ -2,6 +2,7 @@
 //! compiled policy says. The only place that names aya.
 
 pub mod alloc;
+pub mod attach;
 pub mod btf;
 pub mod clock;
 mod command;
@@ -11,7 +12,6 @@ pub mod doctor;
 mod error;
 pub mod identities;
 pub mod limits;
-pub mod links;
 mod load;
 pub mod maps;
 pub mod object;
@@ -22,8 +22,8 @@ pub mod reports;
 mod sync;
 mod sys;
 
+pub use attach::{LayerState, Outcome, Wanted};
 pub use detach::{Detached, detach};
 pub use error::KernelError;
-pub use links::{Attachment, Links};
 pub use load::{Kernel, Needs};
 pub use sync::{Changes, Mirror};

@@ -4,13 +4,17 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use limiter_common::abi;
 
-use super::KernelError;
+use super::{KernelError, sys};
+use crate::system::mounts::mount_bpf;
 
 /// The magic number of a BPF file system.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -48,6 +52,18 @@ impl Pins {
         self.version.join("links").join(name)
     }
 
+    /// Where links are pinned.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.version.join("links")
+    }
+
+    /// The pin directory, of all versions.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory of this version of the layout.
     #[must_use]
     pub fn version_dir(&self) -> &Path {
@@ -81,6 +97,28 @@ impl Pins {
             check_owner(dir)?;
         }
         Ok(())
+    }
+
+    /// Makes what is missing of the directories again, and mounts the BPF file system again at
+    /// `mount`, where it was, if it is gone. Says what had to be done.
+    ///
+    /// # Errors
+    ///
+    /// A directory is not root's alone, or the file system cannot be mounted.
+    pub fn restore(&self, mount: Option<&Path>) -> Result<Option<String>, KernelError> {
+        let mut done = None;
+        if let Some(mount) = mount
+            && check_file_system(mount).is_err()
+        {
+            mount_bpf(mount).map_err(KernelError::io("mount the BPF file system at", mount))?;
+            done = Some(format!(
+                "somebody unmounted the BPF file system at {}: it is mounted again, with \
+                 everything of limiter's in it",
+                mount.display()
+            ));
+        }
+        self.prepare()?;
+        Ok(done)
     }
 
     /// Takes the pins for this process, as long as the lock is kept. It goes with the process.
@@ -261,6 +299,10 @@ fn remove_dir(dir: &Path, removed: &mut Vec<PathBuf>, first_error: &mut Option<K
         let path = entry.path();
         if is_real_dir(&path) {
             continue;
+        }
+        // A link may be pinned elsewhere too, or held by somebody. Maps have nothing to detach.
+        if let Ok(object) = sys::open_pin(&path) {
+            let _ = sys::link_detach(object.as_fd());
         }
         match fs::remove_file(&path) {
             Ok(()) => removed.push(path),

@@ -9,33 +9,94 @@ use std::{
     time::Duration,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
 
 use super::KernelError;
 
-/// What the kernel says about a link to a cgroup.
+const CGROUP: u32 = bpf_link_type::BPF_LINK_TYPE_CGROUP as u32;
+const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
+const XDP: u32 = bpf_link_type::BPF_LINK_TYPE_XDP as u32;
+
+/// What a link ties a program to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CgroupLink {
-    /// The id of the cgroup; 0 if the link was detached, because the cgroup is gone or by force.
-    pub cgroup_id: u64,
-    /// The id of the program behind it.
-    pub program_id: u32,
+pub enum Tie {
+    /// A cgroup, by its id; 0 if the link was detached, because the cgroup is gone or by force.
+    Cgroup {
+        /// The id.
+        id: u64,
+        /// The hook, a `bpf_attach_type`.
+        hook: u32,
+    },
+    /// A side of an interface, by its index; 0 if the link was detached, because the interface is
+    /// gone or by force.
+    Tcx {
+        /// The interface.
+        ifindex: u32,
+        /// Which side, a `bpf_attach_type`.
+        hook: u32,
+    },
+    /// The driver's end of an interface; 0 as above.
+    Xdp {
+        /// The interface.
+        ifindex: u32,
+    },
+    /// Something that limiter makes no links to.
+    Other,
 }
 
-/// Attaches `program` to a cgroup by a link.
+impl Tie {
+    /// Whether there is anything at the other end.
+    #[must_use]
+    pub fn holds(self) -> bool {
+        match self {
+            Self::Cgroup { id, .. } => id != 0,
+            Self::Tcx { ifindex, .. } | Self::Xdp { ifindex } => ifindex != 0,
+            Self::Other => false,
+        }
+    }
+}
+
+/// What the kernel says about a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The link's own id.
+    pub id: u32,
+    /// The id of the program behind it.
+    pub program_id: u32,
+    /// What it is attached to.
+    pub tie: Tie,
+}
+
+/// Where a link is to be attached.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A cgroup.
+    Cgroup(BorrowedFd<'a>),
+    /// An interface.
+    Interface(u32),
+}
+
+/// Attaches `program` by a link, with the flags of that kind of link.
 ///
 /// # Errors
 ///
 /// What the kernel says.
 pub fn link_create(
     program: BorrowedFd<'_>,
-    cgroup: BorrowedFd<'_>,
+    target: Target<'_>,
     kind: bpf_attach_type,
+    flags: u32,
 ) -> Result<OwnedFd, KernelError> {
     let mut attr = zeroed();
     attr.link_create.__bindgen_anon_1.prog_fd = fd(program.as_raw_fd())?;
-    attr.link_create.__bindgen_anon_2.target_fd = fd(cgroup.as_raw_fd())?;
+    match target {
+        Target::Cgroup(cgroup) => {
+            attr.link_create.__bindgen_anon_2.target_fd = fd(cgroup.as_raw_fd())?;
+        }
+        Target::Interface(index) => attr.link_create.__bindgen_anon_2.target_ifindex = index,
+    }
     attr.link_create.attach_type = kind as u32;
+    attr.link_create.flags = flags;
     descriptor("BPF_LINK_CREATE", bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
@@ -51,12 +112,23 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), 
     bpf("BPF_LINK_UPDATE", bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// What a link is attached to.
+/// Detaches a link for everybody, whoever else holds or pinned it.
 ///
 /// # Errors
 ///
 /// What the kernel says.
-pub fn link_info(link: BorrowedFd<'_>) -> Result<CgroupLink, KernelError> {
+pub fn link_detach(link: BorrowedFd<'_>) -> Result<(), KernelError> {
+    let mut attr = zeroed();
+    attr.link_detach.link_fd = fd(link.as_raw_fd())?;
+    bpf("BPF_LINK_DETACH", bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// What a link is attached to.
+///
+/// # Errors
+///
+/// What the kernel says, for example that it is no link.
+pub fn link_info(link: BorrowedFd<'_>) -> Result<LinkInfo, KernelError> {
     // SAFETY: zero is a valid value of every part of this structure.
     let mut info = unsafe { std::mem::zeroed::<bpf_link_info>() };
     let mut attr = zeroed();
@@ -68,11 +140,71 @@ pub fn link_info(link: BorrowedFd<'_>) -> Result<CgroupLink, KernelError> {
         bpf_cmd::BPF_OBJ_GET_INFO_BY_FD,
         &mut attr,
     )?;
-    // SAFETY: only links to cgroups are asked for; any other kind has plain integers there too.
-    let cgroup_id = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(CgroupLink {
-        cgroup_id,
+    // SAFETY: of the kind that the kernel says; all of them are plain integers.
+    let tie = unsafe {
+        match info.type_ {
+            CGROUP => Tie::Cgroup {
+                id: info.__bindgen_anon_1.cgroup.cgroup_id,
+                hook: info.__bindgen_anon_1.cgroup.attach_type,
+            },
+            TCX => Tie::Tcx {
+                ifindex: info.__bindgen_anon_1.tcx.ifindex,
+                hook: info.__bindgen_anon_1.tcx.attach_type,
+            },
+            XDP => Tie::Xdp {
+                ifindex: info.__bindgen_anon_1.xdp.ifindex,
+            },
+            _ => Tie::Other,
+        }
+    };
+    Ok(LinkInfo {
+        id: info.id,
         program_id: info.prog_id,
+        tie,
+    })
+}
+
+/// The programs on one side of an interface that are attached by TCX, in the order in which they
+/// run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TcxPrograms {
+    /// Their ids.
+    pub programs: Vec<u32>,
+    /// The ids of their links, in the same order; 0 for those attached without one.
+    pub links: Vec<u32>,
+}
+
+/// The programs that are attached to an interface by TCX.
+///
+/// # Errors
+///
+/// `EINVAL`: the kernel has no TCX (before 6.6); `ENODEV`: there is no such interface.
+pub fn tcx_query(ifindex: u32, kind: bpf_attach_type) -> Result<TcxPrograms, KernelError> {
+    // As many as the kernel lets attach to one side.
+    let mut programs = [0_u32; 64];
+    let mut links = [0_u32; 64];
+    let mut attr = zeroed();
+    attr.query.__bindgen_anon_1.target_ifindex = ifindex;
+    attr.query.attach_type = kind as u32;
+    attr.query.prog_ids = programs.as_mut_ptr() as u64;
+    attr.query.link_ids = links.as_mut_ptr() as u64;
+    attr.query.__bindgen_anon_2.prog_cnt = u32::try_from(programs.len()).unwrap_or(0);
+    match bpf("BPF_PROG_QUERY", bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        Ok(_) => {}
+        // Nothing was ever attached there.
+        Err(KernelError::Syscall { source, .. })
+            if source.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            return Ok(TcxPrograms::default());
+        }
+        Err(error) => return Err(error),
+    }
+    // SAFETY: the call filled this field, a plain integer.
+    let count = unsafe { attr.query.__bindgen_anon_2.prog_cnt };
+    let count = usize::try_from(count).unwrap_or(0).min(programs.len());
+    Ok(TcxPrograms {
+        programs: programs[..count].to_vec(),
+        links: links[..count].to_vec(),
     })
 }
 
@@ -137,7 +269,7 @@ pub fn has_tcx() -> Result<bool, KernelError> {
     }
 }
 
-/// Pins a link or map at `path`.
+/// Pins a link, map or program at `path`.
 ///
 /// # Errors
 ///

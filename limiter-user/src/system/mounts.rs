@@ -79,6 +79,30 @@ pub fn find_bpf(pin_dir: &Path) -> Result<PathBuf, MountError> {
     choose_bpf(&list()?, pin_dir, |at| is(at, BPF_FS_MAGIC))
 }
 
+/// Mounts a BPF file system, root's alone, as systemd mounts it: elsewhere anybody could take our
+/// name first.
+///
+/// # Errors
+/// When the system refuses.
+pub fn mount_bpf(at: &Path) -> io::Result<()> {
+    let target = std::ffi::CString::new(at.as_os_str().as_encoded_bytes())?;
+    let options = c"mode=0700";
+    // SAFETY: four terminated strings.
+    let result = unsafe {
+        libc::mount(
+            c"bpf".as_ptr(),
+            target.as_ptr(),
+            c"bpf".as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Whether what can be reached at `at` is of this kind: a mount may lie hidden under a later one.
 fn is(at: &Path, kind: FsType) -> bool {
     statfs(at).is_ok_and(|found| found.filesystem_type() == kind)

@@ -7,7 +7,7 @@ use std::{
 
 use limiter_common::{abi, verdict::Permission};
 use limiter_user::{
-    kernel::{Changes, Kernel},
+    kernel::{Changes, Kernel, Wanted},
     policy::{image::NODE_NAME, model::Exempt},
 };
 
@@ -137,6 +137,7 @@ fn another_versions_pins_enforce_until_this_version_does() {
         assert_eq!(lab.apply(&draft.0).added, draft.0.tenants.len());
         assert!(old.join("links").exists(), "it goes only after ours holds");
         lab.kernel().attach(&cgroup).unwrap();
+        lab.kernel().reconcile(&Wanted::default());
         assert!(!old.exists(), "it is gone");
         let counted = lab.counters("blocked").denied;
         thread::sleep(Duration::from_millis(100));

@@ -126,6 +126,12 @@ impl Lab {
         &self.pin_dir
     }
 
+    /// Pins elsewhere from the next start on.
+    pub fn move_pins(&mut self, to: &Path) {
+        let _ = Pins::new(&self.pin_dir).remove_all();
+        to.clone_into(&mut self.pin_dir);
+    }
+
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
     }

@@ -9,9 +9,11 @@
 
 mod adoption;
 mod arithmetic;
+mod attaching;
 mod changes;
 mod counting;
 mod errors;
+mod foreign;
 mod images;
 mod lab;
 mod senders;

@@ -13,7 +13,7 @@ use aya_obj::generated::{BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE};
 use super::{Finding, report::several};
 use crate::{
     kernel::{
-        links::{CONNECT, pinned_programs},
+        attach::{CGROUP, pinned_programs},
         pins::Pins,
         sys,
     },
@@ -53,8 +53,8 @@ pub(super) fn examine(places: &Places, cgroup: &Path, findings: &mut Vec<Finding
         let Ok(directory) = File::open(path) else {
             continue;
         };
-        for (_, kind) in CONNECT {
-            let query = match sys::prog_query(directory.as_fd(), kind) {
+        for (_, _, kind) in &CGROUP[..2] {
+            let query = match sys::prog_query(directory.as_fd(), *kind) {
                 Ok(query) => query,
                 Err(error) => {
                     findings.push(Finding::note(

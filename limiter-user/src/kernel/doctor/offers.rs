@@ -108,8 +108,17 @@ fn chosen(text: &str) -> Option<&str> {
 
 /// The proof of the pudding: the programs themselves, loaded and let go again.
 fn programs(findings: &mut Vec<Finding>) {
-    findings.push(match load::try_load() {
-        Ok(()) => Finding::ok(
+    let refused = load::try_load();
+    for error in refused.iter().flatten() {
+        let text: String = error.to_string().chars().take(400).collect();
+        findings.push(Finding::warning(
+            AREA,
+            format!("a layer is not available here: {text}"),
+            "The other layers hold. Report this with the output of `uname -a`.",
+        ));
+    }
+    findings.push(match refused {
+        Ok(_) => Finding::ok(
             AREA,
             "the kernel accepts limiter's programs (loaded, not attached)",
         ),

@@ -11,7 +11,7 @@ use super::Finding;
 use crate::{
     kernel::{
         KernelError,
-        links::pinned_attachments,
+        attach::pinned_layers,
         pins::{Pins, check_owner},
     },
     policy::model::Places,
@@ -147,12 +147,10 @@ fn namespaces(findings: &mut Vec<Finding>) {
 /// What is pinned and attached now.
 fn in_force(places: &Places, findings: &mut Vec<Finding>) {
     let pins = Pins::new(&places.pin_dir);
-    let attachments = pinned_attachments(&pins);
-    let (attached, loose): (Vec<_>, Vec<_>) = attachments
-        .iter()
-        .partition(|attachment| attachment.attached);
-    let names = |list: &[&crate::kernel::Attachment]| {
-        let names: Vec<&str> = list.iter().map(|attachment| attachment.program).collect();
+    let layers = pinned_layers(&pins);
+    let (attached, loose): (Vec<_>, Vec<_>) = layers.iter().partition(|state| state.attached);
+    let names = |list: &[&crate::kernel::LayerState]| {
+        let names: Vec<String> = list.iter().map(ToString::to_string).collect();
         names.join(", ")
     };
     if attached.is_empty() && !pins.exist() {

@@ -1,0 +1,133 @@
+//! The programs of the layers that a node may do without: loaded when they are first needed, so
+//! that one that the kernel refuses takes nothing else with it.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError},
+};
+use limiter_common::abi::programs;
+use log::{debug, error};
+
+use crate::kernel::KernelError;
+
+/// All programs but those that connect sockets and the one that runs commands.
+pub const OPTIONAL: [&str; 9] = [
+    programs::SOCKET,
+    programs::MAILBOX,
+    programs::GUEST,
+    programs::GUEST_L3,
+    programs::UPLINK,
+    programs::UPLINK_L3,
+    programs::EDGE,
+    programs::EDGE_TC,
+    programs::EDGE_TC_L3,
+];
+
+/// How much of what the verifier says is passed on: its last words say why.
+const LAST_WORDS: usize = 400;
+
+/// What is known of the programs.
+#[derive(Debug, Default)]
+pub struct Programs {
+    /// Their ids.
+    ids: BTreeMap<&'static str, u32>,
+    /// Why the kernel refused them.
+    refused: BTreeMap<&'static str, String>,
+}
+
+impl Programs {
+    /// The program and its id, loaded if it was not. One that was refused is not tried again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it, or this build has none of that name.
+    pub fn get<'a>(
+        &mut self,
+        ebpf: &'a mut Ebpf,
+        name: &'static str,
+    ) -> Result<(BorrowedFd<'a>, u32), KernelError> {
+        if let Some(why) = self.refused.get(name) {
+            return Err(KernelError::Refused {
+                program: name,
+                why: why.clone(),
+            });
+        }
+        let id = match self.ids.get(name) {
+            Some(id) => *id,
+            None => match load(ebpf, name) {
+                Ok(id) => {
+                    self.ids.insert(name, id);
+                    id
+                }
+                Err(error) => {
+                    let why = last_words(&error.to_string());
+                    error!("{name} is not available: {error}");
+                    self.refused.insert(name, why.clone());
+                    return Err(KernelError::Refused { program: name, why });
+                }
+            },
+        };
+        let program = ebpf.program(name).ok_or(ProgramError::NotLoaded);
+        let fd = program.and_then(|program| program.fd());
+        let fd = fd.map_err(KernelError::program(name))?;
+        Ok((fd.as_fd(), id))
+    }
+}
+
+/// Loads a program, if it is not yet, and gives its id.
+///
+/// # Errors
+///
+/// The kernel refuses it, or this build has none of that name.
+pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<u32, KernelError> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or(KernelError::NoProgram { program: name })?;
+    if program.fd().is_err() {
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSkb(program) => program.load(),
+            Program::SockOps(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }
+        .map_err(KernelError::program(name))?;
+        debug!("{name}: loaded");
+    }
+    let info = program.info().map_err(KernelError::program(name))?;
+    Ok(info.id())
+}
+
+/// The end of a long text, in one line.
+fn last_words(text: &str) -> String {
+    let all: Vec<&str> = text.split_whitespace().collect();
+    let text = all.join(" ");
+    let mut from = text.len().saturating_sub(LAST_WORDS);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    match from {
+        0 => text,
+        from => format!("… {}", &text[from..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_says_why() {
+        assert_eq!(last_words("a\n  b"), "a b");
+        let long = format!("{}ö the end", "xö".repeat(400));
+        let short = last_words(&long);
+        assert!(short.starts_with("… ") && short.ends_with("the end"), "{short}");
+        assert!(short.len() <= LAST_WORDS + 4, "{}", short.len());
+    }
+}

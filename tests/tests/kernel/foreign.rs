@@ -1,0 +1,119 @@
+//! Programs of somebody else, made without limiter's code: what it finds beside its own.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    process::Command,
+};
+
+const PROG_LOAD: i64 = 5;
+const LINK_CREATE: i64 = 28;
+const LINK_DETACH: i64 = 34;
+const LINK_GET_FD_BY_ID: i64 = 30;
+const PROG_QUERY: i64 = 16;
+
+/// `BPF_PROG_TYPE_SCHED_CLS`.
+pub const CLASSIFIER: u32 = 3;
+/// `BPF_PROG_TYPE_XDP`.
+pub const XDP: u32 = 6;
+
+/// `BPF_TCX_INGRESS`.
+pub const INGRESS: u32 = 46;
+/// `BPF_TCX_EGRESS`.
+pub const EGRESS: u32 = 47;
+const ON_XDP: u32 = 37;
+
+/// A program that answers `answer` to everything.
+pub fn program(kind: u32, answer: i32) -> OwnedFd {
+    // r0 = answer; exit
+    let code: [u64; 2] = [
+        u64::from(answer.cast_unsigned()) << 32 | 0xb7,
+        0x95,
+    ];
+    let license = c"GPL";
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(kind) | (code.len() as u64) << 32;
+    attr[1] = code.as_ptr() as u64;
+    attr[2] = license.as_ptr() as u64;
+    descriptor(bpf(PROG_LOAD, &mut attr).unwrap())
+}
+
+/// Attaches it by TCX, after whatever is there.
+pub fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: u32) -> OwnedFd {
+    link(program, ifindex, hook)
+}
+
+/// Attaches it by XDP.
+pub fn attach_xdp(program: &OwnedFd, ifindex: u32) -> OwnedFd {
+    link(program, ifindex, ON_XDP)
+}
+
+fn link(program: &OwnedFd, ifindex: u32, hook: u32) -> OwnedFd {
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(program) | u64::from(ifindex) << 32;
+    attr[1] = u64::from(hook);
+    descriptor(bpf(LINK_CREATE, &mut attr).unwrap())
+}
+
+/// The links on one side of an interface, in the order in which their programs run.
+pub fn tcx_links(ifindex: u32, hook: u32) -> Vec<u32> {
+    let (mut programs, mut links) = ([0_u32; 64], [0_u32; 64]);
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(ifindex) | u64::from(hook) << 32;
+    attr[2] = programs.as_mut_ptr() as u64;
+    attr[3] = programs.len() as u64;
+    attr[5] = links.as_mut_ptr() as u64;
+    match bpf(PROG_QUERY, &mut attr) {
+        Ok(_) => {}
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Vec::new(),
+        Err(error) => panic!("cannot ask for the programs of interface {ifindex}: {error}"),
+    }
+    let count = usize::try_from(attr[3] & 0xffff_ffff).unwrap();
+    links[..count].to_vec()
+}
+
+/// Detaches a link by force, as `bpftool link detach` does.
+pub fn detach(link: u32) {
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(link);
+    let held = descriptor(bpf(LINK_GET_FD_BY_ID, &mut attr).unwrap());
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(&held);
+    bpf(LINK_DETACH, &mut attr).unwrap();
+}
+
+/// Runs a program with arguments; what it prints.
+pub fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {text}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The index of an interface of this network namespace.
+pub fn index(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap()
+}
+
+fn fd(of: &OwnedFd) -> u64 {
+    u64::try_from(of.as_raw_fd()).unwrap()
+}
+
+fn descriptor(raw: i64) -> OwnedFd {
+    // SAFETY: the kernel just made it, and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(raw).unwrap()) }
+}
+
+fn bpf(command: i64, attr: &mut [u64; 16]) -> io::Result<i64> {
+    // SAFETY: the attributes are as long as said, and all pointers in them outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(result)
+}
