@@ -16,6 +16,8 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::prefix_set::PrefixSet;
+
 /// Everything the configuration says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +50,39 @@ pub struct Node {
     pub limits: Vec<Limit>,
     /// Destinations exempt for every tenant.
     pub exempt: Vec<Exempt>,
+    /// Prefixes that stay reachable under a suspension, sorted.
+    #[serde(default)]
+    pub management: Vec<IpNet>,
+    /// Prefixes refused in both directions.
+    #[serde(default)]
+    pub blocked: Blocked,
+    /// How often one client may connect to mailboxes.
+    #[serde(default)]
+    pub mailbox: Option<LoginLimit>,
     /// How long things are kept.
     pub retention: Retention,
+}
+
+/// Prefixes refused in both directions, those in files included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// The prefixes, none inside another.
+    pub prefixes: PrefixSet,
+    /// Where the key is written.
+    pub origin: Origin,
+}
+
+/// At most `max` connections in any `window`; one more locks the client out for `lock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginLimit {
+    /// The most; at least 1.
+    pub max: u32,
+    /// A second to 31 days.
+    pub window: Duration,
+    /// A second to 31 days.
+    pub lock: Duration,
 }
 
 /// Whether refusals are carried out.
