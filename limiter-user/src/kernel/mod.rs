@@ -2,6 +2,7 @@
 //! compiled policy says. The only place that names aya.
 
 pub mod alloc;
+mod batch;
 pub mod btf;
 pub mod clock;
 mod command;

@@ -60,6 +60,7 @@ pub(super) fn policy(
             management: raw.management,
             blocked,
             mailbox: raw.mailbox,
+            estimate: raw.estimate,
             retention: raw.retention,
         },
         places: raw.places,

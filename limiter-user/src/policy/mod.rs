@@ -21,6 +21,7 @@ mod load;
 mod node;
 mod parallel;
 mod prefix_file;
+mod section_estimate;
 mod section_later;
 mod section_networks;
 mod section_node;

@@ -30,12 +30,8 @@ impl PrefixSet {
         let mut lists = Lists::default();
         for net in prefixes {
             match net {
-                IpNet::V4(net) => lists
-                    .v4
-                    .push((net.network().to_bits(), net.prefix_len())),
-                IpNet::V6(net) => lists
-                    .v6
-                    .push((net.network().to_bits(), net.prefix_len())),
+                IpNet::V4(net) => lists.v4.push((net.network().to_bits(), net.prefix_len())),
+                IpNet::V6(net) => lists.v6.push((net.network().to_bits(), net.prefix_len())),
             }
         }
         sort(&mut lists.v4);
@@ -124,7 +120,10 @@ impl PrefixSet {
     /// Whether the prefixes together hold all of `net`. For [`merged`](Self::merged) sets.
     #[must_use]
     pub fn holds_all_of(&self, net: IpNet) -> bool {
-        if self.overlapping(net).is_some_and(|found| found.contains(&net)) {
+        if self
+            .overlapping(net)
+            .is_some_and(|found| found.contains(&net))
+        {
             return true;
         }
         // In units of one address; all of IPv6 is never asked for without its first bits.
@@ -320,10 +319,16 @@ mod tests {
         ]);
         let left: Vec<String> = set.iter().map(|net| net.to_string()).collect();
         assert_eq!(left, ["10.0.0.0/8", "11.0.0.0/32", "2001:db8::/32"]);
-        assert_eq!(set.holding("10.9.9.9".parse().unwrap()), Some(net("10.0.0.0/8")));
+        assert_eq!(
+            set.holding("10.9.9.9".parse().unwrap()),
+            Some(net("10.0.0.0/8"))
+        );
         assert_eq!(set.holding("11.0.0.1".parse().unwrap()), None);
         assert_eq!(set.overlapping(net("11.0.0.0/8")), Some(net("11.0.0.0/32")));
-        assert_eq!(set.overlapping(net("2001:db8::1/128")), Some(net("2001:db8::/32")));
+        assert_eq!(
+            set.overlapping(net("2001:db8::1/128")),
+            Some(net("2001:db8::/32"))
+        );
         assert_eq!(set.overlapping(net("12.0.0.0/8")), None);
     }
 

@@ -9,13 +9,7 @@ use super::{
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 5] = [
-    "policies",
-    "services",
-    "notices",
-    "complaints",
-    "metrics",
-];
+pub(super) const KEYS: [&str; 5] = ["policies", "services", "notices", "complaints", "metrics"];
 
 const SERVICES: NotYet = NotYet {
     part: "services",

@@ -10,7 +10,7 @@ use super::{
     fault::Fault,
     findings::{Findings, NotYet},
     item::{Fields, Item},
-    model::{Blocked, LoginLimit, Located, Origin},
+    model::{Blocked, Located, LoginLimit, Origin},
     parallel, prefix_file,
     prefix_set::PrefixSet,
     section_node::section,
@@ -57,7 +57,11 @@ pub(super) fn management(fields: &Fields<'_>, out: &mut Findings) -> Vec<IpNet> 
 
 /// Prefixes that are refused, and the files that hold more of them; relative paths start at
 /// `base`, the directory of the main file.
-pub(super) fn blocked(fields: &Fields<'_>, base: &std::path::Path, out: &mut Findings) -> RawBlocked {
+pub(super) fn blocked(
+    fields: &Fields<'_>,
+    base: &std::path::Path,
+    out: &mut Findings,
+) -> RawBlocked {
     let Some(item) = fields.get("blocked") else {
         return RawBlocked::default();
     };

@@ -13,8 +13,11 @@ use super::{
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
-    model::{Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention, UidRange},
-    section_later,
+    model::{
+        Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
+        UidRange,
+    },
+    section_estimate, section_later,
     section_networks::{self, RawBlocked},
     section_places,
     section_rules::{RawRules, exempt, limits, ports},
@@ -58,6 +61,7 @@ pub(super) struct RawNode {
     pub management: Vec<IpNet>,
     pub blocked: RawBlocked,
     pub mailbox: Option<LoginLimit>,
+    pub estimate: Estimate,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -81,6 +85,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .iter()
         .chain(&section_networks::KEYS)
         .chain(&section_later::KEYS)
+        .chain([&section_estimate::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -112,12 +117,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
             .map(|item| exempt(&item, out))
             .unwrap_or_default(),
         management: section_networks::management(&fields, out),
-        blocked: section_networks::blocked(
-            &fields,
-            config.parent().unwrap_or(Path::new("/")),
-            out,
-        ),
+        blocked: section_networks::blocked(&fields, config.parent().unwrap_or(Path::new("/")), out),
         mailbox: section_networks::mailbox(&fields, out),
+        estimate: section_estimate::estimate(&fields, out),
         retention: retention(&fields, out),
         places: section_places::places(&fields, config, out),
         tenants_origin,
