@@ -1,6 +1,6 @@
 //! Whether an image fits, asked before anything is touched: a reload is all or nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use limiter_common::{
     abi::FIRST_TENANT,
@@ -16,10 +16,7 @@ use crate::{
         limits::lay_out,
         maps::Maps,
     },
-    policy::{
-        image::{Image, ImageTenant},
-        model::Exempt,
-    },
+    policy::image::{Image, ImageTenant},
 };
 
 impl Mirror {
@@ -37,27 +34,6 @@ impl Mirror {
             None => Ok(()),
             Some((what, needed, room)) => Err(KernelError::NoRoom { what, needed, room }),
         }
-    }
-
-    /// Each different set of exempt destinations is stored once, and what it holds twice once.
-    fn room_for_exempt(&self, image: &Image, room: usize) -> Result<(), KernelError> {
-        let sets: BTreeSet<&Vec<Exempt>> = image
-            .tenants
-            .iter()
-            .map(|tenant| &tenant.exempt)
-            .filter(|exempt| !self.exempt_sets.contains_key(*exempt))
-            .chain([&image.exempt])
-            .collect();
-        let new: usize = sets.iter().map(|set| set.len()).sum();
-        let needed = self.exempt.len() + new;
-        if needed <= room {
-            return Ok(());
-        }
-        Err(KernelError::NoRoom {
-            what: "exempt destinations, old and new side by side,",
-            needed,
-            room,
-        })
     }
 
     fn room_for_tenants(&self, image: &Image) -> Result<(), KernelError> {
