@@ -14,6 +14,7 @@ mod counting;
 mod errors;
 mod images;
 mod lab;
+mod networks;
 mod senders;
 mod trees;
 mod verifier;
