@@ -5,6 +5,9 @@
 
 use crate::address::{Address, as_v4};
 
+/// The most prefixes that can be blocked.
+pub const MAX_PREFIXES: usize = 1 << 21;
+
 /// How many words the filter has: the IPv4 bits, then the IPv6 bits, then one word that is not
 /// zero if some IPv6 prefix is too short to be spread.
 pub const WORDS: u32 = V6_START + V6_WORDS + 1;

@@ -82,7 +82,7 @@ pub static ADDRESSES: LpmTrie<Address, u32, 1048576> = LpmTrie::new();
 pub static MANAGEMENT: LpmTrie<Address, u32, 4096> = LpmTrie::new();
 
 #[btf_map]
-pub static BLOCKED: LpmTrie<Address, u32, 2097152> = LpmTrie::new();
+pub static BLOCKED: LpmTrie<Address, u32, { blocked::MAX_PREFIXES }> = LpmTrie::new();
 
 #[btf_map]
 pub static BLOCKED_FILTER: Array<u64, { blocked::WORDS as usize }> = Array::new();

@@ -1,4 +1,4 @@
-//! Who owns which uid and cgroup, which addresses are the node's, and which destinations are
+//! Who owns which uid, cgroup and address, which addresses are the node's, and which destinations are
 //! exempt: the maps that name identities, kept by writing only what changed.
 
 use std::{
@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_CGROUP_DEPTHS},
     address::{self, Address, EXEMPT_SET_BITS, ExemptKey, ExemptPorts, MAX_EXEMPT_PORTS},
@@ -13,7 +14,11 @@ use limiter_common::{
 };
 
 use super::{KernelError, maps::Maps, prefixes, sys};
-use crate::policy::{image::UidBinding, model::Exempt};
+use crate::policy::{
+    image::{AddressBinding, UidBinding},
+    model::Exempt,
+    prefix_set::PrefixSet,
+};
 
 /// What stands in the identity maps, as encoded owners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +31,10 @@ pub struct Identities {
     cgroups: BTreeMap<u64, u32>,
     /// The node's own addresses.
     own_addresses: BTreeSet<Address>,
+    /// Owners by address prefix: length in bits, data.
+    addresses: BTreeMap<(u32, Address), u32>,
+    /// Prefixes that stay reachable under a suspension.
+    management: BTreeSet<(u32, Address)>,
 }
 
 impl Identities {
@@ -58,6 +67,68 @@ impl Identities {
         wanted
     }
 
+    /// Adds the owners of addresses, and what stays reachable under a suspension. `owner` gives
+    /// the encoded owner of a binding.
+    ///
+    /// This node's own addresses are nobody's unless they are claimed one by one: a tenant's
+    /// prefix around them does not make the node's traffic the tenant's.
+    #[must_use]
+    pub fn with_networks(
+        mut self,
+        addresses: &[AddressBinding],
+        owner: impl Fn(&AddressBinding) -> Owner,
+        management: &[IpNet],
+    ) -> Self {
+        self.addresses = addresses
+            .iter()
+            .map(|binding| (wire_net(binding.net), owner(binding).to_wire()))
+            .collect();
+        let claimed = PrefixSet::merged(addresses.iter().map(|binding| binding.net));
+        for address in &self.own_addresses {
+            let host = host_of(address);
+            if claimed.holding(host).is_some() {
+                let nobody = Owner::NOBODY.to_wire();
+                self.addresses.entry((128, *address)).or_insert(nobody);
+            }
+        }
+        self.management = management.iter().map(|net| wire_net(*net)).collect();
+        self
+    }
+
+    /// Which map lacks room for what is here and in `wanted` side by side, with how many entries
+    /// it would need and how many it holds.
+    #[must_use]
+    pub fn lacks_room(&self, wanted: &Self, maps: &Maps) -> Option<(&'static str, usize, usize)> {
+        let all = [
+            (
+                "claimed cgroups",
+                self.cgroups.len() + new_keys(&self.cgroups, &wanted.cgroups),
+                maps.cgroups.room(),
+            ),
+            (
+                "prefixes of high uids",
+                self.uid_ranges.len() + new_keys(&self.uid_ranges, &wanted.uid_ranges),
+                maps.uid_ranges.room(),
+            ),
+            (
+                "addresses of this node",
+                self.own_addresses.union(&wanted.own_addresses).count(),
+                maps.own_addresses.room(),
+            ),
+            (
+                "claimed addresses and prefixes",
+                self.addresses.len() + new_keys(&self.addresses, &wanted.addresses),
+                maps.addresses.room(),
+            ),
+            (
+                "prefixes of `management`",
+                self.management.union(&wanted.management).count(),
+                maps.management.room(),
+            ),
+        ];
+        all.into_iter().find(|(_, needed, room)| needed > room)
+    }
+
     /// What stands in the maps now.
     ///
     /// # Errors
@@ -82,6 +153,18 @@ impl Identities {
             .entries()?
             .into_iter()
             .map(|(address, _)| address)
+            .collect();
+        found.addresses = maps
+            .addresses
+            .entries()?
+            .into_iter()
+            .map(|(bits, data, wire)| ((bits, data), wire))
+            .collect();
+        found.management = maps
+            .management
+            .entries()?
+            .into_iter()
+            .map(|(bits, data, _)| (bits, data))
             .collect();
         Ok(found)
     }
@@ -121,6 +204,18 @@ impl Identities {
             self.own_addresses.insert(*address);
             touched += 1;
         }
+        for (prefix, wire) in &wanted.addresses {
+            if self.addresses.get(prefix) != Some(wire) {
+                maps.addresses.insert(prefix.0, prefix.1, *wire)?;
+                self.addresses.insert(*prefix, *wire);
+                touched += 1;
+            }
+        }
+        for prefix in wanted.management.difference(&self.management.clone()) {
+            maps.management.insert(prefix.0, prefix.1, 1)?;
+            self.management.insert(*prefix);
+            touched += 1;
+        }
 
         if self.has_more_than(&wanted) {
             // A program that looked for a new claim before it was written may look for the old one
@@ -147,6 +242,16 @@ impl Identities {
             self.own_addresses.remove(address);
             touched += 1;
         }
+        for prefix in gone(&self.addresses, &wanted.addresses) {
+            maps.addresses.remove(prefix.0, prefix.1)?;
+            self.addresses.remove(&prefix);
+            touched += 1;
+        }
+        for prefix in self.management.clone().difference(&wanted.management) {
+            maps.management.remove(prefix.0, prefix.1)?;
+            self.management.remove(prefix);
+            touched += 1;
+        }
         Ok(touched)
     }
 }
@@ -162,8 +267,22 @@ impl Identities {
             .uid_ranges
             .keys()
             .any(|prefix| !wanted.uid_ranges.contains_key(prefix));
-        cgroups || prefixes || self.uids.keys().any(|uid| !wanted.uids.contains_key(uid))
+        let addresses = self
+            .addresses
+            .keys()
+            .any(|prefix| !wanted.addresses.contains_key(prefix));
+        let management = !self.management.is_subset(&wanted.management);
+        cgroups
+            || prefixes
+            || addresses
+            || management
+            || self.uids.keys().any(|uid| !wanted.uids.contains_key(uid))
     }
+}
+
+/// How many keys of `wanted` are not in `now`.
+fn new_keys<K: Ord, V>(now: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> usize {
+    wanted.keys().filter(|key| !now.contains_key(key)).count()
 }
 
 fn gone<K: Ord + Copy, V>(now: &BTreeMap<K, V>, wanted: &BTreeMap<K, V>) -> Vec<K> {
@@ -208,6 +327,22 @@ pub fn wire_address(address: IpAddr) -> Address {
     }
 }
 
+/// The address behind its 16-byte form.
+fn host_of(address: &Address) -> IpAddr {
+    match address::as_v4(address) {
+        Some(octets) => IpAddr::from(octets),
+        None => IpAddr::from(*address),
+    }
+}
+
+/// A prefix as a key: length in bits of the 16-byte form, and its data.
+#[must_use]
+pub fn wire_net(net: IpNet) -> (u32, Address) {
+    let in_front = if net.addr().is_ipv4() { 96 } else { 0 };
+    let bits = u32::from(net.prefix_len()) + in_front;
+    (bits, wire_address(net.network()))
+}
+
 /// The entries of a set of exempt destinations: prefix length, key, ports. A prefix carries the
 /// ports of all that hold it, for the kernel finds only the longest.
 #[must_use]
@@ -237,8 +372,8 @@ pub fn exempt_entries(set: u32, exempt: &[Exempt]) -> BTreeMap<(u32, ExemptKey),
                 *place = *port;
             }
         }
-        let bits = u32::from(net.prefix_len()) + if net.addr().is_ipv4() { 96 } else { 0 };
-        let key = ExemptKey::new(set, wire_address(net.addr()));
+        let (bits, address) = wire_net(net);
+        let key = ExemptKey::new(set, address);
         entries.insert((EXEMPT_SET_BITS + bits, key), value);
     }
     entries

@@ -1,11 +1,16 @@
 //! The maps, typed.
 
-use std::{borrow::Borrow, path::Path};
+use std::{
+    borrow::Borrow,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, Pod,
     maps::{
-        Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf, lpm_trie::LpmTrie,
+        Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, RingBuf,
+        lpm_trie::{Key, LpmTrie},
     },
 };
 use limiter_common::{
@@ -20,7 +25,7 @@ use limiter_common::{
     tenant::{Tenant, TenantName},
 };
 
-use super::{KernelError, pins::Pins};
+use super::{KernelError, batch, pins::Pins};
 
 /// Reads and writes of a locked value are done under the kernel's own lock.
 const BPF_F_LOCK: u64 = 4;
@@ -28,6 +33,8 @@ const BPF_F_LOCK: u64 = 4;
 /// An array, with its name for messages.
 pub struct TypedArray<V: Pod> {
     name: &'static str,
+    /// The map once more, for calls that aya does not make.
+    fd: OwnedFd,
     map: Array<MapData, V>,
     flags: u64,
 }
@@ -66,15 +73,49 @@ impl<V: Pod> TypedArray<V> {
             .set(index, value, self.flags)
             .map_err(KernelError::map(self.name, "write"))
     }
+
+    /// Replaces many entries. For arrays whose values have no lock.
+    ///
+    /// # Errors
+    ///
+    /// An index is out of range.
+    pub fn set_many(&mut self, entries: &[(u32, V)]) -> Result<(), KernelError> {
+        let (indices, values): (Vec<u32>, Vec<V>) = entries.iter().copied().unzip();
+        if batch::update(self.fd.as_fd(), &indices, &values)? {
+            return Ok(());
+        }
+        entries
+            .iter()
+            .try_for_each(|(index, value)| self.set(*index, value))
+    }
+
+    /// All entries, in their order. For arrays whose values have no lock.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read them.
+    pub fn all(&self) -> Result<Vec<V>, KernelError> {
+        if let Some(entries) = batch::read::<u32, V>(self.fd.as_fd())? {
+            return Ok(entries.into_iter().map(|(_, value)| value).collect());
+        }
+        (0..self.len()).map(|index| self.get(index)).collect()
+    }
 }
 
 /// A hash, with its name for messages.
 pub struct TypedHash<K: Pod, V: Pod> {
     name: &'static str,
+    room: usize,
     map: HashMap<MapData, K, V>,
 }
 
 impl<K: Pod, V: Pod> TypedHash<K, V> {
+    /// How many entries it can hold.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
     /// The value of `key`, `None` if there is none.
     ///
     /// # Errors
@@ -124,17 +165,26 @@ impl<K: Pod, V: Pod> TypedHash<K, V> {
 /// A trie of prefixes, with its name for messages.
 pub struct TypedTrie<K: Pod, V: Pod> {
     name: &'static str,
+    room: usize,
+    /// The map once more, for calls that aya does not make.
+    fd: OwnedFd,
     map: LpmTrie<MapData, K, V>,
 }
 
 impl<K: Pod, V: Pod> TypedTrie<K, V> {
+    /// How many prefixes it can hold.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
     /// The value of the longest prefix that holds all bits of `key`.
     ///
     /// # Errors
     ///
     /// The kernel refuses to look it up.
     pub fn get(&self, bits: u32, key: K) -> Result<Option<V>, KernelError> {
-        match self.map.get(&aya::maps::lpm_trie::Key::new(bits, key), 0) {
+        match self.map.get(&Key::new(bits, key), 0) {
             Ok(value) => Ok(Some(value)),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(KernelError::map(self.name, "read")(error)),
@@ -147,6 +197,12 @@ impl<K: Pod, V: Pod> TypedTrie<K, V> {
     ///
     /// The kernel refuses to list them.
     pub fn entries(&self) -> Result<Vec<(u32, K, V)>, KernelError> {
+        if let Some(entries) = batch::read::<Key<K>, V>(self.fd.as_fd())? {
+            return Ok(entries
+                .into_iter()
+                .map(|(key, value)| (key.prefix_len(), key.data(), value))
+                .collect());
+        }
         self.map
             .iter()
             .map(|entry| entry.map(|(key, value)| (key.prefix_len(), key.data(), value)))
@@ -160,7 +216,7 @@ impl<K: Pod, V: Pod> TypedTrie<K, V> {
     ///
     /// The map is full.
     pub fn insert(&mut self, bits: u32, key: K, value: V) -> Result<(), KernelError> {
-        let key = aya::maps::lpm_trie::Key::new(bits, key);
+        let key = Key::new(bits, key);
         self.map
             .insert(&key, value, 0)
             .map_err(KernelError::map(self.name, "write"))
@@ -172,8 +228,46 @@ impl<K: Pod, V: Pod> TypedTrie<K, V> {
     ///
     /// The kernel refuses to remove it.
     pub fn remove(&mut self, bits: u32, key: K) -> Result<(), KernelError> {
-        let key = aya::maps::lpm_trie::Key::new(bits, key);
+        let key = Key::new(bits, key);
         absent_is_fine(self.map.remove(&key), self.name)
+    }
+}
+
+impl<K: Pod, V: Pod> TypedTrie<K, V> {
+    /// Sets the value of many prefixes (length in bits, data).
+    ///
+    /// # Errors
+    ///
+    /// The map is full; those before are written.
+    pub fn insert_many(&mut self, prefixes: &[(u32, K)], value: V) -> Result<(), KernelError> {
+        let keys: Vec<Key<K>> = prefixes
+            .iter()
+            .map(|(bits, k)| Key::new(*bits, *k))
+            .collect();
+        if batch::update(self.fd.as_fd(), &keys, &vec![value; keys.len()])? {
+            return Ok(());
+        }
+        prefixes
+            .iter()
+            .try_for_each(|(bits, key)| self.insert(*bits, *key, value))
+    }
+
+    /// Removes many prefixes; it is no fault if some are not there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to remove one; those before are gone.
+    pub fn remove_many(&mut self, prefixes: &[(u32, K)]) -> Result<(), KernelError> {
+        let keys: Vec<Key<K>> = prefixes
+            .iter()
+            .map(|(bits, k)| Key::new(*bits, *k))
+            .collect();
+        if batch::remove(self.fd.as_fd(), &keys)? {
+            return Ok(());
+        }
+        prefixes
+            .iter()
+            .try_for_each(|(bits, key)| self.remove(*bits, *key))
     }
 }
 
@@ -337,30 +431,62 @@ fn array<V: Pod>(
     map: TakeMap<'_>,
     flags: u64,
 ) -> Result<TypedArray<V>, KernelError> {
-    let map = map(name)?
-        .try_into()
-        .map_err(KernelError::map(name, "open"))?;
-    Ok(TypedArray { name, map, flags })
+    let map = map(name)?;
+    let (fd, _) = once_more(&map, name)?;
+    let map = map.try_into().map_err(KernelError::map(name, "open"))?;
+    Ok(TypedArray {
+        name,
+        fd,
+        map,
+        flags,
+    })
 }
 
 fn hash<K: Pod, V: Pod>(
     name: &'static str,
     map: TakeMap<'_>,
 ) -> Result<TypedHash<K, V>, KernelError> {
-    let map = map(name)?
-        .try_into()
-        .map_err(KernelError::map(name, "open"))?;
-    Ok(TypedHash { name, map })
+    let map = map(name)?;
+    let (_, room) = once_more(&map, name)?;
+    let map = map.try_into().map_err(KernelError::map(name, "open"))?;
+    Ok(TypedHash { name, room, map })
 }
 
 fn trie<K: Pod, V: Pod>(
     name: &'static str,
     map: TakeMap<'_>,
 ) -> Result<TypedTrie<K, V>, KernelError> {
-    let map = map(name)?
-        .try_into()
-        .map_err(KernelError::map(name, "open"))?;
-    Ok(TypedTrie { name, map })
+    let map = map(name)?;
+    let (fd, room) = once_more(&map, name)?;
+    let map = map.try_into().map_err(KernelError::map(name, "open"))?;
+    Ok(TypedTrie {
+        name,
+        room,
+        fd,
+        map,
+    })
+}
+
+/// A second descriptor of a map, and how many entries it can hold.
+fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, usize), KernelError> {
+    let (Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data)) = map else {
+        return Err(KernelError::Btf(format!(
+            "the map {name} is of another type"
+        )));
+    };
+    let room = data
+        .info()
+        .map_err(KernelError::map(name, "open"))?
+        .max_entries();
+    let fd = data
+        .fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| KernelError::Syscall {
+            call: "fcntl",
+            source,
+        })?;
+    Ok((fd, usize::try_from(room).unwrap_or(usize::MAX)))
 }
 
 /// Key and value size of a map, bytes. Ring buffers have neither.

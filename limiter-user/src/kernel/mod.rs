@@ -3,6 +3,7 @@
 
 pub mod alloc;
 pub mod attach;
+mod batch;
 pub mod btf;
 pub mod clock;
 mod command;

@@ -309,7 +309,8 @@ pub fn let_programs_finish() {
     }
 }
 
-fn zeroed() -> bpf_attr {
+/// Arguments that say nothing yet.
+pub(super) fn zeroed() -> bpf_attr {
     // SAFETY: zero is a valid value of every part of this union of plain structures.
     unsafe { std::mem::zeroed() }
 }
@@ -319,7 +320,12 @@ fn c_path(path: &Path) -> Result<CString, KernelError> {
         .map_err(|_| KernelError::io("use", path)(io::Error::from_raw_os_error(libc::EINVAL)))
 }
 
-fn fd(raw: RawFd) -> Result<u32, KernelError> {
+/// A descriptor as the arguments hold it.
+///
+/// # Errors
+///
+/// It is none.
+pub(super) fn fd(raw: RawFd) -> Result<u32, KernelError> {
     u32::try_from(raw).map_err(|_| KernelError::Syscall {
         call: "bpf",
         source: io::Error::from_raw_os_error(libc::EBADF),
@@ -340,7 +346,16 @@ fn descriptor(
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn bpf(call: &'static str, command: bpf_cmd, attr: &mut bpf_attr) -> Result<i64, KernelError> {
+/// The system call.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(super) fn bpf(
+    call: &'static str,
+    command: bpf_cmd,
+    attr: &mut bpf_attr,
+) -> Result<i64, KernelError> {
     // SAFETY: the attributes are of the right type and live until the call returns; all pointers
     // in them are null or point to memory that does so too.
     let result = unsafe {

@@ -6,7 +6,7 @@ use super::{
     claims,
     fault::Fault,
     findings::Findings,
-    model::{Accounts, Match, Node, Policy, Tenant},
+    model::{Accounts, Blocked, Match, Node, Policy, Tenant},
     section_node::{RawNode, plan_named},
     section_rules::RawRules,
     section_tenant::RawTenant,
@@ -15,7 +15,12 @@ use super::{
 
 /// Checks what concerns several parts at once, and puts the policy together. It is of use only if
 /// no error was found.
-pub(super) fn policy(raw: RawNode, tenants: Vec<RawTenant>, out: &mut Findings) -> Policy {
+pub(super) fn policy(
+    raw: RawNode,
+    blocked: Blocked,
+    tenants: Vec<RawTenant>,
+    out: &mut Findings,
+) -> Policy {
     let plans = raw.plans.as_ref();
     let order = tree::check(&tenants, out);
     claims::check(&tenants, &raw.mta_users, out);
@@ -52,6 +57,10 @@ pub(super) fn policy(raw: RawNode, tenants: Vec<RawTenant>, out: &mut Findings) 
             ports: raw.ports,
             limits: raw.limits,
             exempt: raw.exempt,
+            management: raw.management,
+            blocked,
+            mailbox: raw.mailbox,
+            estimate: raw.estimate,
             retention: raw.retention,
         },
         places: raw.places,

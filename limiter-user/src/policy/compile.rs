@@ -5,6 +5,7 @@ mod accounts;
 mod cgroups;
 mod flatten;
 mod mta;
+mod networks;
 mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -85,6 +86,9 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
     own_addresses.sort_unstable();
     own_addresses.dedup();
 
+    let addresses = networks::addresses(policy, &own_addresses, &mut faults);
+    networks::check_blocked(policy, &own_addresses, &mut faults);
+
     let cgroups = shallowest(cgroups, &nowhere, &mut faults);
     let image = Image {
         enforce: policy.node.mode == Mode::Enforce,
@@ -96,6 +100,12 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
         tenants,
         uids,
         cgroups,
+        addresses,
+        interfaces: networks::interfaces(policy),
+        management: policy.node.management.clone(),
+        blocked: policy.node.blocked.prefixes.clone(),
+        mailbox: policy.node.mailbox,
+        estimate: policy.node.estimate,
     };
     (image, faults)
 }

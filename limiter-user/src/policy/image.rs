@@ -3,13 +3,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use limiter_common::{
     limit::{Kind, Unit},
     verdict::{Permission, PortGroup},
 };
 use serde::{Deserialize, Serialize};
 
-use super::model::{Exempt, UidRange};
+use super::{
+    model::{Estimate, Exempt, LoginLimit, UidRange},
+    prefix_set::PrefixSet,
+};
 
 /// Index into [`Image::tenants`].
 pub type TenantRef = usize;
@@ -40,6 +44,34 @@ pub struct Image {
     pub uids: Vec<UidBinding>,
     /// Who owns which cgroups: sorted by id.
     pub cgroups: Vec<CgroupBinding>,
+    /// Who owns which addresses: sorted, each prefix once, a narrower one beats a wider.
+    pub addresses: Vec<AddressBinding>,
+    /// Which interfaces are whose: globs of names, for whoever knows the interfaces there are.
+    pub interfaces: Vec<(TenantRef, Vec<String>)>,
+    /// Prefixes that stay reachable under a suspension.
+    pub management: Vec<IpNet>,
+    /// Prefixes refused in both directions, none inside another.
+    pub blocked: PrefixSet,
+    /// How often one client may connect to mailboxes.
+    pub mailbox: Option<LoginLimit>,
+    /// By what messages are counted that cannot be read.
+    pub estimate: Estimate,
+}
+
+impl Image {
+    /// Whether messages or recipients of each tenant count, by its own limits, an ancestor's or
+    /// the node's.
+    #[must_use]
+    pub fn counts_mail(&self) -> Vec<bool> {
+        let mut counts: Vec<bool> = Vec::with_capacity(self.tenants.len());
+        for tenant in &self.tenants {
+            // Parents stand before their children.
+            let above = tenant.parent.and_then(|parent| counts.get(parent)).copied();
+            let own = tenant.limits.iter().any(ImageLimit::counts_mail);
+            counts.push(own || above.unwrap_or(false));
+        }
+        counts
+    }
 }
 
 /// A tenant as the kernel knows it.
@@ -76,6 +108,15 @@ pub struct ImageLimit {
     pub groups: u8,
 }
 
+impl ImageLimit {
+    /// Whether it counts messages or recipients of sessions that the kernel sees.
+    #[must_use]
+    pub const fn counts_mail(&self) -> bool {
+        let groups = PortGroup::Smtp.bit() | PortGroup::Submission.bit();
+        matches!(self.unit, Unit::Messages | Unit::Recipients) && self.groups & groups != 0
+    }
+}
+
 /// Whose an identity is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {
@@ -108,5 +149,16 @@ pub struct CgroupBinding {
     /// Whose it is.
     pub tenant: TenantRef,
     /// By which match, for people: `cgroup /user.slice/user-*.slice`.
+    pub by: String,
+}
+
+/// A prefix and its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressBinding {
+    /// The addresses.
+    pub net: IpNet,
+    /// Whose they are.
+    pub tenant: TenantRef,
+    /// By which match, for people: `address 203.0.113.7`.
     pub by: String,
 }

@@ -59,13 +59,16 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
         out.error(Mark::default(), problem, "rename it");
         return None;
     }
-    let raw = match read::text(&config) {
+    let mut raw = match read::text(&config) {
         Ok(text) => main_file(&text, &config, out),
         Err(error) => {
             file_error(&config, error, out);
             return None;
         }
     };
+
+    files.extend(raw.blocked.files().cloned());
+    let blocked = std::mem::take(&mut raw.blocked).read(out);
 
     let mut tenants = Vec::new();
     match expand(&raw.places.tenants) {
@@ -97,7 +100,7 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
             ));
         }
     }
-    Some(check::policy(raw, tenants, out))
+    Some(check::policy(raw, blocked, tenants, out))
 }
 
 /// The most overlooked files that are named.

@@ -10,6 +10,7 @@ pub mod glob;
 pub mod image;
 pub mod last_good;
 pub mod model;
+pub mod prefix_set;
 pub mod read;
 
 mod check;
@@ -19,7 +20,10 @@ mod item;
 mod load;
 mod node;
 mod parallel;
+mod prefix_file;
+mod section_estimate;
 mod section_later;
+mod section_networks;
 mod section_node;
 mod section_places;
 mod section_rules;

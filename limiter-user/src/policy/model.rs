@@ -16,6 +16,8 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::prefix_set::PrefixSet;
+
 /// Everything the configuration says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +50,79 @@ pub struct Node {
     pub limits: Vec<Limit>,
     /// Destinations exempt for every tenant.
     pub exempt: Vec<Exempt>,
+    /// Prefixes that stay reachable under a suspension, sorted.
+    #[serde(default)]
+    pub management: Vec<IpNet>,
+    /// Prefixes refused in both directions.
+    #[serde(default)]
+    pub blocked: Blocked,
+    /// How often one client may connect to mailboxes.
+    #[serde(default)]
+    pub mailbox: Option<LoginLimit>,
+    /// By what messages are counted that cannot be read.
+    #[serde(default)]
+    pub estimate: Estimate,
     /// How long things are kept.
     pub retention: Retention,
+}
+
+/// By what the messages of sessions are counted that cannot be read, because they are encrypted
+/// or no honest client talks like that: by how often the client waited for the server, and by how
+/// many bytes went either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// Answers that the client waited for, for each message: 1 to 1000.
+    pub turnarounds_per_message: u32,
+    /// Bytes of the server's answers for each message: a power of two, 16 to 1 MiB.
+    pub reply_bytes_per_message: u32,
+    /// Bytes of the client for each message: a power of two, 1 MiB to 2 GiB.
+    pub payload_bytes_per_message: u32,
+    /// Turnarounds of the session and its first message: at most 1000.
+    pub free_turnarounds: u32,
+    /// Bytes of answers for the session and its first message: at most 1 MiB.
+    pub free_reply_bytes: u32,
+    /// Turnarounds more where a TLS handshake may pass unseen: at most 1000.
+    pub blind_turnarounds: u32,
+    /// Bytes of answers more where a TLS handshake may pass unseen: at most 1 MiB.
+    pub blind_reply_bytes: u32,
+}
+
+impl Default for Estimate {
+    /// What fits the servers of the world.
+    fn default() -> Self {
+        Self {
+            turnarounds_per_message: 3,
+            reply_bytes_per_message: 1 << 8,
+            payload_bytes_per_message: 1 << 26,
+            free_turnarounds: 9,
+            free_reply_bytes: 2_048,
+            blind_turnarounds: 4,
+            blind_reply_bytes: 8_192,
+        }
+    }
+}
+
+/// Prefixes refused in both directions, those in files included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocked {
+    /// The prefixes, none inside another.
+    pub prefixes: PrefixSet,
+    /// Where the key is written.
+    pub origin: Origin,
+}
+
+/// At most `max` connections in any `window`; one more locks the client out for `lock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginLimit {
+    /// The most; at least 1.
+    pub max: u32,
+    /// A second to 31 days.
+    pub window: Duration,
+    /// A second to 31 days.
+    pub lock: Duration,
 }
 
 /// Whether refusals are carried out.

@@ -1,8 +1,6 @@
 //! Keys of the main file whose part of the product does not exist yet: checked like all others,
 //! and reported as not enforced where they ask for something.
 
-use std::time::Duration;
-
 use super::{
     findings::{Findings, NotYet},
     item::{Fields, Item, Parsed, Scalar, refuse},
@@ -11,33 +9,8 @@ use super::{
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 8] = [
-    "management",
-    "blocked",
-    "mailbox",
-    "policies",
-    "services",
-    "notices",
-    "complaints",
-    "metrics",
-];
+pub(super) const KEYS: [&str; 5] = ["policies", "services", "notices", "complaints", "metrics"];
 
-/// The longest window or lock of mailbox logins, and the shortest.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
-const SHORTEST: Duration = Duration::from_secs(1);
-
-const MANAGEMENT: NotYet = NotYet {
-    part: "management",
-    means: "no network can be suspended yet, so nothing needs to stay reachable",
-};
-const BLOCKED: NotYet = NotYet {
-    part: "blocked",
-    means: "block these prefixes in the firewall until then; limiter lets them pass",
-};
-const MAILBOX: NotYet = NotYet {
-    part: "mailbox limits",
-    means: "limit logins in the mail server until then; limiter does not count them",
-};
 const SERVICES: NotYet = NotYet {
     part: "services",
     means: "leave the mail programs as they are; nothing answers on these sockets",
@@ -57,19 +30,6 @@ const METRICS: NotYet = NotYet {
 
 /// Checks all of them.
 pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
-    if let Some(item) = fields.get("management") {
-        let allowed = "a list of addresses and prefixes";
-        texts(&item, out, allowed, value_net::prefix);
-        note(&item, out, MANAGEMENT);
-    }
-    if let Some(item) = fields.get("blocked") {
-        let allowed = "a list of prefixes, or paths of files of prefixes";
-        texts(&item, out, allowed, value_net::prefix_or_file);
-        note(&item, out, BLOCKED);
-    }
-    if let Some(item) = fields.get("mailbox") {
-        mailbox(&item, out);
-    }
     if let Some(item) = fields.get("policies") {
         policies(&item, out);
     }
@@ -120,34 +80,6 @@ fn optional<T>(
             true
         }
         None => false,
-    }
-}
-
-fn mailbox(item: &Item<'_>, out: &mut Findings) {
-    let Some(fields) = item.fields(out, &["per_client", "per_account"]) else {
-        return;
-    };
-    for key in ["per_client", "per_account"] {
-        let Some(item) = fields.set(key) else {
-            continue;
-        };
-        out.not_yet(item.mark(), MAILBOX);
-        let Some(fields) = item.fields(out, &["max", "window", "lock"]) else {
-            continue;
-        };
-        let example = "{max: 30, window: 1h, lock: 1h} or null";
-        if let Some(item) = fields.require(out, "max", example) {
-            item.parse(out, "a whole number", |scalar| {
-                value::whole(scalar, 0, u32::MAX)
-            });
-        }
-        for (key, shortest) in [("window", SHORTEST), ("lock", Duration::ZERO)] {
-            if let Some(item) = fields.require(out, key, example) {
-                item.parse(out, "a duration such as 1h", |scalar| {
-                    value::duration(scalar, shortest, LONGEST)
-                });
-            }
-        }
     }
 }
 

@@ -7,12 +7,19 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
-    model::{Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange},
-    section_later, section_places,
+    model::{
+        Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
+        UidRange,
+    },
+    section_estimate, section_later,
+    section_networks::{self, RawBlocked},
+    section_places,
     section_rules::{RawRules, exempt, limits, ports},
     section_tenant::{mode_of, plan_of, texts},
     value, value_net,
@@ -51,6 +58,10 @@ pub(super) struct RawNode {
     pub ports: Ports,
     pub limits: Vec<Limit>,
     pub exempt: Vec<Exempt>,
+    pub management: Vec<IpNet>,
+    pub blocked: RawBlocked,
+    pub mailbox: Option<LoginLimit>,
+    pub estimate: Estimate,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -70,7 +81,13 @@ pub(super) struct RawAccounts {
 /// Reads the main file, whose absolute path is `config`. What is wrong with it is reported, and
 /// the default stands in its place.
 pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNode {
-    let known: Vec<&str> = KEYS.iter().chain(&section_later::KEYS).copied().collect();
+    let known: Vec<&str> = KEYS
+        .iter()
+        .chain(&section_networks::KEYS)
+        .chain(&section_later::KEYS)
+        .chain([&section_estimate::KEY])
+        .copied()
+        .collect();
     let fields = item.fields(out, &known);
     let usable = fields.is_some();
     let fields = fields.unwrap_or(Fields::NONE);
@@ -99,6 +116,10 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
             .get("exempt")
             .map(|item| exempt(&item, out))
             .unwrap_or_default(),
+        management: section_networks::management(&fields, out),
+        blocked: section_networks::blocked(&fields, config.parent().unwrap_or(Path::new("/")), out),
+        mailbox: section_networks::mailbox(&fields, out),
+        estimate: section_estimate::estimate(&fields, out),
         retention: retention(&fields, out),
         places: section_places::places(&fields, config, out),
         tenants_origin,

@@ -35,9 +35,14 @@ const SUBMISSION: [(&str, Permission); 2] = [
 ];
 const UNIT_NAMES: &str = "connections | messages | recipients | distinct_recipients";
 
+/// What the kernel counts in direct sessions, and nobody in the MTA.
 const MAIL_UNITS: NotYet = NotYet {
-    part: "limits and paces that count messages, recipients or distinct_recipients",
-    means: "count connections to limit what leaves today; nothing else is limited",
+    part: "limits and paces of messages and recipients, for mail that goes through the node's MTA",
+    means: "direct sessions are counted; limit what the MTA takes in the MTA until then",
+};
+const DISTINCT: NotYet = NotYet {
+    part: "limits and paces that count distinct_recipients",
+    means: "count recipients instead; different ones are not told apart",
 };
 
 /// The keys of rules as they are written: `None` where the key is absent, so that a plan's, or
@@ -250,8 +255,10 @@ fn pace(item: &Item<'_>, out: &mut Findings) -> Option<Pace> {
 fn unit(fields: &Fields<'_>, out: &mut Findings) -> Option<Unit> {
     let item = fields.require(out, "unit", &format!("add `unit`: {UNIT_NAMES}"))?;
     let unit = item.parse(out, UNIT_NAMES, |scalar| value::word(scalar, &UNITS))?;
-    if unit != Unit::Connections {
-        out.not_yet(item.mark(), MAIL_UNITS);
+    match unit {
+        Unit::Connections => {}
+        Unit::Messages | Unit::Recipients => out.not_yet(item.mark(), MAIL_UNITS),
+        Unit::DistinctRecipients => out.not_yet(item.mark(), DISTINCT),
     }
     Some(unit)
 }

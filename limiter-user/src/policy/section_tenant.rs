@@ -29,14 +29,6 @@ const KEYS: [&str; 13] = [
 ];
 const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
 
-const INTERFACES: NotYet = NotYet {
-    part: "match.interfaces",
-    means: "match users, uids or cgroups; guests with a network of their own pass unseen",
-};
-const ADDRESSES: NotYet = NotYet {
-    part: "match.addresses",
-    means: "match users, uids or cgroups; nothing is a tenant's by its address",
-};
 const DOMAINS: NotYet = NotYet {
     part: "limits and paces of domains",
     means: "limit the tenant's connections instead; nothing is counted by domain",
@@ -166,13 +158,6 @@ fn matches(item: &Item<'_>, out: &mut Findings) -> Match {
     let Some(fields) = item.fields(out, &known) else {
         return Match::default();
     };
-    for (key, part) in [("interfaces", INTERFACES), ("addresses", ADDRESSES)] {
-        if let Some(item) = fields.get(key)
-            && !item.is_empty()
-        {
-            out.not_yet(item.mark(), part);
-        }
-    }
     Match {
         users: located(
             fields.get("users"),
@@ -202,7 +187,7 @@ fn matches(item: &Item<'_>, out: &mut Findings) -> Match {
             fields.get("addresses"),
             out,
             "a list of addresses and prefixes",
-            value_net::prefix,
+            value_net::tenant_prefix,
         ),
     }
 }

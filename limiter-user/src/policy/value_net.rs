@@ -1,8 +1,11 @@
 //! Addresses, prefixes and sockets as the files write them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::item::{Parsed, Scalar, refuse};
 
@@ -89,15 +92,57 @@ fn folded(net: IpNet) -> IpNet {
     net
 }
 
+/// All addresses of each family that the world uses.
+pub(super) const WORLD: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0),
+        3,
+    )),
+];
+
+/// The prefix, unless it holds the whole internet.
+pub(super) fn not_everything(net: IpNet) -> Parsed<IpNet> {
+    if WORLD.iter().any(|world| net.contains(world)) {
+        return refuse(
+            "holds the whole internet",
+            "prefixes that leave something out",
+        );
+    }
+    Ok(net)
+}
+
+/// A prefix that can be a tenant's: of addresses that hosts have.
+pub(super) fn tenant_prefix(scalar: Scalar<'_>) -> Parsed<IpNet> {
+    let net = prefix(scalar).and_then(not_everything)?;
+    let first = net.network();
+    if first.is_loopback() || first.is_multicast() || first.is_unspecified() {
+        return refuse(
+            "holds addresses that are nobody's: loopback, multicast or unspecified",
+            "addresses and prefixes that the tenant sends from",
+        );
+    }
+    Ok(net)
+}
+
+/// A prefix, or the path of a file of prefixes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PrefixOrFile {
+    /// A prefix.
+    Prefix(IpNet),
+    /// A path, as it is written.
+    File(PathBuf),
+}
+
 /// A prefix, or the path of a file of prefixes. What looks like an address must be one.
-pub(super) fn prefix_or_file(scalar: Scalar<'_>) -> Parsed<()> {
+pub(super) fn prefix_or_file(scalar: Scalar<'_>) -> Parsed<PrefixOrFile> {
     let text = scalar.text;
     let before = text.split('/').next().unwrap_or_default();
     let numeric = |c: char| c.is_ascii_digit() || matches!(c, '.' | ':');
     if before.contains(':') || (!before.is_empty() && before.chars().all(numeric)) {
         // `./list` and `../list` are paths.
         if !before.chars().all(|c| c == '.') {
-            return prefix(scalar).map(|_| ());
+            return prefix(scalar).map(PrefixOrFile::Prefix);
         }
     }
     if text.is_empty() || text.contains(char::is_control) {
@@ -106,7 +151,7 @@ pub(super) fn prefix_or_file(scalar: Scalar<'_>) -> Parsed<()> {
             "a prefix such as 203.0.113.0/24, or the path of a file of prefixes",
         );
     }
-    Ok(())
+    Ok(PrefixOrFile::File(PathBuf::from(text)))
 }
 
 /// An address and a port that something can listen on.

@@ -10,7 +10,8 @@ use limiter_user::policy::{
     image::{
         CgroupBinding, DEFAULT_NAME, Holder, Image, ImageLimit, ImageTenant, NODE_NAME, UidBinding,
     },
-    model::{Exempt, UidRange},
+    model::{Estimate, Exempt, UidRange},
+    prefix_set::PrefixSet,
 };
 
 pub const SECOND: u64 = 1_000_000_000;
@@ -57,6 +58,12 @@ impl Draft {
             tenants: Vec::new(),
             uids: Vec::new(),
             cgroups: Vec::new(),
+            addresses: Vec::new(),
+            interfaces: Vec::new(),
+            management: Vec::new(),
+            blocked: PrefixSet::default(),
+            mailbox: None,
+            estimate: Estimate::default(),
         });
         draft.0.tenants.push(tenant(NODE_NAME, None, Vec::new()));
         let default = tenant(DEFAULT_NAME, Some(0), Vec::new());

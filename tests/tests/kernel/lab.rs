@@ -160,6 +160,13 @@ impl Lab {
         self.try_apply(image).unwrap()
     }
 
+    /// Sets flags of the node that do not follow from the policy.
+    pub fn set_flags(&mut self, mask: u32, value: u32) {
+        let mirror = self.mirror.as_mut().unwrap();
+        let kernel = self.kernel.as_mut().unwrap();
+        mirror.set_flags(mask, value, kernel).unwrap();
+    }
+
     pub fn index(&self, name: &str) -> u32 {
         self.mirror.as_ref().unwrap().index_of(name).unwrap()
     }

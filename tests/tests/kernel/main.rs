@@ -16,6 +16,7 @@ mod errors;
 mod foreign;
 mod images;
 mod lab;
+mod networks;
 mod senders;
 mod trees;
 mod verifier;

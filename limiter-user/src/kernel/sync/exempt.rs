@@ -24,6 +24,41 @@ fn shape(entries: &Entries) -> Shape {
 }
 
 impl Mirror {
+    /// Makes sure that the sets that are new fit beside those that stand in the kernel.
+    pub(super) fn room_for_exempt(&self, image: &Image, room: usize) -> Result<(), KernelError> {
+        let new: BTreeSet<&Vec<Exempt>> = image
+            .tenants
+            .iter()
+            .map(|tenant| &tenant.exempt)
+            .filter(|exempt| !exempt.is_empty() && !self.exempt_sets.contains_key(*exempt))
+            .collect();
+        let most: usize = new.iter().map(|set| set.len()).sum();
+        if self.exempt.len() + most + image.exempt.len() <= room {
+            return Ok(());
+        }
+        // Closer: what another agent wrote is there already, and what is twice in a set is once.
+        let unnamed = self.unnamed_exempt_sets();
+        let own: usize = new
+            .into_iter()
+            .map(|set| exempt_entries(0, set))
+            .filter(|entries| !unnamed.contains_key(&shape(entries)))
+            .map(|entries| entries.len())
+            .sum();
+        let everybodys = exempt_entries(0, &image.exempt);
+        let everybodys = everybodys
+            .keys()
+            .filter(|key| !self.exempt.contains_key(key));
+        let needed = self.exempt.len() + own + everybodys.count();
+        if needed <= room {
+            return Ok(());
+        }
+        Err(KernelError::NoRoom {
+            what: "exempt destinations, old and new side by side,",
+            needed,
+            room,
+        })
+    }
+
     /// Writes the exempt sets that are new. Returns the ids of those that nobody uses any more.
     pub(super) fn write_exempt_sets(
         &mut self,

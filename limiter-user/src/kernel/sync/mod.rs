@@ -4,6 +4,7 @@
 //! touched; what is referred to is written before what refers to it; identities are unbound before
 //! the tenant they pointed to goes; an index that became free is not used again in the same pass.
 
+mod blocked;
 mod exempt;
 mod locks;
 mod room;
@@ -32,7 +33,7 @@ use super::{
     maps::{Maps, key_name},
 };
 use crate::policy::{
-    image::{Holder, Image},
+    image::{Holder, Image, TenantRef},
     model::Exempt,
 };
 
@@ -47,6 +48,8 @@ pub struct Changes {
     pub removed: usize,
     /// Entries of identity maps that were written.
     pub identities: usize,
+    /// Blocked prefixes that were written or removed.
+    pub blocked: usize,
 }
 
 impl Changes {
@@ -82,7 +85,8 @@ pub struct Mirror {
     exempt_sets: BTreeMap<Vec<Exempt>, u32>,
     exempt: BTreeMap<(u32, ExemptKey), ExemptPorts>,
     identities: Identities,
-    settings: Option<Settings>,
+    /// The blocked prefixes; none where they have to be looked up.
+    blocked: Option<blocked::Known>,
     ports: Vec<(u16, u8)>,
     free: BTreeSet<u32>,
     fresh: u32,
@@ -109,7 +113,7 @@ impl Mirror {
             exempt_sets: BTreeMap::new(),
             exempt: BTreeMap::new(),
             identities: Identities::read(maps)?,
-            settings: None,
+            blocked: None,
             ports: Vec::new(),
             free: BTreeSet::new(),
             fresh: FIRST_TENANT,
@@ -180,40 +184,33 @@ impl Mirror {
     /// The image does not fit (nothing is changed then), or a map refuses (what was written until
     /// then stays, and the next pass goes on from there).
     pub fn apply(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
-        self.check_room(image, kernel.maps.limit_sets.len())?;
+        self.check_room(image, &kernel.maps)?;
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
+        let blocked = self.plan_blocked(&image.blocked, &kernel.maps)?;
         let mut changes = Changes::default();
 
         // While claims move, those at the old depths hold as long as those at the new do not.
         let old_depths = kernel.maps.settings.get(0)?.cgroup_depths;
         let both = super::identities::depths(both_depths(&old_depths, &depths)).unwrap_or(depths);
         self.write_settings(image, both, kernel)?;
+        if let Some(plan) = blocked {
+            changes.blocked = self.write_blocked(plan, kernel)?;
+        }
         let retired = self.write_exempt_sets(image, kernel)?;
         let indices = self.assign_indices(image)?;
         self.merge_locks(image, &indices, kernel)?;
+        let counts_mail = image.counts_mail();
         for (at, tenant) in image.tenants.iter().enumerate() {
             let index = indices[at];
             let parent = tenant.parent.map_or(NOBODY, |parent| indices[parent]);
-            match self.write_tenant(index, parent, tenant, image, kernel)? {
+            match self.write_tenant(index, parent, tenant, counts_mail[at], image, kernel)? {
                 Written::Same => {}
                 Written::Changed => changes.changed += 1,
                 Written::Added => changes.added += 1,
             }
         }
 
-        let owner = |holder: Holder| match holder {
-            Holder::Mta => Owner::MTA,
-            Holder::Tenant(at) => Owner::tenant(indices[at]),
-        };
-        let wanted = Identities::wanted(
-            &image.uids,
-            |binding| owner(binding.holder),
-            image
-                .cgroups
-                .iter()
-                .map(|binding| (binding.id, owner(Holder::Tenant(binding.tenant)))),
-            &image.own_addresses,
-        );
+        let wanted = identities_of(image, |at| Owner::tenant(indices[at]));
         changes.identities = self.identities.become_in(wanted, &mut kernel.maps)?;
         self.write_settings(image, depths, kernel)?;
 
@@ -284,12 +281,29 @@ impl Mirror {
                     observe_until_ns: until_ns,
                     ..kernel.maps.settings.get(0)?
                 };
-                kernel.maps.settings.set(0, settings)?;
-                self.settings = Some(settings);
-                Ok(())
+                kernel.maps.settings.set(0, settings)
             }
         }
     }
+}
+
+/// What an image says about whose identities are.
+fn identities_of(image: &Image, tenant: impl Fn(TenantRef) -> Owner) -> Identities {
+    let cgroups = image.cgroups.iter();
+    Identities::wanted(
+        &image.uids,
+        |binding| match binding.holder {
+            Holder::Mta => Owner::MTA,
+            Holder::Tenant(at) => tenant(at),
+        },
+        cgroups.map(|binding| (binding.id, tenant(binding.tenant))),
+        &image.own_addresses,
+    )
+    .with_networks(
+        &image.addresses,
+        |binding| tenant(binding.tenant),
+        &image.management,
+    )
 }
 
 /// The depths in both lists, without what only fills them up.
@@ -305,10 +319,15 @@ impl fmt::Display for Changes {
             changed,
             removed,
             identities,
+            blocked,
         } = self;
         write!(
             f,
             "{added} tenants new, {changed} changed, {removed} gone; {identities} identities written"
-        )
+        )?;
+        if *blocked > 0 {
+            write!(f, "; {blocked} blocked prefixes written or removed")?;
+        }
+        Ok(())
     }
 }

@@ -5,26 +5,35 @@ use std::collections::HashMap;
 use limiter_common::{
     abi::FIRST_TENANT,
     limit::{BLOCK_SLOTS, LimitSet},
+    owner::Owner,
 };
 
-use super::{Entry, Mirror};
+use super::{Entry, Mirror, identities_of};
 use crate::{
     kernel::{
         KernelError,
         alloc::{Slots, size_for},
         limits::lay_out,
+        maps::Maps,
     },
     policy::image::{Image, ImageTenant},
 };
 
 impl Mirror {
-    /// Makes sure that everything fits, `set_room` being how many different sets of limits the
-    /// kernel holds. Old and new stand side by side while they are written, so what goes away
-    /// gives its room back only afterwards.
-    pub(super) fn check_room(&self, image: &Image, set_room: u32) -> Result<(), KernelError> {
+    /// Makes sure that everything fits, the blocked prefixes aside, which are planned with their
+    /// room. Old and new stand side by side while they are written, so what goes away gives its
+    /// room back only afterwards.
+    pub(super) fn check_room(&self, image: &Image, maps: &Maps) -> Result<(), KernelError> {
         self.room_for_tenants(image)?;
         self.room_for_slots(image)?;
-        self.room_for_sets(image, usize_of(set_room))
+        self.room_for_sets(image, usize_of(maps.limit_sets.len()))?;
+        self.room_for_exempt(image, maps.exempt.room())?;
+        // Whose they are does not matter here.
+        let wanted = identities_of(image, |_| Owner::MTA);
+        match self.identities.lacks_room(&wanted, maps) {
+            None => Ok(()),
+            Some((what, needed, room)) => Err(KernelError::NoRoom { what, needed, room }),
+        }
     }
 
     fn room_for_tenants(&self, image: &Image) -> Result<(), KernelError> {

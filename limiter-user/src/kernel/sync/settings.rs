@@ -1,15 +1,26 @@
 //! What holds for the whole node.
 
+use std::time::Duration;
+
 use limiter_common::{
     abi::MAX_CGROUP_DEPTHS,
-    settings::{self, PortTable, Settings},
+    settings::{
+        PortTable, Settings,
+        flags::{BLOCKED, COUNT_EVERYWHERE, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
+    },
+    smtp::Factors,
+    window,
 };
 
 use super::Mirror;
 use crate::{
     kernel::{Kernel, KernelError, identities::wire_address},
-    policy::image::Image,
+    policy::{image::Image, model::Estimate},
 };
+
+/// The flags that follow from the image. The others belong to whoever sets them, and stay.
+const FROM_IMAGE: u32 =
+    ENFORCE | COUNT_EVERYWHERE | EXEMPT | RECORD_ALLOWED | COUNTS_MAIL | MAILBOX | BLOCKED;
 
 impl Mirror {
     /// Writes what holds for the whole node, if it changed.
@@ -32,16 +43,10 @@ impl Mirror {
             kernel.maps.ports.set(0, *table)?;
             self.ports = ports;
         }
-        let mut flags = settings::flags::COUNT_EVERYWHERE | settings::flags::RECORD_ALLOWED;
-        if image.enforce {
-            flags |= settings::flags::ENFORCE;
-        }
-        if !image.exempt.is_empty() {
-            flags |= settings::flags::EXEMPT;
-        }
         let kept = kernel.maps.settings.get(0)?;
+        let mailbox = image.mailbox;
         let wanted = Settings {
-            flags,
+            flags: (kept.flags & !FROM_IMAGE) | flags_of(image),
             redirect4_port: image.redirect4.map_or(0, |listener| listener.port()),
             redirect6_port: image.redirect6.map_or(0, |listener| listener.port()),
             netns: self.netns,
@@ -50,18 +55,96 @@ impl Mirror {
             redirect4: image
                 .redirect4
                 .map_or([0; 16], |listener| wire_address(listener.ip())),
-            mailbox_max: kept.mailbox_max,
-            mailbox_width_ns: kept.mailbox_width_ns,
-            mailbox_lock_ns: kept.mailbox_lock_ns,
-            factors: kept.factors,
+            mailbox_max: mailbox.map_or(0, |limit| limit.max),
+            mailbox_width_ns: mailbox
+                .map_or(0, |limit| window::width_of(nanoseconds(limit.window))),
+            mailbox_lock_ns: mailbox.map_or(0, |limit| nanoseconds(limit.lock)),
+            factors: factors_of(&image.estimate),
             redirect6: image
                 .redirect6
                 .map_or([0; 16], |listener| wire_address(listener.ip())),
         };
-        if self.settings != Some(wanted) {
-            kernel.maps.settings.set(0, wanted)?;
-            self.settings = Some(wanted);
+        // A program reads while this is written. What a flag stands for is there before the flag,
+        // and stays until the flag is gone.
+        let flags = kept.flags & wanted.flags;
+        let mut now = kept;
+        for step in [
+            Settings { flags, ..kept },
+            Settings { flags, ..wanted },
+            wanted,
+        ] {
+            if step != now {
+                kernel.maps.settings.set(0, step)?;
+                now = step;
+            }
         }
         Ok(())
     }
+
+    /// Sets those of the node's flags that are in `mask` to what they are in `value`, and leaves
+    /// the others. For flags that do not follow from the policy: those that do, the next
+    /// [`apply`](Self::apply) sets again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn set_flags(
+        &mut self,
+        mask: u32,
+        value: u32,
+        kernel: &mut Kernel,
+    ) -> Result<(), KernelError> {
+        let kept = kernel.maps.settings.get(0)?;
+        let flags = (kept.flags & !mask) | (value & mask);
+        if flags == kept.flags {
+            return Ok(());
+        }
+        kernel.maps.settings.set(0, Settings { flags, ..kept })
+    }
+}
+
+fn flags_of(image: &Image) -> u32 {
+    let mut flags = COUNT_EVERYWHERE | RECORD_ALLOWED;
+    for (holds, flag) in [
+        (image.enforce, ENFORCE),
+        (!image.exempt.is_empty(), EXEMPT),
+        (image.counts_mail().contains(&true), COUNTS_MAIL),
+        (image.mailbox.is_some(), MAILBOX),
+        (!image.blocked.is_empty(), BLOCKED),
+    ] {
+        if holds {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// By what the kernel counts messages that it cannot read.
+fn factors_of(estimate: &Estimate) -> Factors {
+    let Estimate {
+        turnarounds_per_message,
+        reply_bytes_per_message,
+        payload_bytes_per_message,
+        free_turnarounds,
+        free_reply_bytes,
+        blind_turnarounds,
+        blind_reply_bytes,
+    } = *estimate;
+    Factors {
+        words: [
+            turnarounds_per_message,
+            reply_bytes_per_message.max(1).ilog2(),
+            payload_bytes_per_message.max(1).ilog2(),
+            free_turnarounds,
+            free_reply_bytes,
+            blind_turnarounds,
+            blind_reply_bytes,
+            0,
+        ],
+    }
+}
+
+/// Checked policies stay far below 584 years.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

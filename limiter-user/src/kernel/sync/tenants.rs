@@ -37,6 +37,7 @@ impl Mirror {
         index: u32,
         parent: u32,
         tenant: &ImageTenant,
+        counts_mail: bool,
         image: &Image,
         kernel: &mut Kernel,
     ) -> Result<Written, KernelError> {
@@ -52,15 +53,17 @@ impl Mirror {
             Some(entry) => holding_lock(&kernel.maps, entry.tenant.lock)?,
             None => self.new_lock(index, parent, image, &kernel.maps)?,
         };
+        let mut flags = tenant::flags::EXISTS;
+        if tenant.enforce {
+            flags |= tenant::flags::ENFORCE;
+        }
+        if counts_mail {
+            flags |= tenant::flags::COUNTS_MAIL;
+        }
         let mut policy = Tenant {
             lock,
             parent,
-            flags: tenant::flags::EXISTS
-                | if tenant.enforce {
-                    tenant::flags::ENFORCE
-                } else {
-                    0
-                },
+            flags,
             direct_smtp: tenant.direct_smtp as u8,
             submission: tenant.submission as u8,
             exempt_set: self.exempt_sets.get(&tenant.exempt).copied().unwrap_or(0),

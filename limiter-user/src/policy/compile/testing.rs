@@ -3,7 +3,8 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::policy::model::{
-    Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention, Rules, Tenant,
+    Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention,
+    Rules, Tenant,
 };
 
 /// A policy that says nothing: observe, the default ports, no tenants.
@@ -24,6 +25,10 @@ pub(crate) fn policy() -> Policy {
             },
             limits: Vec::new(),
             exempt: Vec::new(),
+            management: Vec::new(),
+            blocked: Blocked::default(),
+            mailbox: None,
+            estimate: Estimate::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),

@@ -27,15 +27,14 @@ fn it_loads_and_says_what_is_not_enforced() {
         &[
             "limiter.yaml:6:12: warning: attach.uplinks: not enforced by this version;…",
             "limiter.yaml:7:11: warning: attach.guests: not enforced by this version;…",
-            "limiter.yaml:17:42: warning: mailbox limits: not enforced by this version;…",
-            "limiter.yaml:19:68: warning: limits and paces that count messages, recipients or \
-             distinct_recipients: not enforced by this version (and in 2 more places);…",
+            "limiter.yaml:17:42: warning: mailbox.per_account: not enforced by this version;…",
+            "limiter.yaml:19:68: warning: limits and paces of messages and recipients, for mail \
+             that goes through the node's MTA: not enforced by this version (and in 2 more \
+             places); direct sessions are counted;…",
             "limiter.yaml:25:3: warning: services: not enforced by this version;…",
             "limiter.yaml:30:10: warning: notices: not enforced by this version;…",
             "limiter.yaml:31:13: warning: complaints: not enforced by this version;…",
             "limiter.yaml:36:10: warning: metrics: not enforced by this version;…",
-            "tenants.d/alice.yaml:10:15: warning: match.interfaces: not enforced by this version;…",
-            "tenants.d/alice.yaml:11:14: warning: match.addresses: not enforced by this version;…",
             "tenants.d/alice.yaml:13:35: warning: limits and paces of domains: not enforced by \
              this version;…",
         ],

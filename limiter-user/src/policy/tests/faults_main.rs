@@ -335,18 +335,16 @@ fn plans_and_accounts() {
 fn what_is_not_enforced_yet_is_checked_and_said() {
     all(
         &Config::new(
-            "blocked: [203.0.113.0/24, drop.txt]\n\
-             management: [192.0.2.0/24]\n\
-             policies: [strict.yaml]\n\
-             mailbox: {per_client: {max: 30, window: 1h, lock: 1h}}\n\
-             limits: [{unit: messages, max: 1, window: 1h}]\n",
+            "policies: [strict.yaml]\n\
+             mailbox: {per_account: {max: 30, window: 1h, lock: 1h}}\n\
+             limits: [{unit: messages, max: 1, window: 1h}]\n\
+             default: {limits: [{unit: distinct_recipients, max: 1, window: 1h}]}\n",
         ),
         &[
-            "limiter.yaml:1:10: warning: blocked: not enforced by this version; block these…",
-            "limiter.yaml:2:13: warning: management: not enforced by this version;…",
-            "limiter.yaml:3:11: warning: policies: not enforced by this version;…",
-            "limiter.yaml:4:23: warning: mailbox limits: not enforced by this version;…",
-            "limiter.yaml:5:17: warning: limits and paces that count messages,…",
+            "limiter.yaml:1:11: warning: policies: not enforced by this version;…",
+            "limiter.yaml:2:24: warning: mailbox.per_account: not enforced by this version;…",
+            "limiter.yaml:3:17: warning: limits and paces of messages and recipients, for…",
+            "limiter.yaml:4:27: warning: limits and paces that count distinct_recipients:…",
         ],
     );
     all(
@@ -360,12 +358,10 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
              metrics: 9477\n",
         ),
         &[
-            "limiter.yaml:1:10: warning: blocked: …",
             "limiter.yaml:1:11: error: blocked[0]: 203.0.113.0/99 has an impossible length;…",
-            "limiter.yaml:2:13: warning: management: …",
             "limiter.yaml:2:14: error: management[0]: host is neither an address nor a prefix;…",
             "limiter.yaml:3:24: error: mailbox.per_account.lock: is missing;…",
-            "limiter.yaml:3:24: warning: mailbox limits: …",
+            "limiter.yaml:3:24: warning: mailbox.per_account: …",
             "limiter.yaml:3:30: error: mailbox.per_account.max: -1 is negative;…",
             "limiter.yaml:3:42: error: mailbox.per_account.window: 0s is too short;…",
             "limiter.yaml:4:11: warning: services: …",

@@ -114,10 +114,8 @@ fn matches_are_checked() {
     all(
         &Config::tenants(&network.replace("name0", "name0x")),
         &[
-            "tenants.d/t.yaml:2:20: warning: match.addresses: not enforced by this version;…",
             "tenants.d/t.yaml:2:21: error: match.addresses[0]: 10.0.0.1/8 has bits set beyond its \
              length of 8; 10.0.0.0/8, or 10.0.0.1 for the one address",
-            "tenants.d/t.yaml:2:46: warning: match.interfaces: not enforced by this version;…",
             "tenants.d/t.yaml:2:47: error: match.interfaces[0]: waytoolongname0x is not the name…",
         ],
     );

@@ -7,6 +7,7 @@ mod faults_tenants;
 mod faults_yaml;
 mod hostile;
 mod meaning;
+mod networks;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
