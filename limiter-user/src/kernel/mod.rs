@@ -26,4 +26,7 @@ pub use detach::{Detached, detach};
 pub use error::KernelError;
 pub use links::{Attachment, Links};
 pub use load::{Kernel, Needs};
-pub use sync::{Changes, Mirror};
+pub use sync::{
+    Changes, Ended, InForce, LONGEST_SANCTION, LayerNeeds, Mirror, Reinstated, SHORTEST_SANCTION,
+    SanctionError, Sanctioned,
+};

@@ -2,12 +2,13 @@
 
 use limiter_common::{
     abi::MAX_CGROUP_DEPTHS,
+    sanction,
     settings::{self, PortTable, Settings},
 };
 
-use super::Mirror;
+use super::{Mirror, sanctions::kept_flags};
 use crate::{
-    kernel::{Kernel, KernelError, identities::wire_address},
+    kernel::{Kernel, KernelError, clock, identities::wire_address},
     policy::image::Image,
 };
 
@@ -40,6 +41,9 @@ impl Mirror {
             flags |= settings::flags::EXEMPT;
         }
         let kept = kernel.maps.settings.get(0)?;
+        // Cleared only when it is sure that nobody is under one any more.
+        let now_s = sanction::seconds(clock::monotonic_ns());
+        flags |= kept_flags(&kept) | self.sanction_flags(now_s);
         let wanted = Settings {
             flags,
             redirect4_port: image.redirect4.map_or(0, |listener| listener.port()),
