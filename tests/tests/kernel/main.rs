@@ -14,6 +14,7 @@ mod counting;
 mod errors;
 mod images;
 mod lab;
+mod sanctions;
 mod senders;
 mod trees;
 mod verifier;
