@@ -4,7 +4,7 @@
 use std::{collections::HashMap, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use limiter_common::event::{Attempt, Event};
+use limiter_common::event::{Attempt, Event, flags};
 use log::{info, warn};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -19,6 +19,7 @@ use crate::{
         reports::{Reports, Wake},
     },
     report::{
+        advice::{happened, next_step},
         attempt::AttemptRecord,
         event::{Clock, EventRecord, Process},
         store::{EventFilter, Store},
@@ -118,7 +119,11 @@ impl Reader {
 
     fn tell(&mut self, event: &Event, clock: Clock) {
         let stands_for = self.tally.stands_for(event);
-        let process = Process::look(event.pid);
+        let process = if event.flags & flags::HAS_TASK != 0 {
+            Process::look(event.pid)
+        } else {
+            Process::default()
+        };
         let mut record = EventRecord::new(event, &self.sink.node, clock, &self.names, process);
         record.repeated = stands_for;
         self.tally.told(event, &record);
@@ -223,16 +228,26 @@ impl Reader {
         self.logged.insert(key, record.time);
         let tenant = record.tenant.as_deref().unwrap_or("?");
         let (verdict, reason) = (record.verdict.as_str(), record.reason.as_str());
-        let comm = record.comm.as_deref().unwrap_or("?");
+        let mut who = String::new();
+        if let Some(uid) = record.uid {
+            who.push_str(&format!(" uid={uid}"));
+        }
+        if let Some(pid) = record.pid {
+            let comm = record.comm.as_deref().unwrap_or("?");
+            who.push_str(&format!(" pid={pid} comm={comm:?}"));
+        }
+        if let Some(interface) = &record.interface {
+            who.push_str(&format!(" interface={interface:?}"));
+        }
+        if let (None, Some(source)) = (record.pid, &record.source) {
+            who.push_str(&format!(" from={source}"));
+        }
         info!(
-            "{verdict}: tenant={tenant:?} reason={reason} uid={} pid={} comm={comm:?} to={}",
-            record
-                .uid
-                .map_or_else(|| "?".to_owned(), |uid| uid.to_string()),
-            record
-                .pid
-                .map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
-            record.destination
+            "{verdict}: tenant={tenant:?} reason={reason} layer={}{who} to={}: {}; {}",
+            record.layer.as_str(),
+            record.destination,
+            happened(record.reason),
+            next_step(record.reason),
         );
     }
 }

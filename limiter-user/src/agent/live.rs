@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use limiter_common::sanction::{Sanction, WITHOUT_END};
 use log::info;
 use tokio::sync::{broadcast, mpsc};
 
@@ -20,12 +21,12 @@ use crate::{
         node::{Node, NodeError},
         peer::Peer,
     },
-    kernel::clock,
+    kernel::{Reinstated, clock},
     report::{
         event::EventRecord,
         explain::{ExplainQuery, Explanation},
         faults::FaultReport,
-        outcome::{ObserveOutcome, ReloadOutcome},
+        outcome::{CutOutcome, ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
         status::{AgentInfo, Status},
         store::{EventFilter, History, Reader, Store},
     },
@@ -42,6 +43,15 @@ pub struct LiveNode {
     pub(super) since: Timestamp,
     /// Tells the main loop that the policy changed, so that it watches the right things.
     pub(super) policy_changed: mpsc::UnboundedSender<()>,
+    /// Cuts live sessions of whoever was sanctioned; none where that is left to the packet layers.
+    pub(super) cutter: Option<Box<dyn Cutter>>,
+}
+
+/// Cuts the live sessions of tenants that were just sanctioned.
+pub trait Cutter: Send + Sync {
+    /// Cuts what `sanction` forbids to the tenants with these indices: `tenant` and everybody below
+    /// it. The sanction is in force already, and the agent's state is not locked.
+    fn cut(&self, tenant: &str, sanction: Sanction, affected: &[u32]) -> CutOutcome;
 }
 
 impl LiveNode {
@@ -155,6 +165,62 @@ impl Node for LiveNode {
         Ok(ObserveOutcome {
             tenant: tenant.map(ToOwned::to_owned),
             until: until.and_then(|time| Timestamp::try_from(time).ok()),
+        })
+    }
+
+    fn sanction(
+        &self,
+        tenant: &str,
+        sanction: Sanction,
+        duration: Option<Duration>,
+        by: &Peer,
+    ) -> Result<SanctionOutcome, NodeError> {
+        let (sanctioned, opened_until) = {
+            let mut state = self.shared.lock();
+            let sanctioned = state.sanction(tenant, sanction, duration)?;
+            (sanctioned, state.view().opened_until(tenant)?)
+        };
+        let until = (sanctioned.until_s != WITHOUT_END).then_some(sanctioned.until_s);
+        let until = until.and_then(|until_s| {
+            Timestamp::try_from(clock::wall_time(u64::from(until_s) * 1_000_000_000)).ok()
+        });
+        let name = sanction.as_str();
+        match until {
+            Some(until) => info!("{by} puts {tenant:?} under {name} until {until}"),
+            None => info!("{by} puts {tenant:?} under {name} without end"),
+        }
+        let cut = self
+            .cutter
+            .as_ref()
+            .map(|cutter| cutter.cut(tenant, sanction, &sanctioned.affected));
+        Ok(SanctionOutcome {
+            tenant: tenant.to_owned(),
+            sanction,
+            until,
+            replaced: sanctioned.before_s.is_some(),
+            tenants: sanctioned.affected.len(),
+            opened_until,
+            cut,
+        })
+    }
+
+    fn reinstate(
+        &self,
+        tenant: &str,
+        sanction: Option<Sanction>,
+        by: &Peer,
+    ) -> Result<ReinstateOutcome, NodeError> {
+        let mut state = self.shared.lock();
+        let Reinstated { lifted, .. } = state.reinstate(tenant, sanction)?;
+        let remaining = state.view().sanctions_of(tenant)?;
+        drop(state);
+        for sanction in &lifted {
+            info!("{by} takes {} back from {tenant:?}", sanction.as_str());
+        }
+        Ok(ReinstateOutcome {
+            tenant: tenant.to_owned(),
+            lifted,
+            remaining,
         })
     }
 }

@@ -120,6 +120,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         follow,
         since: Timestamp::now(),
         policy_changed,
+        cutter: None,
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
@@ -150,7 +151,11 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             },
             _ = look.tick() => {
                 let shared = shared.clone();
-                let looked = tokio::task::spawn_blocking(move || shared.lock().look_after_layers());
+                let looked = tokio::task::spawn_blocking(move || {
+                    let mut state = shared.lock();
+                    state.tidy_sanctions();
+                    state.look_after_layers();
+                });
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");
                 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use limiter_common::sanction::Sanction;
 use log::{debug, error, info};
 
 use super::{
@@ -16,7 +17,8 @@ use super::{
 use crate::{
     inspect::{self, View},
     kernel::{
-        Changes, Kernel, LayerState, Mirror, Outcome, Wanted, attach::other_limiters, clock,
+        Changes, Ended, Kernel, LayerState, Mirror, Outcome, Reinstated, SanctionError, Sanctioned,
+        Wanted, attach::other_limiters, clock,
     },
     policy::{
         fault::{Fault, Severity},
@@ -73,6 +75,8 @@ pub enum Trouble {
     Links,
     /// Identities that two tenants claim on this machine.
     Contested,
+    /// Sanctions that could not be written.
+    Sanctions,
     /// Places that changed in the files and are only read at the start.
     Places,
 }
@@ -344,6 +348,57 @@ impl State {
         };
         self.mirror.observe(index, until_ns, &mut self.kernel)?;
         Ok(Some(until_ns))
+    }
+
+    /// Puts a tenant and everybody below it under a sanction. What must be attached for it to reach
+    /// everything has to be attached before.
+    ///
+    /// # Errors
+    ///
+    /// [`SanctionError`].
+    pub fn sanction(
+        &mut self,
+        tenant: &str,
+        sanction: Sanction,
+        duration: Option<Duration>,
+    ) -> Result<Sanctioned, SanctionError> {
+        self.mirror
+            .sanction(tenant, sanction, duration, &mut self.kernel)
+    }
+
+    /// Takes back a tenant's own sanction, or all of them. Gives what was lifted and what is in
+    /// force still.
+    ///
+    /// # Errors
+    ///
+    /// [`SanctionError`].
+    pub fn reinstate(
+        &mut self,
+        tenant: &str,
+        sanction: Option<Sanction>,
+    ) -> Result<Reinstated, SanctionError> {
+        self.mirror.reinstate(tenant, sanction, &mut self.kernel)
+    }
+
+    /// Tidies up behind sanctions that ended by themselves.
+    pub fn tidy_sanctions(&mut self) {
+        let now_ns = clock::monotonic_ns();
+        match self.mirror.tidy_sanctions(now_ns, &mut self.kernel) {
+            Ok(ended) => {
+                self.mended(Trouble::Sanctions);
+                for Ended { tenant, sanction } in ended {
+                    let sanction = sanction.as_str();
+                    info!("the sanction {sanction} of {tenant:?} has ended");
+                }
+            }
+            Err(error) => self.trouble(
+                Trouble::Sanctions,
+                Problem::error(
+                    format!("sanctions cannot be written into the kernel: {error}"),
+                    "it is tried again every two seconds; what is in force stays",
+                ),
+            ),
+        }
     }
 
     /// The tenants of whom refusals were counted and not told: index, name, and up to which total

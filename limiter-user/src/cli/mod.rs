@@ -10,9 +10,11 @@ mod explain;
 mod observe;
 mod output;
 mod places;
+mod reinstate;
 mod reload;
 mod run;
 mod status;
+mod suspend;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
@@ -71,6 +73,10 @@ enum Command {
     Reload(reload::Arguments),
     /// Refuse nothing for a while; enforcement returns by itself
     Observe(observe::Arguments),
+    /// Put a tenant under a sanction, at once
+    Suspend(suspend::Arguments),
+    /// Take a tenant's sanctions back
+    Reinstate(reinstate::Arguments),
     /// Take everything out of the kernel: nothing is refused or counted any more
     Detach(detach::Arguments),
     /// What the kernel offers, what is missing, and which other mail filters are active
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args, &global),
         Command::Reload(args) => reload::run(args, &global),
         Command::Observe(args) => observe::run(args, &global),
+        Command::Suspend(args) => suspend::run(args, &global),
+        Command::Reinstate(args) => reinstate::run(args, &global),
         Command::Detach(args) => detach::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
     };

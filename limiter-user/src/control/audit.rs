@@ -24,7 +24,7 @@ pub struct AuditRecord {
     pub time: Timestamp,
     /// By whom.
     pub by: Peer,
-    /// The command: `reload`, `observe`, `detach`.
+    /// The command: `reload`, `observe`, `suspend`, `reinstate`, `detach`.
     pub action: String,
     /// Its arguments.
     pub arguments: serde_json::Value,

@@ -17,11 +17,11 @@ use tokio::{net::UnixStream, task, time};
 use super::{
     query,
     reply::ErrorBody,
-    routes::{self, ObserveRequest, ReloadRequest},
+    routes::{self, ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
 };
 use crate::report::{
     explain::{ExplainQuery, Explanation},
-    outcome::{ObserveOutcome, ReloadOutcome},
+    outcome::{ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
     status::Status,
     store::EventFilter,
 };
@@ -135,6 +135,28 @@ impl Client {
     /// [`ClientError`].
     pub async fn observe(&self, request: &ObserveRequest) -> Result<ObserveOutcome, ClientError> {
         self.post(routes::OBSERVE, request).await
+    }
+
+    /// Has a tenant put under a sanction.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn sanction(
+        &self,
+        request: &SanctionRequest,
+    ) -> Result<SanctionOutcome, ClientError> {
+        self.post(routes::SANCTIONS, request).await
+    }
+
+    /// Has a tenant's sanctions taken back.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn reinstate(
+        &self,
+        request: &ReinstateRequest,
+    ) -> Result<ReinstateOutcome, ClientError> {
+        self.post(routes::REINSTATE, request).await
     }
 
     /// The recorded events, and those to come if `follow` is set.

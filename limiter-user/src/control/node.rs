@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use limiter_common::sanction::Sanction;
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -9,7 +10,7 @@ use super::peer::Peer;
 use crate::report::{
     event::EventRecord,
     explain::{ExplainQuery, Explanation},
-    outcome::{ObserveOutcome, ReloadOutcome},
+    outcome::{ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
     status::Status,
     store::{EventFilter, History},
 };
@@ -71,6 +72,38 @@ pub trait Node: Send + Sync + 'static {
     ) -> Result<ObserveOutcome, NodeError> {
         let _ = (tenant, duration, by);
         Err(NodeError::NeedsAgent { doing: "observe" })
+    }
+
+    /// Puts a tenant and everybody below it under a sanction for `duration`; `None`: without end.
+    /// It is in force, and live sessions are cut, when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], [`NodeError::UnknownTenant`], [`NodeError::Invalid`] for who
+    /// cannot be sanctioned and for durations that make no sense, and failures of the kernel.
+    fn sanction(
+        &self,
+        tenant: &str,
+        sanction: Sanction,
+        duration: Option<Duration>,
+        by: &Peer,
+    ) -> Result<SanctionOutcome, NodeError> {
+        let _ = (tenant, sanction, duration, by);
+        Err(NodeError::NeedsAgent { doing: "suspend" })
+    }
+
+    /// Takes back one of a tenant's own sanctions, or all of them.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], [`NodeError::UnknownTenant`], [`NodeError::Invalid`] for who
+    /// cannot be under any, and failures of the kernel.
+    fn reinstate(
+        &self,
+        tenant: &str,
+        sanction: Option<Sanction>,
+        by: &Peer,
+    ) -> Result<ReinstateOutcome, NodeError> {
+        let _ = (tenant, sanction, by);
+        Err(NodeError::NeedsAgent { doing: "reinstate" })
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use jiff::Timestamp;
+use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{task, time};
 
@@ -18,7 +19,7 @@ use super::{
     reply::{self, Body},
     server::{Connection, Server},
 };
-use crate::report::{duration::Seconds, store::EventFilter};
+use crate::report::{duration::Seconds, names, store::EventFilter};
 
 /// `GET`: [`Status`](crate::report::status::Status). Parameters: `tenant`.
 pub const STATUS: &str = "/v1/status";
@@ -32,6 +33,13 @@ pub const EXPLAIN: &str = "/v1/explain";
 pub const RELOAD: &str = "/v1/reload";
 /// `POST` an [`ObserveRequest`]: [`ObserveOutcome`](crate::report::outcome::ObserveOutcome).
 pub const OBSERVE: &str = "/v1/observe";
+
+/// `POST` a [`SanctionRequest`]: [`SanctionOutcome`](crate::report::outcome::SanctionOutcome).
+/// `DELETE` a [`ReinstateRequest`]: as [`REINSTATE`].
+pub const SANCTIONS: &str = "/v1/sanctions";
+/// `POST` a [`ReinstateRequest`]:
+/// [`ReinstateOutcome`](crate::report::outcome::ReinstateOutcome).
+pub const REINSTATE: &str = "/v1/reinstate";
 
 /// The longest that `observe` may last.
 pub const LONGEST_OBSERVE: Duration = Duration::from_secs(31 * 86_400);
@@ -57,6 +65,35 @@ pub struct ObserveRequest {
     pub reason: Option<String>,
 }
 
+/// What `suspend` sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SanctionRequest {
+    /// Whom.
+    pub tenant: String,
+    /// What.
+    #[serde(with = "names")]
+    pub sanction: Sanction,
+    /// For how long; null is until it is taken back.
+    #[serde(rename = "for")]
+    pub duration: Option<Seconds>,
+    /// Why, in the person's words. Not empty.
+    pub reason: String,
+}
+
+/// What `reinstate` sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReinstateRequest {
+    /// Whom.
+    pub tenant: String,
+    /// Which of its own sanctions; null is all.
+    #[serde(default, with = "names::option")]
+    pub sanction: Option<Sanction>,
+    /// Why, in the person's words. Not empty.
+    pub reason: String,
+}
+
 /// Answers one request.
 pub(super) async fn answer(
     server: &Server,
@@ -64,22 +101,27 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let allowed = match path.as_str() {
-        STATUS | EVENTS | EXPLAIN => Method::GET,
-        RELOAD | OBSERVE => Method::POST,
+    let allowed: &[Method] = match path.as_str() {
+        STATUS | EVENTS | EXPLAIN => &[Method::GET],
+        RELOAD | OBSERVE | REINSTATE => &[Method::POST],
+        SANCTIONS => &[Method::POST, Method::DELETE],
         _ => {
             return reply::refuse(
                 StatusCode::NOT_FOUND,
                 format!("there is no {path:?}"),
-                format!("paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}"),
+                format!(
+                    "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
+                     {REINSTATE}"
+                ),
             );
         }
     };
-    if *request.method() != allowed {
+    if !allowed.contains(request.method()) {
+        let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
         return reply::refuse(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{} is not for {path}", request.method()),
-            format!("use {allowed}"),
+            format!("use {}", allowed.join(" or ")),
         );
     }
     let outcome = match path.as_str() {
@@ -87,6 +129,10 @@ pub(super) async fn answer(
         EVENTS => events(server, connection, &request).await,
         EXPLAIN => explain(server, connection, &request).await,
         RELOAD => reload(server, connection, request).await,
+        SANCTIONS if *request.method() == Method::POST => {
+            sanction(server, connection, request).await
+        }
+        SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
         _ => observe(server, connection, request).await,
     };
     outcome.unwrap_or_else(|error| reply::error(&error))
@@ -178,6 +224,67 @@ async fn observe(server: &Server, connection: &Connection, request: Request<Inco
         Ok(reply::json(StatusCode::OK, &outcome?))
     })
     .await
+}
+
+async fn sanction(server: &Server, connection: &Connection, request: Request<Incoming>) -> Answer {
+    let request: SanctionRequest = body(server, request).await?;
+    let reason = stated(&request.reason)?;
+    let (uid, pid) = (connection.uid, connection.pid);
+    blocking(server, connection, false, move |server| {
+        let by = Peer::look(uid, pid);
+        let duration = request.duration.map(|Seconds(duration)| duration);
+        let outcome = server
+            .node
+            .sanction(&request.tenant, request.sanction, duration, &by);
+        let said = match &outcome {
+            Ok(outcome) => Ok(match outcome.until {
+                Some(until) => format!("in force until {until}"),
+                None => "in force without end".to_owned(),
+            }),
+            Err(error) => Err(error.to_string()),
+        };
+        let arguments = serde_json::json!({
+            "tenant": request.tenant, "sanction": request.sanction.as_str(),
+            "for": request.duration,
+        });
+        record(server, by, "suspend", &arguments, Some(reason), said);
+        Ok(reply::json(StatusCode::OK, &outcome?))
+    })
+    .await
+}
+
+async fn reinstate(server: &Server, connection: &Connection, request: Request<Incoming>) -> Answer {
+    let request: ReinstateRequest = body(server, request).await?;
+    let reason = stated(&request.reason)?;
+    let (uid, pid) = (connection.uid, connection.pid);
+    blocking(server, connection, false, move |server| {
+        let by = Peer::look(uid, pid);
+        let outcome = server
+            .node
+            .reinstate(&request.tenant, request.sanction, &by);
+        let said = match &outcome {
+            Ok(outcome) if outcome.lifted.is_empty() => Ok("there was nothing to lift".to_owned()),
+            Ok(outcome) => {
+                let lifted: Vec<&str> = outcome.lifted.iter().map(|it| it.as_str()).collect();
+                Ok(format!("lifted {}", lifted.join(", ")))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let arguments = serde_json::json!({
+            "tenant": request.tenant, "sanction": request.sanction.map(Sanction::as_str),
+        });
+        record(server, by, "reinstate", &arguments, Some(reason), said);
+        Ok(reply::json(StatusCode::OK, &outcome?))
+    })
+    .await
+}
+
+/// A reason that somebody will read when the customer calls.
+fn stated(reason: &str) -> Result<String, NodeError> {
+    match reason.trim() {
+        "" => Err(invalid("reason: say why; it is kept for whoever asks")),
+        reason => Ok(reason.to_owned()),
+    }
 }
 
 /// Records what a person changed, or tried to.

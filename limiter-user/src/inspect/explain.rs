@@ -5,6 +5,7 @@ use limiter_common::{
     address::{self, EXEMPT_SET_BITS, ExemptKey},
     limit::{Kind, Unit},
     owner::Owner,
+    sanction::{self, Sanction},
     settings::{self, Settings},
     tenant::{Tenant, flags},
     verdict::{Layer, Permission, PortGroup, Reason, Verdict},
@@ -20,7 +21,7 @@ use crate::{
     kernel::{
         KernelError,
         identities::wire_address,
-        read::{KnownTenant, LimitUse},
+        read::{KnownNames, KnownTenant, LimitUse},
     },
     report::{
         event::Endpoint,
@@ -34,6 +35,19 @@ struct Ruling {
     reason: Reason,
     verdict: Verdict,
     because: String,
+    /// By whose mode it is carried out.
+    by: Carried,
+}
+
+/// What decides whether a refusal is carried out now.
+#[derive(Clone, Copy)]
+enum Carried {
+    /// The tenant's mode.
+    Tenant,
+    /// The node's mode: the rule is no tenant's.
+    Node,
+    /// It is, unless the node or the tenant is opened for a while.
+    Always,
 }
 
 impl Ruling {
@@ -43,6 +57,7 @@ impl Ruling {
             reason: Reason::None,
             verdict: Verdict::Allowed,
             because: because.into(),
+            by: Carried::Tenant,
         }
     }
 
@@ -52,6 +67,7 @@ impl Ruling {
             reason,
             verdict: Verdict::Denied,
             because: because.into(),
+            by: Carried::Tenant,
         }
     }
 }
@@ -99,9 +115,14 @@ impl View<'_> {
             },
             &found,
             &chain,
-            &name,
+            &names,
         )?;
-        let enforced = tenant.enforces(moment.now_ns) && moment.now_ns >= settings.observe_until_ns;
+        let closed = moment.now_ns >= settings.observe_until_ns;
+        let enforced = match ruling.by {
+            Carried::Tenant => closed && tenant.enforces(moment.now_ns),
+            Carried::Node => closed && settings.flags & settings::flags::ENFORCE != 0,
+            Carried::Always => closed && moment.now_ns >= tenant.observe_until_ns,
+        };
         let verdict = match ruling.verdict {
             Verdict::Denied | Verdict::Redirected if !enforced => Verdict::WouldDeny,
             verdict => verdict,
@@ -120,7 +141,7 @@ impl View<'_> {
             subject: query.subject.to_string(),
             destination: Endpoint::from(query.to),
             tenant: (!is_mta).then(|| name(index)),
-            matched_by: found.by,
+            matched_by: found.by.clone(),
             mta: is_mta,
             ancestors: if is_mta {
                 Vec::new()
@@ -132,7 +153,7 @@ impl View<'_> {
                     .map(|known| name(known.index))
                     .collect()
             },
-            layer: Layer::Connect,
+            layer: identity.layer,
             rule: ruling.rule,
             because: ruling.because,
             mode: mode(tenant.flags & flags::ENFORCE != 0),
@@ -141,7 +162,7 @@ impl View<'_> {
             reason: ruling.reason,
             enforced_verdict: ruling.verdict,
             limits: if is_mta { Vec::new() } else { limits },
-            notes: notes(&identity),
+            notes: self.notes(&identity, &found, &settings)?,
         })
     }
 
@@ -150,7 +171,7 @@ impl View<'_> {
         question: &Question<'_>,
         found: &Found,
         chain: &[KnownTenant],
-        name: &dyn Fn(u32) -> String,
+        names: &KnownNames,
     ) -> Result<Ruling, KernelError> {
         let Question {
             settings,
@@ -159,11 +180,19 @@ impl View<'_> {
             group,
             ..
         } = question;
-        if !matches!(group, PortGroup::Smtp | PortGroup::Submission) {
-            return Ok(Ruling::allowed(
-                Rule::NotAMailPort,
-                format!("port {port} is none that mail is sent to (`ports` in the configuration)"),
-            ));
+        let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+        let not_mail = || {
+            let because =
+                format!("port {port} is none that mail is sent to (`ports` in the configuration)");
+            Ok(Ruling::allowed(Rule::NotAMailPort, because))
+        };
+        let concerns = match group {
+            PortGroup::Smtp | PortGroup::Submission => u32::MAX,
+            PortGroup::Mailbox => UNUSUAL | settings::flags::SANCTIONS,
+            PortGroup::Other => UNUSUAL,
+        };
+        if !is_mail && settings.flags & concerns == 0 {
+            return not_mail();
         }
         if address::is_loopback(destination) {
             return Ok(Ruling::allowed(
@@ -171,11 +200,23 @@ impl View<'_> {
                 "it does not leave the node",
             ));
         }
-        if self.maps.own_addresses.get(destination)?.is_some() {
+        if *group != PortGroup::Other && self.maps.own_addresses.get(destination)?.is_some() {
             return Ok(Ruling::allowed(
                 Rule::OwnAddress,
                 "the address is the node's own",
             ));
+        }
+        if settings.flags & settings::flags::BLOCKED != 0
+            && self.maps.blocked.get(128, *destination)?.is_some()
+        {
+            return Ok(Ruling {
+                by: Carried::Node,
+                ..Ruling::denied(
+                    Rule::BlockedAddress,
+                    Reason::BlockedAddress,
+                    "the destination is in `blocked`, for everybody",
+                )
+            });
         }
         if found.owner == Owner::MTA {
             return Ok(Ruling::allowed(Rule::Mta, "the node's own MTA may send"));
@@ -187,7 +228,13 @@ impl View<'_> {
                 "it has no policy",
             ));
         };
-        let whose = name(known.index);
+        if let Some(ruling) = self.sanctioned(question, known, names)? {
+            return Ok(ruling);
+        }
+        if !is_mail {
+            return not_mail();
+        }
+        let whose = names.name_of(known.index);
         if let Some(because) = self.exempt(settings, &known.tenant, *destination, *port)? {
             return Ok(Ruling::allowed(Rule::Exempt, because));
         }
@@ -196,7 +243,7 @@ impl View<'_> {
             _ => (Rule::DirectSmtp, Reason::DirectSmtp, "direct_smtp"),
         };
         match Permission::from_wire(known.tenant.permission(*group)) {
-            Some(Permission::Allow) => Ok(limits(question, chain, name)),
+            Some(Permission::Allow) => Ok(limits(question, chain, &|index| names.name_of(index))),
             Some(Permission::Redirect) => Ok(redirect(question, &whose)),
             Some(Permission::Block) | None => Ok(Ruling::denied(
                 rule,
@@ -204,6 +251,60 @@ impl View<'_> {
                 format!("{key}: block of {whose}"),
             )),
         }
+    }
+
+    /// What the tenant's sanctions say, its ancestors' included.
+    fn sanctioned(
+        &self,
+        question: &Question<'_>,
+        known: &KnownTenant,
+        names: &KnownNames,
+    ) -> Result<Option<Ruling>, KernelError> {
+        let Question {
+            settings,
+            destination,
+            port,
+            group,
+            moment,
+            ..
+        } = question;
+        let now_s = sanction::seconds(moment.now_ns);
+        let sanctions = &known.tenant.sanctions;
+        if settings.flags & settings::flags::SANCTIONS == 0 || !sanctions.refuses(*group, now_s) {
+            return Ok(None);
+        }
+        // The strongest forbids whatever any forbids.
+        let in_force = self.sanctions(known.index, names, *moment)?;
+        let words = in_force.first().map_or_else(String::new, |it| {
+            let name = sanctions.strongest(now_s).map_or("", Sanction::as_str);
+            let until = match it.until {
+                Some(until) => format!(" until {until:.0}"),
+                None => " without end".to_owned(),
+            };
+            let from = it.from.as_ref();
+            let from = from.map_or_else(String::new, |from| format!(", inherited from {from}"));
+            format!("sanction {name}{until}{from}")
+        });
+        if *group == PortGroup::Other && self.maps.management.get(128, *destination)?.is_some() {
+            return Ok(Some(Ruling::allowed(
+                Rule::Management,
+                format!("{words}; but the destination is in `management`"),
+            )));
+        }
+        let reason = if sanctions.holds(Sanction::NullRoute, now_s) {
+            Reason::NullRoute
+        } else {
+            Reason::Suspended
+        };
+        let hold = if *group == PortGroup::Other {
+            format!("{words}: port {port} too")
+        } else {
+            words
+        };
+        Ok(Some(Ruling {
+            by: Carried::Always,
+            ..Ruling::denied(Rule::Sanction, reason, hold)
+        }))
     }
 
     fn exempt(
@@ -234,6 +335,9 @@ impl View<'_> {
         Ok(None)
     }
 }
+
+/// While one of these is set, connections to any port are judged.
+const UNUSUAL: u32 = settings::flags::SUSPENSIONS | settings::flags::BLOCKED;
 
 /// What a connection is judged by.
 struct Question<'a> {
@@ -274,6 +378,7 @@ fn redirect(question: &Question<'_>, whose: &str) -> Ruling {
             "direct_smtp: redirect of {whose}: to the local MTA (a socket that is bound to a \
              device or an address is refused)"
         ),
+        by: Carried::Tenant,
     }
 }
 
@@ -303,6 +408,7 @@ fn limits(question: &Question<'_>, chain: &[KnownTenant], name: &dyn Fn(u32) -> 
                 reason,
                 verdict: Verdict::WouldDeny,
                 because: format!("{because}; but {} is only observed", name(known.index)),
+                by: Carried::Tenant,
             });
         } else {
             return Ruling::denied(rule, reason, because);
@@ -324,18 +430,69 @@ fn because_full(limit: &LimitUse, owner: &str, moment: Moment) -> String {
     )
 }
 
-fn notes(identity: &Identity) -> Vec<String> {
-    let mut notes = Vec::new();
-    if identity.uid.is_none() {
-        notes.push(
-            "no uid was given: a process of the MTA's user would be allowed even there".to_owned(),
-        );
+impl View<'_> {
+    /// What else to know about an answer.
+    fn notes(
+        &self,
+        identity: &Identity,
+        found: &Found,
+        settings: &Settings,
+    ) -> Result<Vec<String>, KernelError> {
+        let mut notes = Vec::new();
+        match identity.layer {
+            Layer::Guest => notes.push(
+                "what is counted and refused there is decided by the guest layer, packet by \
+                 packet, not at connect"
+                    .to_owned(),
+            ),
+            Layer::Uplink => notes.push(
+                "what is forwarded from there is decided by the guest layer where it comes in by \
+                 a guest's interface (ask with --interface), by the uplink layer otherwise"
+                    .to_owned(),
+            ),
+            _ if identity.uid.is_none() => notes.push(
+                "no uid was given: a process of the MTA's user would be allowed even there"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        if let Some((name, index)) = &identity.interface {
+            if found.owner == Owner::NOBODY {
+                notes.push(format!(
+                    "no tenant claims {name}: if one claims the address that is sent from, it is \
+                     that one's (ask with --from)"
+                ));
+            }
+            if !self.is_watched(*index)? {
+                notes.push(format!(
+                    "the guest layer does not watch {name}: what leaves the node from there is \
+                     judged by the uplink layer"
+                ));
+            }
+        }
+        if let Some(from) = identity.from
+            && self.maps.own_addresses.get(&wire_address(from))?.is_some()
+        {
+            notes.push(
+                "the address is the node's own: its processes are known by uid and cgroup (ask \
+                 with --uid, --pid or --cgroup)"
+                    .to_owned(),
+            );
+        }
+        if identity.foreign && identity.layer == Layer::Connect {
+            notes.push(
+                "it is in another network namespace than the node: users and uids do not count \
+                 there"
+                    .to_owned(),
+            );
+            if settings.flags & settings::flags::COUNT_EVERYWHERE == 0 {
+                notes.push(
+                    "connect only refuses it early: what it may is counted by the guest or the \
+                     uplink layer, where its interface or address may make it somebody else's"
+                        .to_owned(),
+                );
+            }
+        }
+        Ok(notes)
     }
-    if identity.foreign {
-        notes.push(
-            "it is in another network namespace than the node: users and uids do not count there"
-                .to_owned(),
-        );
-    }
-    notes
 }

@@ -10,7 +10,7 @@ use limiter_common::{limit::Kind, settings::Settings, verdict::PortGroup};
 
 use crate::{
     control::node::NodeError,
-    kernel::{KernelError, clock, maps::Maps, read::LimitUse},
+    kernel::{KernelError, SanctionError, clock, maps::Maps, read::LimitUse},
     policy::{image::Image, model::Mode},
     report::{duration::Seconds, event::Clock, problem::Problem, status::Usage},
 };
@@ -43,6 +43,11 @@ impl Moment {
             now_ns,
             clock: Clock::new(jiff::Timestamp::now(), now_ns),
         }
+    }
+
+    /// A whole second of the kernel's clock, for people.
+    fn second(self, at_s: u32) -> jiff::Timestamp {
+        self.clock.wall(u64::from(at_s) * 1_000_000_000)
     }
 
     /// A moment of the kernel's clock that lies ahead, for people; `None` if it has passed.
@@ -100,6 +105,25 @@ fn mode(enforces: bool) -> Mode {
 impl View<'_> {
     fn settings(&self) -> Result<Settings, KernelError> {
         self.maps.settings.get(0)
+    }
+}
+
+impl From<SanctionError> for NodeError {
+    fn from(error: SanctionError) -> Self {
+        match error {
+            SanctionError::UnknownTenant { name } => Self::UnknownTenant { name },
+            SanctionError::Kernel(error) => Self::Failed {
+                what: format!("the sanction may not be in force everywhere: {error}"),
+                remedy: "look at `limiter status` and try again; `limiter doctor` says what is \
+                         missing"
+                    .to_owned(),
+            },
+            SanctionError::Node | SanctionError::Default { .. } | SanctionError::Length => {
+                Self::Invalid {
+                    what: error.to_string(),
+                }
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What `status` says of the tenants.
 
+use jiff::Timestamp;
 use limiter_common::{
     abi::NOBODY,
+    sanction::{WITHOUT_END, seconds},
     settings,
     tenant::{Tenant, flags},
     verdict::Layer,
@@ -13,7 +15,7 @@ use crate::{
     kernel::{KernelError, LayerState, read::KnownNames},
     report::{
         problem::Problem,
-        status::{LayerStatus, Standing, Status, TenantStatus},
+        status::{LayerStatus, SanctionStatus, Standing, Status, TenantStatus},
     },
 };
 
@@ -33,11 +35,7 @@ impl View<'_> {
         let names = self.maps.tenant_names()?;
         let tenants = match tenant {
             Some(wanted) => {
-                let index = names
-                    .index_of(wanted)
-                    .ok_or_else(|| NodeError::UnknownTenant {
-                        name: wanted.to_owned(),
-                    })?;
+                let index = self.known(wanted, &names)?;
                 let status = self.tenant_status(wanted, index, &names, moment)?;
                 status.into_iter().collect()
             }
@@ -74,6 +72,8 @@ impl View<'_> {
             return Ok(None);
         };
         let stats = self.maps.counters(index)?;
+        let sanctions = self.sanctions(index, names, moment)?;
+        let strongest = sanctions.first();
         let Tenant {
             parent,
             flags: bits,
@@ -85,9 +85,9 @@ impl View<'_> {
             parent: (parent != NOBODY).then(|| names.name_of(parent)),
             mode: mode(bits & flags::ENFORCE != 0),
             observe_until: moment.ahead(observe_until_ns),
-            standing: Standing::Good,
-            sanction: None,
-            until: None,
+            standing: strongest.map_or(Standing::Good, |it| it.sanction.into()),
+            sanction: strongest.map(|it| it.sanction),
+            until: strongest.and_then(|it| it.until),
             usage: known
                 .limits
                 .iter()
@@ -97,7 +97,59 @@ impl View<'_> {
             denied: stats.denied,
             redirected: stats.redirected,
             would_deny: stats.would_deny,
+            sanctions,
         }))
+    }
+
+    /// The sanctions in force for a tenant, strongest first.
+    pub(super) fn sanctions(
+        &self,
+        index: u32,
+        names: &KnownNames,
+        moment: Moment,
+    ) -> Result<Vec<SanctionStatus>, KernelError> {
+        let in_force = self
+            .maps
+            .sanctions_in_force(index, seconds(moment.now_ns))?;
+        Ok(in_force
+            .into_iter()
+            .map(|it| SanctionStatus {
+                sanction: it.sanction.into(),
+                until: (it.until_s != WITHOUT_END).then(|| moment.second(it.until_s)),
+                from: (it.owner != index).then(|| names.name_of(it.owner)),
+            })
+            .collect())
+    }
+
+    /// The sanctions in force for the tenant of this name, strongest first.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or a map cannot be read.
+    pub fn sanctions_of(&self, tenant: &str) -> Result<Vec<SanctionStatus>, NodeError> {
+        let names = self.maps.tenant_names()?;
+        let index = self.known(tenant, &names)?;
+        Ok(self.sanctions(index, &names, Moment::now())?)
+    }
+
+    /// Until when nothing of a tenant is refused because it or the node is opened.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or a map cannot be read.
+    pub fn opened_until(&self, tenant: &str) -> Result<Option<Timestamp>, NodeError> {
+        let index = self.known(tenant, &self.maps.tenant_names()?)?;
+        let nodes = self.settings()?.observe_until_ns;
+        let own = self.maps.tenants.get(index)?.observe_until_ns;
+        Ok(Moment::now().ahead(own.max(nodes)))
+    }
+
+    fn known(&self, tenant: &str, names: &KnownNames) -> Result<u32, NodeError> {
+        names
+            .index_of(tenant)
+            .ok_or_else(|| NodeError::UnknownTenant {
+                name: tenant.to_owned(),
+            })
     }
 
     /// What is wrong as far as the kernel tells.

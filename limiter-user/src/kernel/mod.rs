@@ -27,4 +27,7 @@ pub use attach::{LayerState, Outcome, Wanted};
 pub use detach::{Detached, detach};
 pub use error::KernelError;
 pub use load::{Kernel, Needs};
-pub use sync::{Changes, Mirror};
+pub use sync::{
+    Changes, Ended, InForce, LONGEST_SANCTION, LayerNeeds, Mirror, Reinstated, SHORTEST_SANCTION,
+    SanctionError, Sanctioned,
+};

@@ -34,7 +34,8 @@ pub struct EventRecord {
     /// Where the kernel saw it.
     #[serde(with = "names")]
     pub layer: Layer,
-    /// The caller's uid in the initial user namespace.
+    /// The uid, in the initial user namespace, of the caller; below connect of whoever made the
+    /// socket.
     pub uid: Option<u32>,
     /// The caller's process id in the initial PID namespace.
     pub pid: Option<u32>,
@@ -56,6 +57,9 @@ pub struct EventRecord {
     pub limit: Option<EventLimit>,
     /// How many attempts this record stands for, itself included.
     pub repeated: u64,
+    /// Whether what was counted is an estimate: the session could not be read.
+    #[serde(default)]
+    pub estimated: bool,
 }
 
 /// An address and a port.
@@ -174,6 +178,9 @@ impl EventRecord {
     pub fn new(event: &Event, node: &str, clock: Clock, names: &dyn Names, of: Process) -> Self {
         let has = |flag: u8| event.flags & flag != 0;
         let task = has(flags::HAS_TASK);
+        // Of a packet only its socket is known, and of whom that is: not who runs now.
+        let identity = task || has(flags::HAS_SOCKET);
+        let of = if task { of } else { Process::default() };
         let reason = Reason::from_wire(event.reason).unwrap_or(Reason::Internal);
         Self {
             time: clock.wall(event.time_ns),
@@ -182,12 +189,12 @@ impl EventRecord {
             verdict: Verdict::from_wire(event.verdict).unwrap_or(Verdict::Denied),
             reason,
             layer: Layer::from_wire(event.layer).unwrap_or(Layer::Connect),
-            uid: task.then_some(event.uid),
+            uid: identity.then_some(event.uid),
             pid: task.then_some(event.pid),
             comm: task.then(|| comm(&event.comm)),
             exe: of.exe,
             cwd: of.cwd,
-            cgroup: (event.cgroup_id != 0)
+            cgroup: (identity && event.cgroup_id != 0)
                 .then(|| names.cgroup(event.cgroup_id))
                 .flatten()
                 .map(|path| shortened(&path)),
@@ -200,10 +207,12 @@ impl EventRecord {
             }),
             destination: Endpoint {
                 address: ip(&event.destination),
-                port: Some(event.destination_port),
+                // A packet that cannot be read may hide it.
+                port: (event.destination_port != 0).then_some(event.destination_port),
             },
             limit: EventLimit::new(event, names),
             repeated: event.repeated.max(1),
+            estimated: has(flags::ESTIMATED),
         }
     }
 }
@@ -239,7 +248,6 @@ pub fn ip(address: &Address) -> IpAddr {
     }
 }
 
-/// The name of a task: up to the first zero, whatever bytes it holds.
 /// The most of a path that is kept, in bytes as JSON writes them: a tenant chooses its paths, and
 /// must neither fill the disk nor make its events too long to be read.
 const LONGEST_PATH: usize = 512;
@@ -260,6 +268,7 @@ fn shortened(path: &str) -> String {
     kept
 }
 
+/// The name of a task: up to the first zero, whatever bytes it holds.
 fn comm(bytes: &[u8]) -> String {
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()

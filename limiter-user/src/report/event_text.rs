@@ -90,6 +90,9 @@ fn body(record: &EventRecord, destinations: usize) -> String {
     {
         let _ = write!(out, " from {source}");
     }
+    if record.estimated {
+        out.push_str(" estimated");
+    }
     if record.repeated > 1 {
         let _ = write!(out, " ×{}", record.repeated);
     }

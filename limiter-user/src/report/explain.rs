@@ -10,6 +10,7 @@ use limiter_common::verdict::{Layer, Reason, Verdict};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    advice::next_step,
     event::Endpoint,
     names,
     status::Usage,
@@ -120,6 +121,10 @@ pub enum Rule {
     Pace,
     /// A sanction.
     Sanction,
+    /// The destination stays reachable under a suspension.
+    Management,
+    /// The other address is blocked on this node.
+    BlockedAddress,
     /// Nothing stands against it: every limit admits it.
     Admitted,
     /// A map or a helper fails: refused to be safe.
@@ -164,11 +169,15 @@ pub fn text(answer: &Explanation, style: &Style) -> String {
     if answer.reason != Reason::None {
         let (reason, layer) = (answer.reason.as_str(), answer.layer.as_str());
         let _ = writeln!(out, "  reason   {reason}, seen at the layer {layer}");
+        let _ = writeln!(out, "  do       {}", next_step(answer.reason));
     }
     if let Some(until) = answer.observe_until {
         let _ = writeln!(out, "  mode     opened until {}", moment(until, style));
     } else {
         let mode = match answer.mode {
+            Mode::Observe if answer.verdict == Verdict::Denied => {
+                "observe, which this rule does not heed"
+            }
             Mode::Observe => "observe: nothing is refused",
             Mode::Enforce => "enforce",
         };

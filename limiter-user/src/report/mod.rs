@@ -1,5 +1,6 @@
 //! What people and programs are told: the JSON models, their text form, and the history of events.
 
+pub mod advice;
 pub mod attempt;
 pub mod duration;
 pub mod episode;

@@ -2,6 +2,7 @@
 
 use limiter_common::{
     limit::{Kind, Unit},
+    sanction::Sanction,
     verdict::{Layer, Permission, PortGroup, Reason, Verdict},
 };
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -24,7 +25,9 @@ macro_rules! named {
         }
     )+};
 }
-named!(Kind, Unit, Layer, Permission, PortGroup, Reason, Verdict);
+named!(
+    Kind, Unit, Layer, Permission, PortGroup, Reason, Sanction, Verdict
+);
 
 /// The value named `name`.
 #[must_use]

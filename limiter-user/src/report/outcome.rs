@@ -1,9 +1,10 @@
 //! What became of the commands that change something.
 
 use jiff::Timestamp;
+use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize};
 
-use super::faults::FaultReport;
+use super::{faults::FaultReport, names, status::SanctionStatus};
 
 /// What became of `reload`: all or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,4 +24,48 @@ pub struct ObserveOutcome {
     pub tenant: Option<String>,
     /// Until when nothing is refused; null: nothing is suspended any more.
     pub until: Option<Timestamp>,
+}
+
+/// What became of `suspend`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SanctionOutcome {
+    /// The tenant.
+    pub tenant: String,
+    /// What it is under now.
+    #[serde(with = "names")]
+    pub sanction: Sanction,
+    /// When it ends by itself; null: without end.
+    pub until: Option<Timestamp>,
+    /// Whether the same sanction was in force before, perhaps with another end.
+    pub replaced: bool,
+    /// For how many tenants it holds: this one, and those below it.
+    pub tenants: usize,
+    /// Until when it is not carried out, because the node or the tenant is opened (`observe`);
+    /// null: it holds now.
+    pub opened_until: Option<Timestamp>,
+    /// What was cut; null where live sessions are left to the layers that see their packets.
+    pub cut: Option<CutOutcome>,
+}
+
+/// What became of the live sessions of whoever was sanctioned.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutOutcome {
+    /// How many sessions were ended.
+    pub sessions: u64,
+    /// How many are still there: what they send is dropped.
+    pub left: u64,
+    /// What went wrong, for people.
+    pub failures: Vec<String>,
+}
+
+/// What became of `reinstate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReinstateOutcome {
+    /// The tenant.
+    pub tenant: String,
+    /// Its own sanctions that are taken back.
+    #[serde(with = "names::list")]
+    pub lifted: Vec<Sanction>,
+    /// What is in force for it still: other sanctions of its own, and its ancestors'.
+    pub remaining: Vec<SanctionStatus>,
 }

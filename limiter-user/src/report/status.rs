@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use limiter_common::{
     limit::{Kind, Unit},
+    sanction,
     verdict::{Layer, PortGroup},
 };
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,9 @@ pub struct TenantStatus {
     pub sanction: Option<Sanction>,
     /// When that sanction ends; null: none, or without end.
     pub until: Option<Timestamp>,
+    /// All it is under, strongest first.
+    #[serde(default)]
+    pub sanctions: Vec<SanctionStatus>,
     /// Its limits and paces, and how far each is used.
     pub usage: Vec<Usage>,
     /// Attempts that went out, since the tenant was created.
@@ -120,6 +124,41 @@ pub enum Sanction {
     NullRoute,
     /// Without end.
     Terminate,
+}
+
+impl From<sanction::Sanction> for Sanction {
+    fn from(kernels: sanction::Sanction) -> Self {
+        match kernels {
+            sanction::Sanction::BlockSmtp => Self::BlockSmtp,
+            sanction::Sanction::SuspendMail => Self::SuspendMail,
+            sanction::Sanction::SuspendNetwork => Self::SuspendNetwork,
+            sanction::Sanction::NullRoute => Self::NullRoute,
+        }
+    }
+}
+
+impl From<Sanction> for Standing {
+    fn from(sanction: Sanction) -> Self {
+        match sanction {
+            Sanction::Warn => Self::Warned,
+            Sanction::BlockSmtp => Self::Blocked,
+            Sanction::SuspendMail | Sanction::SuspendNetwork | Sanction::NullRoute => {
+                Self::Suspended
+            }
+            Sanction::Terminate => Self::Terminated,
+        }
+    }
+}
+
+/// A sanction in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SanctionStatus {
+    /// Which.
+    pub sanction: Sanction,
+    /// When it ends; null: without end.
+    pub until: Option<Timestamp>,
+    /// The ancestor that it is inherited from; null: the tenant's own.
+    pub from: Option<String>,
 }
 
 /// One limit or pace, and how far it is used.

@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     duration::Seconds,
     problem::Severity,
-    status::{Standing, Status, TenantStatus, Usage},
+    status::{Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
     text::{Align, WIDTH, count, fit, printable, table},
 };
 use crate::policy::model::Mode;
@@ -198,12 +198,8 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
         let until = moment(until, style);
         let _ = writeln!(out, "  nothing of it is refused until {until}");
     }
-    if let Some(sanction) = tenant.sanction {
-        let end = tenant.until.map_or_else(
-            || "without end".to_owned(),
-            |end| format!("until {}", moment(end, style)),
-        );
-        let _ = writeln!(out, "  sanction {}, {end}", sanction_name(sanction));
+    for sanction in &tenant.sanctions {
+        let _ = writeln!(out, "  sanction {}", sanction_words(sanction, style));
     }
     let _ = writeln!(
         out,
@@ -257,8 +253,23 @@ fn standing_name(standing: Standing) -> &'static str {
     }
 }
 
-fn sanction_name(sanction: super::status::Sanction) -> &'static str {
-    use super::status::Sanction;
+/// `suspend_network until 2026-11-21 12:00:00 UTC (in 1d), inherited from reseller-7`.
+#[must_use]
+pub fn sanction_words(sanction: &SanctionStatus, style: &Style) -> String {
+    let mut out = sanction_name(sanction.sanction).to_owned();
+    match sanction.until {
+        Some(end) => {
+            let _ = write!(out, " until {}", moment(end, style));
+        }
+        None => out.push_str(" without end"),
+    }
+    if let Some(from) = &sanction.from {
+        let _ = write!(out, ", inherited from {}", printable(from));
+    }
+    out
+}
+
+fn sanction_name(sanction: Sanction) -> &'static str {
     match sanction {
         Sanction::Warn => "warn",
         Sanction::BlockSmtp => "block_smtp",

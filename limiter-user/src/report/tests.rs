@@ -17,7 +17,9 @@ use super::{
     event::{Clock, EventRecord, Names, Process},
     event_text::Lines,
     problem::Problem,
-    status::{AgentInfo, LayerStatus, Sanction, Standing, Status, TenantStatus, Usage},
+    status::{
+        AgentInfo, LayerStatus, Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage,
+    },
     status_text::{Style, details, node},
 };
 use crate::policy::model::Mode;
@@ -27,6 +29,7 @@ struct Known;
 impl Names for Known {
     fn tenant(&self, index: u32) -> Option<String> {
         match index {
+            0 => Some("(node)".into()),
             2 => Some("alice".into()),
             3 => Some("reseller-7".into()),
             _ => None,
@@ -92,7 +95,7 @@ fn an_event_has_the_keys_of_the_contract() {
             "pid": 4711, "comm": "php", "exe": null, "cwd": null, "cgroup": "/user.slice",
             "interface": null, "source": null,
             "destination": {"address": "203.0.113.5", "port": 25},
-            "limit": null, "repeated": 184,
+            "limit": null, "repeated": 184, "estimated": false,
         })
     );
     let back: EventRecord = serde_json::from_value(value).unwrap();
@@ -140,6 +143,43 @@ fn what_a_layer_cannot_know_is_null() {
     let value = serde_json::to_value(record(&pace)).unwrap();
     assert_eq!(value["limit"]["every"], 1.5);
     assert_eq!(value["limit"]["window"], Value::Null);
+}
+
+#[test]
+fn of_a_packet_only_its_socket_is_known() {
+    let event = Event {
+        flags: flags::HAS_SOCKET | flags::HAS_SOURCE | flags::ESTIMATED,
+        layer: Layer::Socket as u8,
+        reason: Reason::Suspended as u8,
+        tenant: 0,
+        pid: 0,
+        destination_port: 0,
+        source: from_v4([203, 0, 113, 2]),
+        ..raw()
+    };
+    let process = Process {
+        exe: Some("/bin/somebody-else".into()),
+        cwd: Some("/".into()),
+    };
+    let record = EventRecord::new(&event, "web-17", clock(), &Known, process);
+    let value = serde_json::to_value(record).unwrap();
+    assert_eq!(value["tenant"], "(node)");
+    assert_eq!(value["uid"], 2001);
+    assert_eq!(value["cgroup"], "/user.slice");
+    for key in ["pid", "comm", "exe", "cwd"] {
+        assert_eq!(value[key], Value::Null, "{key}");
+    }
+    assert_eq!(value["estimated"], true);
+    assert_eq!(
+        value["source"],
+        json!({"address": "203.0.113.2", "port": null})
+    );
+    assert_eq!(value["destination"]["port"], Value::Null);
+    // What was written before there were estimates.
+    let mut old = value;
+    old.as_object_mut().unwrap().remove("estimated");
+    let old: EventRecord = serde_json::from_value(old).unwrap();
+    assert!(!old.estimated);
 }
 
 #[test]
@@ -256,6 +296,7 @@ fn tenant(name: &str, denied: u64) -> TenantStatus {
         denied,
         redirected: 0,
         would_deny: 0,
+        sanctions: Vec::new(),
     }
 }
 
@@ -377,13 +418,26 @@ fn problems_come_first_worst_first_with_the_remedy() {
 #[test]
 fn one_tenant_is_told_whole() {
     let mut alice = tenant("alice", 3);
-    alice.sanction = Some(Sanction::BlockSmtp);
-    alice.standing = Standing::Blocked;
+    alice.sanction = Some(Sanction::SuspendMail);
+    alice.standing = Standing::Suspended;
+    alice.sanctions = vec![
+        SanctionStatus {
+            sanction: Sanction::SuspendMail,
+            until: None,
+            from: Some("reseller-7".into()),
+        },
+        SanctionStatus {
+            sanction: Sanction::BlockSmtp,
+            until: None,
+            from: None,
+        },
+    ];
     let text = details(&status(vec![alice]), &style(false));
     assert_eq!(
         text,
-        "alice (customer of reseller-7): enforce, standing blocked\n  \
-         sanction block_smtp, without end\n  \
+        "alice (customer of reseller-7): enforce, standing suspended\n  \
+         sanction suspend_mail without end, inherited from reseller-7\n  \
+         sanction block_smtp without end\n  \
          1234567 allowed, 3 denied, 0 redirected, 0 would have been denied\n  \
          300 connections per 1h: 287 used\n  \
          1 of recipients every 15s, 5 at once: 1 used\n"

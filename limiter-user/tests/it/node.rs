@@ -11,6 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use limiter_common::{
     limit::{Kind, Unit},
+    sanction::Sanction,
     verdict::{Layer, PortGroup, Reason, Verdict},
 };
 use limiter_user::{
@@ -27,9 +28,9 @@ use limiter_user::{
         event::{Endpoint, EventRecord},
         explain::{ExplainQuery, Explanation, Rule},
         faults::FaultReport,
-        outcome::{ObserveOutcome, ReloadOutcome},
+        outcome::{CutOutcome, ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
         problem::{Problem, Severity},
-        status::{AgentInfo, LayerStatus, Standing, Status, TenantStatus, Usage},
+        status::{AgentInfo, LayerStatus, SanctionStatus, Standing, Status, TenantStatus, Usage},
         store::{EventFilter, History, Store, StoreOptions},
     },
 };
@@ -151,6 +152,55 @@ impl Node for FakeNode {
             until,
         })
     }
+
+    fn sanction(
+        &self,
+        tenant: &str,
+        sanction: Sanction,
+        duration: Option<Duration>,
+        by: &Peer,
+    ) -> Result<SanctionOutcome, NodeError> {
+        if tenant.starts_with('(') {
+            let what = "the node itself cannot be put under a sanction".into();
+            return Err(NodeError::Invalid { what });
+        }
+        let what = format!("suspend {tenant} {} {duration:?}", sanction.as_str());
+        self.changes.lock().unwrap().push((what, by.clone()));
+        Ok(SanctionOutcome {
+            tenant: tenant.into(),
+            sanction,
+            until: duration
+                .map(|duration| Timestamp::now() + SignedDuration::try_from(duration).unwrap()),
+            replaced: false,
+            tenants: 2,
+            opened_until: None,
+            cut: Some(CutOutcome {
+                sessions: 3,
+                ..CutOutcome::default()
+            }),
+        })
+    }
+
+    fn reinstate(
+        &self,
+        tenant: &str,
+        sanction: Option<Sanction>,
+        by: &Peer,
+    ) -> Result<ReinstateOutcome, NodeError> {
+        let what = format!("reinstate {tenant} {sanction:?}");
+        self.changes.lock().unwrap().push((what, by.clone()));
+        // Of `t1` another one stays.
+        let remaining = (tenant == "t1").then(|| SanctionStatus {
+            sanction: limiter_user::report::status::Sanction::BlockSmtp,
+            until: None,
+            from: Some("reseller-7".into()),
+        });
+        Ok(ReinstateOutcome {
+            tenant: tenant.into(),
+            lifted: vec![sanction.unwrap_or(Sanction::SuspendNetwork)],
+            remaining: remaining.into_iter().collect(),
+        })
+    }
 }
 
 /// The `n`th tenant: the higher, the more was refused.
@@ -179,6 +229,7 @@ pub fn tenant_status(n: usize) -> TenantStatus {
         denied: n as u64,
         redirected: 0,
         would_deny: 0,
+        sanctions: Vec::new(),
     }
 }
 
@@ -205,6 +256,7 @@ pub fn event(tenant: &str, n: u64) -> EventRecord {
         },
         limit: None,
         repeated: n,
+        estimated: false,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use limiter_common::verdict::Verdict;
+use limiter_common::{sanction::Sanction, verdict::Verdict};
 use limiter_user::{
     control::{
         client::ClientError,
-        routes::{ObserveRequest, ReloadRequest},
+        routes::{ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
     },
     report::{
         duration::Seconds,
@@ -117,6 +117,59 @@ async fn changes_are_recorded_with_who_and_why() {
     use std::os::unix::fs::PermissionsExt;
     let meta = std::fs::metadata(agent.state_dir().join("audit.jsonl")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o600);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sanctions_travel_and_are_recorded() {
+    let agent = start(Setup::default());
+    let client = agent.client();
+    let mut request = SanctionRequest {
+        tenant: "t2".into(),
+        sanction: Sanction::SuspendMail,
+        duration: Some(Seconds(Duration::from_secs(60))),
+        reason: " spam ".into(),
+    };
+    let outcome = client.sanction(&request).await.unwrap();
+    assert_eq!(outcome.sanction, Sanction::SuspendMail);
+    assert_eq!(outcome.cut.unwrap().sessions, 3);
+    let mut back = ReinstateRequest {
+        tenant: "t2".into(),
+        sanction: None,
+        reason: "cleaned".into(),
+    };
+    let outcome = client.reinstate(&back).await.unwrap();
+    assert_eq!(outcome.lifted, [Sanction::SuspendNetwork]);
+
+    // Who may not be is refused by the node, and recorded; no reason never reaches it.
+    request.tenant = "(node)".into();
+    let refused = client.sanction(&request).await.unwrap_err();
+    assert!(
+        matches!(refused, ClientError::Refused { status: 400, .. }),
+        "{refused:?}"
+    );
+    request.reason = " ".into();
+    back.reason = String::new();
+    for refused in [
+        client.sanction(&request).await.unwrap_err(),
+        client.reinstate(&back).await.unwrap_err(),
+    ] {
+        let said = refused.to_string();
+        assert!(said.contains("say why"), "{said}");
+    }
+    let changes = agent.node.changes.lock().unwrap().clone();
+    assert_eq!(changes.len(), 2);
+    assert_eq!(changes[0].0, "suspend t2 suspend_mail Some(60s)");
+    assert_eq!(changes[1].0, "reinstate t2 None");
+
+    let audit = agent.audit();
+    let done: Vec<_> = audit.iter().map(|line| line["done"] == true).collect();
+    assert_eq!(done, [true, true, false]);
+    assert_eq!(audit[0]["action"], "suspend");
+    assert_eq!(audit[0]["reason"], "spam");
+    assert_eq!(audit[0]["arguments"]["sanction"], "suspend_mail");
+    assert_eq!(audit[1]["action"], "reinstate");
+    assert_eq!(audit[1]["outcome"], "lifted suspend_network");
     agent.stop().await;
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod mail;
 mod observe;
 mod reload;
+mod sanctions;
 mod sockets;
 mod stage;
 mod survival;

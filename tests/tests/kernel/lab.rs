@@ -171,6 +171,11 @@ impl Lab {
         self.mirror.as_ref().unwrap().index_of(name).unwrap()
     }
 
+    /// The agent's copy and the kernel side together.
+    pub fn both(&mut self) -> (&mut Mirror, &mut Kernel) {
+        (self.mirror.as_mut().unwrap(), self.kernel.as_mut().unwrap())
+    }
+
     /// Charges connections to port 25, as a layer would.
     pub fn charge(&self, name: &str, units: u32) -> bool {
         charge(self.loaded(), self.index(name), units)

@@ -17,6 +17,7 @@ mod foreign;
 mod images;
 mod lab;
 mod networks;
+mod sanctions;
 mod senders;
 mod trees;
 mod verifier;

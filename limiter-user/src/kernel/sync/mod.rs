@@ -8,6 +8,7 @@ mod blocked;
 mod exempt;
 mod locks;
 mod room;
+mod sanctions;
 mod settings;
 mod tenants;
 
@@ -21,10 +22,15 @@ use limiter_common::{
     address::{ExemptKey, ExemptPorts},
     limit::LimitSet,
     owner::Owner,
+    sanction::Sanctions,
     settings::Settings,
     tenant::Tenant,
 };
 
+pub use self::sanctions::{
+    Ended, InForce, LONGEST_SANCTION, LayerNeeds, Reinstated, SHORTEST_SANCTION, SanctionError,
+    Sanctioned,
+};
 use self::tenants::{Written, run_of};
 use super::{
     Kernel, KernelError,
@@ -87,6 +93,11 @@ pub struct Mirror {
     identities: Identities,
     /// The blocked prefixes; none where they have to be looked up.
     blocked: Option<blocked::Known>,
+    settings: Option<Settings>,
+    /// Everybody's own sanctions, where there are any.
+    own: BTreeMap<u32, Sanctions>,
+    /// Whether an earlier life of the agent may have left something at free indices.
+    adopted: bool,
     ports: Vec<(u16, u8)>,
     free: BTreeSet<u32>,
     fresh: u32,
@@ -114,6 +125,9 @@ impl Mirror {
             exempt: BTreeMap::new(),
             identities: Identities::read(maps)?,
             blocked: None,
+            settings: None,
+            own: BTreeMap::new(),
+            adopted: false,
             ports: Vec::new(),
             free: BTreeSet::new(),
             fresh: FIRST_TENANT,
@@ -122,7 +136,8 @@ impl Mirror {
                 .tenants
                 .len()
                 .min(maps.stats.len())
-                .min(maps.locks.len()),
+                .min(maps.locks.len())
+                .min(maps.sanctions.len()),
             netns,
         };
         let mut runs = Vec::new();
@@ -133,6 +148,7 @@ impl Mirror {
             }
             let set = maps.limit_sets.get(tenant.limit_set)?;
             let run = run_of(&tenant, &set);
+            mirror.read_own(index, maps)?;
             runs.extend(run);
             mirror.use_set(&set, tenant.limit_set);
             let name = key_name(&key);
@@ -148,6 +164,7 @@ impl Mirror {
             );
             mirror.fresh = mirror.fresh.max(index + 1);
         }
+        mirror.adopted = !mirror.entries.is_empty();
         mirror.slots = Slots::with_used(maps.blocks.len(), &runs);
         mirror.free = (FIRST_TENANT..mirror.fresh)
             .filter(|i| !mirror.entries.contains_key(i))
@@ -184,6 +201,15 @@ impl Mirror {
     /// The image does not fit (nothing is changed then), or a map refuses (what was written until
     /// then stays, and the next pass goes on from there).
     pub fn apply(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
+        let applied = self.apply_policy(image, kernel);
+        // Parents may have changed, whatever came of it.
+        let refreshed = self.refresh_sanctions(kernel);
+        let changes = applied?;
+        refreshed?;
+        Ok(changes)
+    }
+
+    fn apply_policy(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
         self.check_room(image, &kernel.maps)?;
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
         let blocked = self.plan_blocked(&image.blocked, &kernel.maps)?;
@@ -209,6 +235,8 @@ impl Mirror {
                 Written::Added => changes.added += 1,
             }
         }
+        // Before anybody's identities lead to tenants with other ancestors.
+        self.refresh_sanctions(kernel)?;
 
         let wanted = identities_of(image, |at| Owner::tenant(indices[at]));
         changes.identities = self.identities.become_in(wanted, &mut kernel.maps)?;

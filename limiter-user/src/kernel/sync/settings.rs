@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use limiter_common::{
     abi::MAX_CGROUP_DEPTHS,
+    sanction,
     settings::{
         PortTable, Settings,
         flags::{BLOCKED, COUNT_EVERYWHERE, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
@@ -14,7 +15,7 @@ use limiter_common::{
 
 use super::Mirror;
 use crate::{
-    kernel::{Kernel, KernelError, identities::wire_address},
+    kernel::{Kernel, KernelError, clock, identities::wire_address},
     policy::{image::Image, model::Estimate},
 };
 
@@ -45,8 +46,10 @@ impl Mirror {
         }
         let kept = kernel.maps.settings.get(0)?;
         let mailbox = image.mailbox;
+        let now_s = sanction::seconds(clock::monotonic_ns());
         let wanted = Settings {
-            flags: (kept.flags & !FROM_IMAGE) | flags_of(image),
+            // Those of sanctions are cleared only when it is sure that nobody is under one any more.
+            flags: (kept.flags & !FROM_IMAGE) | flags_of(image) | self.sanction_flags(now_s),
             redirect4_port: image.redirect4.map_or(0, |listener| listener.port()),
             redirect6_port: image.redirect6.map_or(0, |listener| listener.port()),
             netns: self.netns,
@@ -78,6 +81,7 @@ impl Mirror {
                 now = step;
             }
         }
+        self.settings = Some(now);
         Ok(())
     }
 
@@ -99,7 +103,10 @@ impl Mirror {
         if flags == kept.flags {
             return Ok(());
         }
-        kernel.maps.settings.set(0, Settings { flags, ..kept })
+        let wanted = Settings { flags, ..kept };
+        kernel.maps.settings.set(0, wanted)?;
+        self.settings = Some(wanted);
+        Ok(())
     }
 }
 
@@ -131,16 +138,14 @@ fn factors_of(estimate: &Estimate) -> Factors {
         blind_reply_bytes,
     } = *estimate;
     Factors {
-        words: [
-            turnarounds_per_message,
-            reply_bytes_per_message.max(1).ilog2(),
-            payload_bytes_per_message.max(1).ilog2(),
-            free_turnarounds,
-            free_reply_bytes,
-            blind_turnarounds,
-            blind_reply_bytes,
-            0,
-        ],
+        turnarounds_per_message,
+        reply_bytes_shift: reply_bytes_per_message.max(1).ilog2(),
+        payload_shift: payload_bytes_per_message.max(1).ilog2(),
+        free_turnarounds,
+        free_reply_bytes,
+        blind_turnarounds,
+        blind_reply_bytes,
+        reserved: 0,
     }
 }
 

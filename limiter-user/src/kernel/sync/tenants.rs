@@ -6,6 +6,7 @@ use limiter_common::{
     abi::NOBODY,
     command::{SlotChange, change},
     limit::{BLOCK_SLOTS, Block, LimitSet},
+    sanction::Sanctions,
     stats::Stats,
     tenant::{self, Tenant},
     window::Slot,
@@ -67,7 +68,13 @@ impl Mirror {
             direct_smtp: tenant.direct_smtp as u8,
             submission: tenant.submission as u8,
             exempt_set: self.exempt_sets.get(&tenant.exempt).copied().unwrap_or(0),
-            ..old.as_ref().map_or(Tenant::default(), |entry| entry.tenant)
+            ..match &old {
+                Some(entry) => entry.tenant,
+                None => Tenant {
+                    sanctions: self.inherited(parent),
+                    ..Tenant::default()
+                },
+            }
         };
         if old.is_some() && layout.set == old_set && layout.in_place && policy == same(&old) {
             return Ok(Written::Same);
@@ -80,6 +87,7 @@ impl Mirror {
         let written = match &old {
             Some(_) => Written::Changed,
             None => {
+                self.sweep(index, kernel)?;
                 kernel.maps.stats.set(index, Stats::default())?;
                 Written::Added
             }
@@ -175,6 +183,22 @@ impl Mirror {
         }
     }
 
+    /// Takes away what an agent that was killed in the middle of removing a tenant left at its
+    /// index: a new one inherits nothing.
+    fn sweep(&self, index: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
+        if !self.adopted {
+            return Ok(());
+        }
+        let left = kernel.maps.tenants.get(index)?;
+        if left.exists() {
+            kernel.set_tenant(index, &nobody(left.lock), &[], u64::MAX)?;
+        }
+        if kernel.maps.sanctions.get(index)?.any() {
+            kernel.maps.sanctions.set(index, Sanctions::NONE)?;
+        }
+        Ok(())
+    }
+
     /// Removes a tenant whose identities were unbound before.
     pub(super) fn remove_tenant(
         &mut self,
@@ -184,15 +208,12 @@ impl Mirror {
         let Some(entry) = self.entries.get(&index).cloned() else {
             return Ok(());
         };
-        let nothing = Tenant {
-            lock: entry.tenant.lock,
-            parent: NOBODY,
-            ..Tenant::default()
-        };
-        // The name first: see `write_tenant`.
+        // The name first: see `write_tenant`. Its own sanctions stay until it is gone: an agent
+        // that is killed before that finds them again.
         kernel.maps.names.remove(&name_key(&entry.name))?;
         kernel.set_observe(index, 0)?;
-        kernel.set_tenant(index, &nothing, &[], u64::MAX)?;
+        kernel.set_tenant(index, &nobody(entry.tenant.lock), &[], u64::MAX)?;
+        self.forget_own(index, kernel)?;
         self.release_set(&entry.set);
         if let Some(run) = entry.run {
             self.slots.release(run);
@@ -201,6 +222,15 @@ impl Mirror {
         self.entries.remove(&index);
         self.free.insert(index);
         Ok(())
+    }
+}
+
+/// No tenant, under a lock that exists.
+fn nobody(lock: u32) -> Tenant {
+    Tenant {
+        lock,
+        parent: NOBODY,
+        ..Tenant::default()
     }
 }
 

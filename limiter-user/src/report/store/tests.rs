@@ -52,6 +52,7 @@ fn event(tenant: &str, n: u64) -> EventRecord {
         },
         limit: None,
         repeated: n,
+        estimated: false,
     }
 }
 

@@ -1,0 +1,118 @@
+//! `limiter reinstate`
+
+use std::process::ExitCode;
+
+use clap::{Args, builder::PossibleValuesParser};
+use jiff::tz::TimeZone;
+use limiter_common::sanction::Sanction;
+
+use super::{
+    Global,
+    ask::{block_on, client},
+    error::{CliError, FAILED},
+    output::Output,
+    suspend::{all, reason},
+};
+use crate::{
+    control::routes::ReinstateRequest,
+    report::{
+        names,
+        outcome::ReinstateOutcome,
+        status_text::{Style, sanction_words},
+        text::printable,
+    },
+};
+
+/// Take back a tenant's sanctions. What it inherits from an ancestor stays: then the exit code is
+/// 1.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Whom
+    #[arg(value_name = "TENANT")]
+    tenant: String,
+    /// Only this one [default: all of its own]
+    #[arg(long, value_parser = PossibleValuesParser::new(all()))]
+    sanction: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: String,
+}
+
+pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
+    let agent = client(global);
+    let request = ReinstateRequest {
+        tenant: args.tenant,
+        sanction: args.sanction.as_deref().and_then(names::find),
+        reason: args.reason,
+    };
+    let outcome = block_on(async { Ok(agent.reinstate(&request).await?) })?;
+    let mut out = Output::new();
+    if global.json {
+        out.json(&outcome)?;
+    } else {
+        let style = Style {
+            zone: TimeZone::system(),
+            all: false,
+        };
+        out.text(&text(&outcome, &style))?;
+    }
+    out.flush()?;
+    Ok(if still_under(&outcome, request.sanction) {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Whether what was to be taken back is in force all the same: an ancestor's.
+fn still_under(outcome: &ReinstateOutcome, wanted: Option<Sanction>) -> bool {
+    outcome
+        .remaining
+        .iter()
+        .any(|it| wanted.is_none_or(|wanted| it.sanction == wanted.into()))
+}
+
+fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
+    let tenant = printable(&outcome.tenant);
+    let lifted: Vec<&str> = outcome.lifted.iter().map(|it| it.as_str()).collect();
+    let mut said = if lifted.is_empty() {
+        format!("{tenant}: it was under no such sanction of its own\n")
+    } else {
+        format!("{tenant}: {} taken back\n", lifted.join(", "))
+    };
+    for sanction in &outcome.remaining {
+        let words = sanction_words(sanction, style);
+        said.push_str(&format!("  still in force: {words}\n"));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::status::{self, SanctionStatus};
+
+    #[test]
+    fn what_an_ancestor_has_is_not_taken_back() {
+        let outcome = ReinstateOutcome {
+            tenant: "alice".to_owned(),
+            lifted: vec![Sanction::BlockSmtp],
+            remaining: vec![SanctionStatus {
+                sanction: status::Sanction::SuspendNetwork,
+                until: None,
+                from: Some("reseller-7".to_owned()),
+            }],
+        };
+        let style = Style {
+            zone: TimeZone::UTC,
+            all: false,
+        };
+        assert_eq!(
+            text(&outcome, &style),
+            "alice: block_smtp taken back\n  still in force: suspend_network without end, \
+             inherited from reseller-7\n"
+        );
+        assert!(still_under(&outcome, None));
+        assert!(!still_under(&outcome, Some(Sanction::BlockSmtp)));
+    }
+}
