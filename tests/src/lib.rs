@@ -15,6 +15,7 @@
 
 mod agent;
 mod attempt;
+mod capture;
 mod cgroup;
 mod container;
 mod etc;
@@ -24,7 +25,10 @@ mod maildir;
 mod namespace;
 mod node;
 mod notify;
+pub mod disguise;
 pub mod orders;
+pub mod packet_socket;
+pub mod packets;
 mod place;
 mod postfix;
 pub mod process;
@@ -35,6 +39,7 @@ pub mod wait;
 
 pub use agent::{Agent, Config, find_tenant, repeated};
 pub use attempt::{Attempt, Flood, Reached, Running, Sender};
+pub use capture::{Capture, Seen, Traffic};
 pub use cgroup::Cgroup;
 pub use container::Container;
 pub use etc::Etc;
