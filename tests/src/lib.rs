@@ -20,6 +20,7 @@ mod cgroup;
 mod container;
 mod etc;
 mod exim;
+pub mod guest;
 mod mail;
 mod maildir;
 mod namespace;
@@ -29,6 +30,7 @@ pub mod disguise;
 pub mod orders;
 pub mod packet_socket;
 pub mod packets;
+mod packet_attempt;
 mod place;
 mod postfix;
 pub mod process;
@@ -44,6 +46,7 @@ pub use cgroup::Cgroup;
 pub use container::Container;
 pub use etc::Etc;
 pub use exim::Exim;
+pub use guest::{Guest, Wiring};
 pub use mail::{Letter, Mailer};
 pub use maildir::Maildir;
 pub use namespace::Namespace;
@@ -51,6 +54,7 @@ pub use node::{
     CONTAINER4, NATTED, NODE4, NODE6, Node, OUTSIDE_LINK_LOCAL, OUTSIDE_MX, OUTSIDE_MX_EXEMPT,
     OUTSIDE_MX6, OUTSIDE_MX6_EXEMPT, mx,
 };
+pub use packet_attempt::PacketAttempt;
 pub use place::Place;
 pub use postfix::Postfix;
 pub use process::{Output, Process};
