@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::{
     rows::{Proof, Row, Sees, Stop, Way, Who},
-    world::World,
+    world::{Tracking, World},
 };
 
 /// How long whoever is stopped waits for an answer that does not come.
@@ -234,13 +234,7 @@ fn send(
         ),
         Way::Raw(disguises) => packets(made().link(Link::Raw { device: device() }), disguises),
         Way::Forged => {
-            let own = made();
-            let forged = if row.v6 {
-                limiter_tests::NODE6.into()
-            } else {
-                limiter_tests::NODE4.into()
-            };
-            packets(own.forging(forged), &[])
+            packets(made().forging(world.other(row.v6)), &[])
         }
         Way::Tunnel => {
             let guest = world.guest(row.who, number);
@@ -259,6 +253,8 @@ fn send(
         Way::Socket(how) => by_kernel(world, row, number, *how, 25, false, patience, marker),
         Way::Mapped => by_kernel(world, row, number, How::Plain, 25, true, patience, marker),
         Way::Rewritten(port) => {
+            let on_node = [Who::User, Who::Shop].contains(&row.who);
+            let _tracking = (on_node && *port == 2526).then(|| Tracking::start(world.node));
             by_kernel(world, row, number, How::Plain, *port, false, patience, marker)
         }
     }

@@ -132,7 +132,7 @@ fn whoever_may_is_not_hindered() {
 #[test]
 fn a_session_from_before_is_cut() {
     let node = Node::new();
-    let world = World::routed(&node);
+    let world = world::routed(&node);
     let attempt = || node.sender(2001).attempt(mx(false));
     let held = attempt()
         .say("from-before.example")

@@ -53,7 +53,7 @@ pub enum Way {
     Bypass,
     /// The same, by raw IP sockets.
     Raw(Vec<Disguise>),
-    /// The same, with the source address of the node.
+    /// The same, with the source address of somebody else.
     Forged,
     /// The same, inside a tunnel that ends on the node.
     Tunnel,
@@ -177,11 +177,8 @@ pub fn routed() -> Vec<Row> {
         for (disguises, proof) in disguises(v6, false) {
             rows.push(disguised(Who::Machine, v6, disguises, proof, &[GUEST, UPLINK]));
         }
-        let forged = row(Who::Machine, Way::Forged, v6, &[GUEST, UPLINK]);
-        rows.push(Row {
-            proof: Proof::Packets,
-            ..forged
-        });
+        rows.push(forged(Who::Machine, v6));
+        rows.push(forged(Who::Container, v6));
     }
     for who in [Who::User, Who::Container] {
         let stops: &[Stop] = match who {
@@ -204,6 +201,7 @@ pub fn flat() -> Vec<Row> {
         rows.extend(from_container(Who::Bridged, v6, &[GUEST, UPLINK]));
         let plain = Way::Packets(Vec::new());
         rows.push(row(Who::BridgedMachine, plain, v6, &[GUEST, UPLINK]));
+        rows.push(forged(Who::BridgedMachine, v6));
         for (disguises, proof) in disguises(v6, true) {
             let stops = &[GUEST, UPLINK];
             rows.push(disguised(Who::BridgedMachine, v6, disguises, proof, stops));
@@ -256,6 +254,14 @@ fn from_container(who: Who, v6: bool, stops: &[Stop]) -> Vec<Row> {
     ways.map(|way| row(who, way, v6, stops)).into()
 }
 
+/// Answers go to somebody else, unless it is stopped: then the one who sends it learns it.
+fn forged(who: Who, v6: bool) -> Row {
+    Row {
+        proof: Proof::Packets,
+        ..row(who, Way::Forged, v6, &[GUEST, UPLINK])
+    }
+}
+
 /// What is hardly a packet need not be answered with one.
 fn disguised(who: Who, v6: bool, disguises: Vec<Disguise>, proof: Proof, stops: &[Stop]) -> Row {
     let stops = stops.iter().map(|stop| Stop {
@@ -287,10 +293,11 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
     let syn = |flags, data| Syn { flags, data };
     let (session, packets) = (Proof::Session, Proof::Packets);
     let mut all = vec![
-        (vec![fragments(8, false, 0)], session),
-        (vec![fragments(16, false, 0)], session),
-        (vec![fragments(8, true, 0)], session),
-        (vec![fragments(16, true, 0)], session),
+        // Of IPv6 the whole TCP header has to be in the first, or receivers drop it.
+        (vec![fragments(8, false, 0)], if v6 { packets } else { session }),
+        (vec![fragments(8, true, 0)], if v6 { packets } else { session }),
+        (vec![fragments(24, false, 0)], session),
+        (vec![fragments(24, true, 0)], session),
         (vec![fragments(16, false, 8)], packets),
         (vec![fragments(16, true, 8)], packets),
         (vec![FalseFirst(80)], packets),
@@ -352,14 +359,14 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
         (vec![Extensions(vec![Unknown(253)])], packets),
         (
             vec![Extensions(vec![Destination(1)]), fragments(8, false, 0)],
+            packets,
+        ),
+        (
+            vec![Extensions(vec![Destination(1)]), fragments(32, true, 0)],
             session,
         ),
         (
-            vec![Extensions(vec![Destination(1)]), fragments(16, true, 0)],
-            session,
-        ),
-        (
-            vec![fragments(8, false, 0), Extensions(vec![Destination(1)])],
+            vec![fragments(24, false, 0), Extensions(vec![Destination(1)])],
             session,
         ),
         (vec![Extensions(vec![Destination(1)]), tag(0x88a8, 0)], session),

@@ -1,9 +1,9 @@
 //! The node with all its tenants, and the outside, watched.
 
-use std::fmt::Write;
+use std::{fmt::Write, net::IpAddr};
 
 use limiter_tests::{
-    Agent, Capture, Cgroup, Config, Guest, Node, Place, Sink, Wiring,
+    Agent, Capture, Cgroup, Config, Guest, NODE4, NODE6, Node, Place, Sink, Wiring,
     guest::{add_bridge, flatten},
     process,
 };
@@ -85,7 +85,6 @@ impl<'n> World<'n> {
             machine(Who::Macvtap, Wiring::Macvtap, "macvtap1", 4),
         ];
         add_tunnel(node);
-        rewrite_ports(&node.root());
         Self::new(node, guests)
     }
 
@@ -109,14 +108,15 @@ impl<'n> World<'n> {
                 Guest::new(node, Wiring::FlatTap, "tap302i0", 4),
             ),
         ];
-        rewrite_ports(&node.root());
         Self::new(node, guests)
     }
 
     fn new(node: &'n Node, guests: Vec<(Who, Guest<'n>)>) -> Self {
+        nft(&node.root(), UNTRACKED);
         for (who, guest) in &guests {
             if who.has_kernel() {
-                rewrite_ports(&guest.root());
+                nft(&guest.root(), TRACKED);
+                nft(&guest.root(), UNTRACKED);
             }
         }
         Self {
@@ -208,6 +208,17 @@ impl<'n> World<'n> {
         &found.expect("there are that many").1
     }
 
+    /// An address that is somebody else's: another tenant's, or the node's where the node would
+    /// notice.
+    pub fn other(&self, v6: bool) -> IpAddr {
+        let mut others = self.guests.iter().filter(|(who, _)| *who == Who::Addressed);
+        match others.next() {
+            Some((_, other)) => other.forger(v6),
+            None if v6 => NODE6.into(),
+            None => NODE4.into(),
+        }
+    }
+
     /// The uid of a user.
     pub fn uid(number: usize) -> u32 {
         USERS[number].1
@@ -234,22 +245,51 @@ fn add_tunnel(node: &Node) {
     let _ = process::run(command.args(["-batch", "-"]), lines).success("ip");
 }
 
-/// Rewrites port 2526 to 25 where connections are tracked, and 2527 right before the interface.
-fn rewrite_ports(place: &Place) {
-    const RULES: &str = "
-        table ip turn {
-            chain out { type nat hook output priority -100; tcp dport 2526 dnat to :25; }
-        }
-        table ip6 turn {
-            chain out { type nat hook output priority -100; tcp dport 2526 dnat to :25; }
-        }
-        table netdev turn {
-            chain out { type filter hook egress device eth0 priority 0;
-                tcp dport 2527 tcp dport set 25; }
-            chain in { type filter hook ingress device eth0 priority 0;
-                tcp sport 25 tcp dport 30000-30999 tcp sport set 2527; }
-        }
-    ";
+/// Rewrites port 2526 to 25 where connections are tracked.
+const TRACKED: &str = "
+    table ip turn {
+        chain out { type nat hook output priority -100; tcp dport 2526 dnat to :25; }
+    }
+    table ip6 turn {
+        chain out { type nat hook output priority -100; tcp dport 2526 dnat to :25; }
+    }
+";
+
+/// Rewrites port 2527 to 25 right before the interface, and back.
+const UNTRACKED: &str = "
+    table netdev turn {
+        set turned { type inet_service; flags dynamic; size 1000; }
+        chain out { type filter hook egress device eth0 priority 0;
+            tcp dport 2527 add @turned { tcp sport } tcp dport set 25; }
+        chain in { type filter hook ingress device eth0 priority 0;
+            tcp sport 25 tcp dport @turned tcp sport set 2527; }
+    }
+";
+
+/// What the rewriting of tracked connections leaves behind when it is over.
+const NOT_TRACKED: &str = "
+    delete table ip turn
+    delete table ip6 turn
+";
+
+/// The node tracks connections while this lives, and rewrites port 2526. A node that does puts
+/// fragments together before it routes them, so that it is not done all the time.
+pub struct Tracking<'n>(&'n Node);
+
+impl<'n> Tracking<'n> {
+    pub fn start(node: &'n Node) -> Self {
+        nft(&node.root(), TRACKED);
+        Self(node)
+    }
+}
+
+impl Drop for Tracking<'_> {
+    fn drop(&mut self) {
+        nft(&self.0.root(), NOT_TRACKED);
+    }
+}
+
+fn nft(place: &Place, rules: &str) {
     let mut command = place.command("nft");
-    let _ = process::run(command.args(["-f", "-"]), RULES).success("nft");
+    let _ = process::run(command.args(["-f", "-"]), rules).success("nft");
 }
