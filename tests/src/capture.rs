@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use etherparse::{
-    IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice,
-};
+use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
 
@@ -91,7 +89,9 @@ impl Capture {
         // What was sent just now may be on its way still.
         thread::sleep(Duration::from_millis(3));
         let before = idle();
-        wait::until_true("the capture to catch up", wait::SOON, || idle() > before + 1);
+        wait::until_true("the capture to catch up", wait::SOON, || {
+            idle() > before + 1
+        });
         self.seen().len()
     }
 
@@ -261,37 +261,42 @@ fn keep(frame: &[u8], shared: &Shared) {
 /// What the frame is, if it is IP.
 fn read(frame: &[u8]) -> Option<Seen> {
     let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-    let (from, to, protocol, fragment, rest): (IpAddr, IpAddr, _, _, _) = match packet.net.as_ref()? {
-        LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
-            let offset = header.fragments_offset().value();
-            let is_fragment = header.more_fragments() || offset > 0;
-            (
-                header.source_addr().into(),
-                header.destination_addr().into(),
-                ip.payload().ip_number,
-                is_fragment.then_some(offset * 8),
-                ip.payload().payload,
-            )
-        }
-        LaxNetSlice::Ipv6(ip) => {
-            let header = ip.header();
-            let fragment = ip.extensions().clone().into_iter().find_map(|part| match part {
-                Ipv6ExtensionSlice::Fragment(part) if part.is_fragmenting_payload() => {
-                    Some(part.fragment_offset().value() * 8)
-                }
-                _ => None,
-            });
-            (
-                header.source_addr().into(),
-                header.destination_addr().into(),
-                ip.payload().ip_number,
-                fragment,
-                ip.payload().payload,
-            )
-        }
-        LaxNetSlice::Arp(_) => return None,
-    };
+    let (from, to, protocol, fragment, rest): (IpAddr, IpAddr, _, _, _) =
+        match packet.net.as_ref()? {
+            LaxNetSlice::Ipv4(ip) => {
+                let header = ip.header();
+                let offset = header.fragments_offset().value();
+                let is_fragment = header.more_fragments() || offset > 0;
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    ip.payload().ip_number,
+                    is_fragment.then_some(offset * 8),
+                    ip.payload().payload,
+                )
+            }
+            LaxNetSlice::Ipv6(ip) => {
+                let header = ip.header();
+                let fragment = ip
+                    .extensions()
+                    .clone()
+                    .into_iter()
+                    .find_map(|part| match part {
+                        Ipv6ExtensionSlice::Fragment(part) if part.is_fragmenting_payload() => {
+                            Some(part.fragment_offset().value() * 8)
+                        }
+                        _ => None,
+                    });
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    ip.payload().ip_number,
+                    fragment,
+                    ip.payload().payload,
+                )
+            }
+            LaxNetSlice::Arp(_) => return None,
+        };
     let mut seen = Seen {
         from: SocketAddr::new(from, 0),
         to: SocketAddr::new(to, 0),

@@ -319,7 +319,11 @@ fn options(next: u8, eights: u8) -> Vec<u8> {
     while at < length {
         let data = (length - at - 2).min(255);
         // An option of one byte would be left: it has no room for its length.
-        let data = if length - at - 2 - data == 1 { data - 1 } else { data };
+        let data = if length - at - 2 - data == 1 {
+            data - 1
+        } else {
+            data
+        };
         header[at] = kind;
         header[at + 1] = u8::try_from(data).unwrap_or(u8::MAX);
         at += 2 + data;
@@ -327,12 +331,7 @@ fn options(next: u8, eights: u8) -> Vec<u8> {
     header
 }
 
-fn fragments(
-    frame: &[u8],
-    first: usize,
-    reversed: bool,
-    overlap: usize,
-) -> Option<Vec<Vec<u8>>> {
+fn fragments(frame: &[u8], first: usize, reversed: bool, overlap: usize) -> Option<Vec<Vec<u8>>> {
     let at = payload(frame)?;
     let data = frame.get(at..)?;
     if data.len() <= first {

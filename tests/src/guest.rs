@@ -182,7 +182,10 @@ impl<'n> Guest<'n> {
             Some(inside) => Place::new(&inside.net, &cgroup),
             None => Place::new(node.inside(), &cgroup),
         };
-        if let Some(Namespaces { user: Some(user), .. }) = &inside {
+        if let Some(Namespaces {
+            user: Some(user), ..
+        }) = &inside
+        {
             place = place.in_user_namespace(Arc::clone(user));
         }
         let guest = Self {
@@ -322,7 +325,10 @@ impl<'n> Guest<'n> {
     /// Root inside, who sends by the kernel's own sockets.
     #[must_use]
     pub fn sender(&self) -> Sender<'n> {
-        assert!(self.inside.is_some(), "a virtual machine has no kernel here");
+        assert!(
+            self.inside.is_some(),
+            "a virtual machine has no kernel here"
+        );
         self.node.sender_at(self.root())
     }
 

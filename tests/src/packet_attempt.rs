@@ -35,6 +35,7 @@ impl<'n> PacketAttempt<'n> {
                 link,
                 mac: [2, 0, 0, 0, 0, 1],
                 from: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 20_000 + number % 40_000),
+                own: None,
                 prefix: 24,
                 gateway: Ipv4Addr::UNSPECIFIED.into(),
                 to: mx(false),
@@ -77,6 +78,7 @@ impl<'n> PacketAttempt<'n> {
     /// With a source address that is not its own.
     #[must_use]
     pub fn forging(mut self, address: IpAddr) -> Self {
+        self.orders.own = Some(self.orders.from.ip());
         self.orders.from.set_ip(address);
         self
     }

@@ -42,13 +42,16 @@ impl PacketSocket {
         let socket = Self { fd };
         socket.set(libc::PACKET_AUXDATA, &1_i32)?;
         let room: libc::c_int = 64 << 20;
-        socket.set_at(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &room).or_else(|_| {
-            // Only root of the machine may force it.
-            socket.set_at(libc::SOL_SOCKET, libc::SO_RCVBUF, &room)
-        })?;
+        socket
+            .set_at(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &room)
+            .or_else(|_| {
+                // Only root of the machine may force it.
+                socket.set_at(libc::SOL_SOCKET, libc::SO_RCVBUF, &room)
+            })?;
         // SAFETY: all zeroes are a valid address of this kind.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-        address.sll_family = libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+        address.sll_family =
+            libc::sa_family_t::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
         address.sll_protocol = every.to_be();
         address.sll_ifindex = device.map(index_of).transpose()?.unwrap_or(0);
         let length = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
@@ -189,8 +192,11 @@ unsafe fn stripped_tag(message: &libc::msghdr) -> Option<(u16, u16)> {
         let header = unsafe { &*next };
         if header.cmsg_level == libc::SOL_PACKET && header.cmsg_type == libc::PACKET_AUXDATA {
             // SAFETY: messages of this type carry this structure, aligned or not.
-            let data: libc::tpacket_auxdata =
-                unsafe { libc::CMSG_DATA(next).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            let data: libc::tpacket_auxdata = unsafe {
+                libc::CMSG_DATA(next)
+                    .cast::<libc::tpacket_auxdata>()
+                    .read_unaligned()
+            };
             let present = data.tp_status & VALID != 0;
             return present.then_some((data.tp_vlan_tpid, data.tp_vlan_tci));
         }

@@ -1,7 +1,11 @@
 //! What the program that brings packets of its own making is told, and what it reports: one line
 //! of JSON each way, as for [`crate::orders`].
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +48,12 @@ pub struct PacketOrders {
     pub mac: [u8; 6],
     /// Its own address and port. The kernel must not have the address, or it would answer too.
     pub from: SocketAddr,
+    /// Its own address, if [`Self::from`] is somebody else's: neighbours are told of this one.
+    pub own: Option<IpAddr>,
     /// How many bits of the address are the network's.
     pub prefix: u8,
     /// Who takes what is not for the network.
-    pub gateway: std::net::IpAddr,
+    pub gateway: IpAddr,
     /// Where to.
     pub to: SocketAddr,
     /// What is done to each TCP frame, first to last.

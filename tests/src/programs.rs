@@ -20,8 +20,8 @@ pub fn limiter() -> PathBuf {
 
 /// Copies a sending program to where every user can execute it.
 pub fn copy_sender(name: &str, to: &Path) {
-    let from = beside(name)
-        .unwrap_or_else(|| panic!("{name} is not built: cargo build -p limiter-tests"));
+    let from =
+        beside(name).unwrap_or_else(|| panic!("{name} is not built: cargo build -p limiter-tests"));
     copy(&from, to, 0o755);
 }
 

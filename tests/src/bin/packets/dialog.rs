@@ -28,12 +28,15 @@ struct Host {
 
 /// Holds the session, and says what came of it.
 pub fn hold(link: Open, orders: &PacketOrders) -> PacketReport {
-    let mut host = Host::new(Wire::new(link, &orders.disguises), orders);
+    let mut host = Host::new(Wire::new(link), orders);
+    host.warm_up(orders);
+    host.wire.put_on(&orders.disguises);
     let start = Instant::now();
     let mut last = start;
     let ended = host.session(orders, &mut last);
     let sent = host.wire.sent.borrow();
-    let nanoseconds = |since: Instant| u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let nanoseconds =
+        |since: Instant| u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let (taken_ns, last_ns) = (nanoseconds(start), nanoseconds(last));
     PacketReport {
         ended: ended.err().unwrap_or(Ended::Served),
@@ -55,7 +58,10 @@ impl Host {
         interface.update_ip_addrs(|addresses| {
             let own = IpCidr::new(orders.from.ip().into(), orders.prefix);
             addresses.push(own).expect("there is room for two");
-            if orders.from.is_ipv6() {
+            if let Some(own) = orders.own {
+                let own = IpCidr::new(own.into(), orders.prefix);
+                addresses.push(own).expect("there is room for two");
+            } else if orders.from.is_ipv6() {
                 let [.., a, b, c, d, e, f] = orders.mac;
                 let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
                 let [w, x, y, z] = words;
@@ -70,12 +76,8 @@ impl Host {
             IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).map(drop),
         }
         .expect("there is room for a route");
-        let buffer = || SocketBuffer::new(vec![0; 16_384]);
-        let mut socket = Socket::new(buffer(), buffer());
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(None);
         let mut sockets = SocketSet::new(Vec::new());
-        let socket = sockets.add(socket);
+        let socket = sockets.add(new_socket());
         Self {
             wire,
             interface,
@@ -88,6 +90,35 @@ impl Host {
 
     fn socket(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut::<Socket<'_>>(self.socket)
+    }
+
+    /// Waits until the destination answers on a port that has nothing to do with mail: links take a
+    /// moment to come up, and neighbours to be found.
+    fn warm_up(&mut self, orders: &PacketOrders) {
+        let own = orders.own.unwrap_or(orders.from.ip());
+        let remote = IpEndpoint::new(orders.to.ip().into(), WARM_UP_PORT);
+        for local in 0..WARM_UP_TRIES {
+            let local = IpEndpoint::new(own.into(), 10_000 + local);
+            self.sockets.remove(self.socket);
+            self.socket = self.sockets.add(new_socket());
+            // Forgets which neighbours did not answer.
+            self.interface.update_ip_addrs(|_| {});
+            let context = self.interface.context();
+            let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
+            socket
+                .connect(context, remote, local)
+                .expect("the socket is new");
+            let start = Instant::now();
+            while start.elapsed() < WARM_UP_PAUSE {
+                self.turn(Duration::from_millis(10));
+                if self.socket().state() != State::SynSent {
+                    self.sockets.remove(self.socket);
+                    self.socket = self.sockets.add(new_socket());
+                    return;
+                }
+            }
+        }
+        panic!("there is no way to {remote} at all: {:?}", self.wire.sent);
     }
 
     fn session(&mut self, orders: &PacketOrders, last: &mut Instant) -> Result<(), Ended> {
@@ -198,7 +229,9 @@ impl Host {
             .interface
             .poll(now(), &mut self.wire, &mut self.sockets);
         let due = self.interface.poll_delay(now(), &self.sockets);
-        let due = due.map_or(most, |due| Duration::from_micros(due.total_micros()).min(most));
+        let due = due.map_or(most, |due| {
+            Duration::from_micros(due.total_micros()).min(most)
+        });
         if due.is_zero() {
             return;
         }
@@ -210,6 +243,19 @@ impl Host {
             .interface
             .poll(now(), &mut self.wire, &mut self.sockets);
     }
+}
+
+/// Where nobody listens, and says so.
+const WARM_UP_PORT: u16 = 9;
+const WARM_UP_TRIES: u16 = 30;
+const WARM_UP_PAUSE: Duration = Duration::from_millis(100);
+
+fn new_socket() -> Socket<'static> {
+    let buffer = || SocketBuffer::new(vec![0; 16_384]);
+    let mut socket = Socket::new(buffer(), buffer());
+    socket.set_nagle_enabled(false);
+    socket.set_ack_delay(None);
+    socket
 }
 
 fn now() -> Time {

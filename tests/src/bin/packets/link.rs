@@ -181,13 +181,20 @@ fn send_raw(socket: &OwnedFd, packet: &[u8]) -> io::Result<()> {
         unsafe { (zeroed(), zeroed()) };
     let (address, length): (*const libc::sockaddr, usize) = if packet.first() < Some(&0x50) {
         four.sin_family = 2;
-        let to: [u8; 4] = packet.get(16..20).ok_or_else(short)?.try_into().map_err(io::Error::other)?;
+        let to: [u8; 4] = packet
+            .get(16..20)
+            .ok_or_else(short)?
+            .try_into()
+            .map_err(io::Error::other)?;
         four.sin_addr.s_addr = u32::from_ne_bytes(to);
         ((&raw const four).cast(), size_of_val(&four))
     } else {
         six.sin6_family = 10;
-        six.sin6_addr.s6_addr =
-            packet.get(24..40).ok_or_else(short)?.try_into().map_err(io::Error::other)?;
+        six.sin6_addr.s6_addr = packet
+            .get(24..40)
+            .ok_or_else(short)?
+            .try_into()
+            .map_err(io::Error::other)?;
         ((&raw const six).cast(), size_of_val(&six))
     };
     let length = libc::socklen_t::try_from(length).map_err(io::Error::other)?;

@@ -33,12 +33,18 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn new(link: Open, disguises: &[Disguise]) -> Self {
+    pub fn new(link: Open) -> Self {
         Self {
             link,
-            disguises: disguises.to_vec(),
+            disguises: Vec::new(),
             sent: RefCell::default(),
         }
+    }
+
+    /// From now on this is done to what is sent, and what is sent is counted anew.
+    pub fn put_on(&mut self, disguises: &[Disguise]) {
+        self.disguises = disguises.to_vec();
+        self.sent = RefCell::default();
     }
 
     /// The link itself.

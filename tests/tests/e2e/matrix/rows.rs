@@ -175,7 +175,13 @@ pub fn routed() -> Vec<Row> {
             rows.push(row(who, Way::Packets(Vec::new()), v6, stops));
         }
         for (disguises, proof) in disguises(v6, false) {
-            rows.push(disguised(Who::Machine, v6, disguises, proof, &[GUEST, UPLINK]));
+            rows.push(disguised(
+                Who::Machine,
+                v6,
+                disguises,
+                proof,
+                &[GUEST, UPLINK],
+            ));
         }
         rows.push(forged(Who::Machine, v6));
         rows.push(forged(Who::Container, v6));
@@ -294,8 +300,14 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
     let (session, packets) = (Proof::Session, Proof::Packets);
     let mut all = vec![
         // Of IPv6 the whole TCP header has to be in the first, or receivers drop it.
-        (vec![fragments(8, false, 0)], if v6 { packets } else { session }),
-        (vec![fragments(8, true, 0)], if v6 { packets } else { session }),
+        (
+            vec![fragments(8, false, 0)],
+            if v6 { packets } else { session },
+        ),
+        (
+            vec![fragments(8, true, 0)],
+            if v6 { packets } else { session },
+        ),
         (vec![fragments(24, false, 0)], session),
         (vec![fragments(24, true, 0)], session),
         (vec![fragments(16, false, 8)], packets),
@@ -318,7 +330,10 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
         all.extend([
             (vec![tag(0x8100, 5)], packets),
             (vec![tag(0x8100, 5), tag(0x88a8, 7)], packets),
-            (vec![tag(0x8100, 1), tag(0x8100, 2), tag(0x88a8, 3)], packets),
+            (
+                vec![tag(0x8100, 1), tag(0x8100, 2), tag(0x88a8, 3)],
+                packets,
+            ),
             (vec![Snap], packets),
             (vec![NoLength], packets),
         ]);
@@ -328,7 +343,10 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
             (vec![Nops(1)], session),
             (vec![Nops(10)], session),
             (vec![Nops(3), fragments(8, true, 0)], session),
-            (vec![Nops(3), fragments(8, false, 0), tag(0x8100, 0)], session),
+            (
+                vec![Nops(3), fragments(8, false, 0), tag(0x8100, 0)],
+                session,
+            ),
         ]);
         if bridged {
             all.extend([
@@ -347,15 +365,26 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
         (vec![Extensions(vec![Routing(0)])], session),
         (vec![Extensions(vec![Atomic])], session),
         (
-            vec![Extensions(vec![HopByHop(1), Destination(1), Routing(0), Atomic])],
+            vec![Extensions(vec![
+                HopByHop(1),
+                Destination(1),
+                Routing(0),
+                Atomic,
+            ])],
             session,
         ),
         (vec![Extensions(vec![Destination(1); 8])], session),
         (vec![Extensions(vec![Destination(1); 20])], session),
         (vec![Extensions(vec![Routing(4)])], packets),
         (vec![Extensions(vec![Authentication(6)])], packets),
-        (vec![Extensions(vec![Authentication(4), Destination(1)])], packets),
-        (vec![Extensions(vec![Destination(2), Unknown(140)])], packets),
+        (
+            vec![Extensions(vec![Authentication(4), Destination(1)])],
+            packets,
+        ),
+        (
+            vec![Extensions(vec![Destination(2), Unknown(140)])],
+            packets,
+        ),
         (vec![Extensions(vec![Unknown(253)])], packets),
         (
             vec![Extensions(vec![Destination(1)]), fragments(8, false, 0)],
@@ -369,7 +398,10 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
             vec![fragments(24, false, 0), Extensions(vec![Destination(1)])],
             session,
         ),
-        (vec![Extensions(vec![Destination(1)]), tag(0x88a8, 0)], session),
+        (
+            vec![Extensions(vec![Destination(1)]), tag(0x88a8, 0)],
+            session,
+        ),
     ]);
     all
 }

@@ -61,9 +61,8 @@ impl<'n> World<'n> {
         let contained = |who, wiring, name: &str, number| {
             (who, Guest::unprivileged(node, wiring, name, number))
         };
-        let machine = |who, wiring, name: &str, number| {
-            (who, Guest::new(node, wiring, name, number))
-        };
+        let machine =
+            |who, wiring, name: &str, number| (who, Guest::new(node, wiring, name, number));
         let guests = vec![
             contained(Who::Container, Wiring::Veth, "veth-box0", 1),
             contained(Who::Container, Wiring::Veth, "veth-box1", 2),
@@ -155,7 +154,11 @@ impl<'n> World<'n> {
         }
         for number in 0..USERS.len() {
             let cgroup = self.node.cgroup().path();
-            add(&shop(number), "cgroups", &format!("{cgroup}/shops/{number}"));
+            add(
+                &shop(number),
+                "cgroups",
+                &format!("{cgroup}/shops/{number}"),
+            );
         }
         for (who, guest) in &self.guests {
             let name = guest.interface();
