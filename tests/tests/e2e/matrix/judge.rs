@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write,
+    fmt::{self, Write},
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     thread,
     time::{Duration, Instant},
 };
 
 use limiter_tests::{
-    Agent, Attempt, PacketAttempt, Seen, Traffic,
+    Agent, Attempt, Load, LoadSink, PacketAttempt, Seen, Traffic,
     disguise::Disguise,
     guest::node_packets,
     mx,
@@ -45,12 +46,22 @@ pub enum Expect {
 }
 
 /// What happened.
-#[derive(Debug)]
 struct Happened {
     ended: Ended,
     taken: Duration,
     /// Everything else that is known, for messages.
     details: String,
+}
+
+impl fmt::Display for Happened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            ended,
+            taken,
+            details,
+        } = self;
+        write!(f, "{ended:?} after {taken:?}: {details}")
+    }
 }
 
 /// Runs the rows, each by the tenant of its kind that was idle for longest. All failures are told.
@@ -111,10 +122,10 @@ pub fn one(world: &World, agent: Option<&Agent>, row: &Row, number: usize, expec
 fn got_through(world: &World, row: &Row, happened: &Happened, traffic: &Traffic, name: &str) {
     match row.proof {
         Proof::Session => {
-            assert_eq!(happened.ended, Ended::Served, "{happened:?}");
+            assert_eq!(happened.ended, Ended::Served, "{happened}");
             // Fragments may cut the name in two.
             let whole = traffic.holds(name.as_bytes()) || traffic.later_fragments() > 0;
-            assert!(whole, "served, and not seen outside: {happened:?}");
+            assert!(whole, "served, and not seen outside: {happened}");
         }
         Proof::Packets => {
             let of_row =
@@ -122,7 +133,7 @@ fn got_through(world: &World, row: &Row, happened: &Happened, traffic: &Traffic,
             let arrived = traffic.frames().iter().filter(of_row).count();
             assert!(
                 arrived + world.capture.unreadable() > 0,
-                "nothing arrives outside: {happened:?}"
+                "nothing arrives outside: {happened}"
             );
         }
     }
@@ -135,12 +146,12 @@ fn was_stopped(world: &World, stop: Stop, happened: &Happened, traffic: &Traffic
     assert_eq!(
         (arrived.reached(25), traffic.bytes_to(25)),
         (0, 0),
-        "it reaches the outside: {:?} {happened:?}",
-        arrived.frames().first(),
+        "it reaches the outside: {:?} {happened}",
+        arrived.frames().first().map(|seen| (seen.from, seen.to)),
     );
     assert!(
         !traffic.holds(name.as_bytes()),
-        "its words reach the outside: {happened:?}"
+        "its words reach the outside: {happened}"
     );
     assert!(
         !world.capture.unreadable_holds(name.as_bytes()),
@@ -153,11 +164,11 @@ fn was_stopped(world: &World, stop: Stop, happened: &Happened, traffic: &Traffic
     };
     assert!(
         saw,
-        "the {} layer lets it see {happened:?}, not {:?}",
+        "the {} layer lets it see {happened}, not {:?}",
         stop.layer, stop.sees
     );
     if stop.sees != Sees::Nothing {
-        assert!(happened.taken < AT_ONCE, "at once, and not: {happened:?}");
+        assert!(happened.taken < AT_ONCE, "at once, and not: {happened}");
     }
 }
 
@@ -237,6 +248,11 @@ fn send(
         let attempt = disguises.iter().fold(attempt, |attempt, disguise| {
             attempt.disguised(disguise.clone())
         });
+        let attempt = if disguises.is_empty() {
+            attempt.message()
+        } else {
+            attempt
+        };
         let report = attempt.make();
         (by_packets(&report), attempt.name().to_owned())
     };
@@ -259,9 +275,9 @@ fn send(
         Way::Forged => packets(made().forging(world.other(row.v6)), &[]),
         Way::Tunnel => {
             let guest = world.guest(row.who, number);
-            let (from, to) = match (guest.forger(false), guest.gateway(false)) {
-                (std::net::IpAddr::V4(from), std::net::IpAddr::V4(to)) => (from, to),
-                other => panic!("not IPv4: {other:?}"),
+            let (IpAddr::V4(from), IpAddr::V4(to)) = (guest.forger(false), guest.gateway(false))
+            else {
+                unreachable!("IPv4 was asked for");
             };
             let tunnel = Disguise::Vxlan {
                 from,
@@ -286,6 +302,27 @@ fn send(
                 patience,
                 marker,
             )
+        }
+    }
+}
+
+/// What has nothing to do with mail passes, whoever sends it.
+pub fn unrelated(world: &World) {
+    let sink = LoadSink::listen(world.node.outside());
+    for v6 in [false, true] {
+        for (who, guest) in world.guests() {
+            let mut web = mx(v6);
+            web.set_port(80);
+            let name = guest.interface();
+            let report = guest.packets(v6).to(web).patience(THROUGH).make();
+            assert_eq!(report.ended, Ended::Served, "{name} to the web: {report:?}");
+            if who.has_kernel() {
+                let place = guest.root();
+                let udp = Load::Udp { bytes: 100 };
+                let time = Duration::from_millis(5);
+                let rate = sink.measure(place.namespace(), mx(v6).ip(), udp, time);
+                assert!(rate.arrived > 0, "{name} by UDP: {rate:?}");
+            }
         }
     }
 }

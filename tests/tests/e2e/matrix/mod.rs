@@ -11,7 +11,7 @@ mod world;
 
 use std::time::Duration;
 
-use limiter_tests::{Node, Reached, mx, orders::Report, wait};
+use limiter_tests::{Load, LoadSink, Node, Reached, mx, orders::Report, wait};
 
 use self::{
     judge::{Expect, run},
@@ -41,6 +41,16 @@ fn every_way_is_stopped() {
         let world = world(&node);
         let agent = world.agent(Verdict::Block, &[]);
         run(&world, Some(&agent), &rows, |row| stopped_by(row, 0));
+    }
+}
+
+#[test]
+fn what_is_no_mail_is_not_hindered() {
+    for (world, _) in worlds() {
+        let node = Node::new();
+        let world = world(&node);
+        let _agent = world.agent(Verdict::Block, &[]);
+        judge::unrelated(&world);
     }
 }
 
@@ -145,4 +155,20 @@ fn a_session_from_before_is_cut() {
     assert_eq!(errno, Some(libc::ECONNRESET), "{report:?}");
     assert!(!world.capture.all().holds(b"from-before.example"));
     assert_eq!(attempt().make(&agent), Reached::Refused);
+}
+
+/// What the ratios elsewhere rest on: a load arrives, and is counted.
+#[test]
+fn unrelated_traffic_can_be_measured() {
+    let node = Node::new();
+    let sink = LoadSink::listen(node.outside());
+    for v6 in [false, true] {
+        for load in [Load::Udp { bytes: 64 }, Load::Tcp, Load::Connects] {
+            let time = Duration::from_millis(200);
+            let rate = sink.measure(node.inside(), mx(v6).ip(), load, time);
+            assert!(rate.time >= time, "{load:?}: {rate:?}");
+            assert!(rate.arrived_per_second() > 100.0, "{load:?}: {rate:?}");
+            assert!(rate.sent > 0, "{load:?}: {rate:?}");
+        }
+    }
 }

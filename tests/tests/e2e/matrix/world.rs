@@ -204,6 +204,11 @@ impl<'n> World<'n> {
         }
     }
 
+    /// All guests.
+    pub fn guests(&self) -> &[(Who, Guest<'n>)] {
+        &self.guests
+    }
+
     /// The guest of a kind.
     pub fn guest(&self, who: Who, number: usize) -> &Guest<'n> {
         let mut all = self.guests.iter().filter(|(kind, _)| *kind == who);
