@@ -134,18 +134,6 @@ impl Capture {
             .len()
     }
 
-    /// Whether a frame that is no IP holds these bytes.
-    #[must_use]
-    pub fn unreadable_holds(&self, bytes: &[u8]) -> bool {
-        let _ = self.mark();
-        let other = self
-            .shared
-            .other
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        other.iter().any(|frame| holds(frame, bytes))
-    }
-
     fn seen(&self) -> std::sync::MutexGuard<'_, Vec<Seen>> {
         self.shared
             .seen

@@ -119,7 +119,7 @@ pub fn flatten(node: &Node) {
         "address add 203.0.113.2/24 dev br0",
         "address add 2001:db8:113::2/64 dev br0 nodad",
         "route replace default via 203.0.113.1 dev br0",
-        "-6 route replace default via 2001:db8:113::1 dev br0",
+        "route replace default via 2001:db8:113::1 dev br0",
     ];
     ip_batch(node.inside(), &lines.map(str::to_owned));
 }
