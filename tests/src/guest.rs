@@ -2,7 +2,9 @@
 //! way to connect one.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::Arc,
 };
 
@@ -111,6 +113,13 @@ fn plus6(address: Ipv6Addr, number: u8) -> Ipv6Addr {
 /// Makes the node a part of the network outside: a bridge has the uplink and its addresses, and
 /// whoever is at the bridge talks to the outside without being routed.
 pub fn flatten(node: &Node) {
+    // A bridge that filters by IP rules refuses what is no good IP. Most do not.
+    node.inside().enter(|| {
+        for switch in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+            // A kernel without that has no such switch.
+            let _ = fs::write(Path::new("/proc/sys/net/bridge").join(switch), "0");
+        }
+    });
     let lines = [
         "link add br0 type bridge forward_delay 0 mcast_snooping 0",
         "link set br0 up",
