@@ -51,31 +51,7 @@ pub fn hold(link: Open, orders: &PacketOrders) -> PacketReport {
 
 impl Host {
     fn new(mut wire: Wire, orders: &PacketOrders) -> Self {
-        let address = HardwareAddress::Ethernet(EthernetAddress(orders.mac));
-        let mut config = Config::new(address);
-        config.random_seed = u64::from(std::process::id()) << 16 | u64::from(orders.from.port());
-        let mut interface = Interface::new(config, &mut wire, now());
-        interface.update_ip_addrs(|addresses| {
-            let own = IpCidr::new(orders.from.ip().into(), orders.prefix);
-            addresses.push(own).expect("there is room for two");
-            if let Some(own) = orders.own {
-                let own = IpCidr::new(own.into(), orders.prefix);
-                addresses.push(own).expect("there is room for two");
-            } else if orders.from.is_ipv6() {
-                let [.., a, b, c, d, e, f] = orders.mac;
-                let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
-                let [w, x, y, z] = words;
-                let local = Ipv6Address::new(0xfe80, 0, 0, 0, w, x, y, z);
-                let local = IpCidr::new(IpAddress::Ipv6(local), 64);
-                addresses.push(local).expect("there is room for two");
-            }
-        });
-        let routes = interface.routes_mut();
-        match orders.gateway {
-            IpAddr::V4(gateway) => routes.add_default_ipv4_route(gateway).map(drop),
-            IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).map(drop),
-        }
-        .expect("there is room for a route");
+        let interface = interface(&mut wire, orders);
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(new_socket());
         Self {
@@ -101,8 +77,8 @@ impl Host {
             let local = IpEndpoint::new(own.into(), 10_000 + local);
             self.sockets.remove(self.socket);
             self.socket = self.sockets.add(new_socket());
-            // Forgets which neighbours did not answer.
-            self.interface.update_ip_addrs(|_| {});
+            // A neighbour that did not answer would not be asked again for a second.
+            self.interface = interface(&mut self.wire, orders);
             let context = self.interface.context();
             let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
             socket
@@ -243,6 +219,36 @@ impl Host {
             .interface
             .poll(now(), &mut self.wire, &mut self.sockets);
     }
+}
+
+/// An interface that knows no neighbours yet.
+fn interface(wire: &mut Wire, orders: &PacketOrders) -> Interface {
+    let address = HardwareAddress::Ethernet(EthernetAddress(orders.mac));
+    let mut config = Config::new(address);
+    config.random_seed = u64::from(std::process::id()) << 16 | u64::from(orders.from.port());
+    let mut interface = Interface::new(config, wire, now());
+    interface.update_ip_addrs(|addresses| {
+        let own = IpCidr::new(orders.from.ip().into(), orders.prefix);
+        addresses.push(own).expect("there is room for two");
+        if let Some(own) = orders.own {
+            let own = IpCidr::new(own.into(), orders.prefix);
+            addresses.push(own).expect("there is room for two");
+        } else if orders.from.is_ipv6() {
+            let [.., a, b, c, d, e, f] = orders.mac;
+            let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, f]].map(u16::from_be_bytes);
+            let [w, x, y, z] = words;
+            let local = Ipv6Address::new(0xfe80, 0, 0, 0, w, x, y, z);
+            let local = IpCidr::new(IpAddress::Ipv6(local), 64);
+            addresses.push(local).expect("there is room for two");
+        }
+    });
+    let routes = interface.routes_mut();
+    match orders.gateway {
+        IpAddr::V4(gateway) => routes.add_default_ipv4_route(gateway).map(drop),
+        IpAddr::V6(gateway) => routes.add_default_ipv6_route(gateway).map(drop),
+    }
+    .expect("there is room for a route");
+    interface
 }
 
 /// Where nobody listens, and says so.
