@@ -24,6 +24,10 @@ pub struct Config {
     pub name: String,
     /// Where to attach, below the cgroup v2 mount; `None`: the node's own part of the tree.
     pub attach: Option<String>,
+    /// More keys of `attach`, in braces' notation: `guests: ["veth*"], uplinks: [eth0]`.
+    pub attach_also: String,
+    /// Layers that are left unattached, by name: what they alone stop gets through.
+    pub without: Vec<String>,
     /// The keys of limiter.yaml besides the places.
     pub main: String,
     /// The tenant files, as (name, contents).
@@ -37,6 +41,8 @@ impl Config {
         Self {
             name: "limiter".to_owned(),
             attach: None,
+            attach_also: String::new(),
+            without: Vec::new(),
             main: main.to_owned(),
             tenants: vec![("tenants.yaml".to_owned(), tenants.to_owned())],
         }
@@ -46,6 +52,20 @@ impl Config {
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The same, attached to these interfaces too: more keys of `attach`.
+    #[must_use]
+    pub fn attached_also(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.attach_also);
+        self
+    }
+
+    /// The same, with these layers left unattached.
+    #[must_use]
+    pub fn without(mut self, layers: &[&str]) -> Self {
+        self.without = layers.iter().map(|&layer| layer.to_owned()).collect();
         self
     }
 
@@ -64,6 +84,7 @@ pub struct Agent<'n> {
     name: String,
     home: PathBuf,
     attach: String,
+    without: Vec<String>,
     process: Mutex<Option<Process>>,
 }
 
@@ -85,10 +106,8 @@ impl<'n> Agent<'n> {
             node,
             name: config.name.clone(),
             home,
-            attach: config
-                .attach
-                .clone()
-                .unwrap_or_else(|| node.cgroup().path()),
+            attach: attach(node, config),
+            without: config.without.clone(),
             process: Mutex::new(None),
         };
         agent.write_main(&config.main);
@@ -116,6 +135,9 @@ impl<'n> Agent<'n> {
         let notify = Notify::new(&socket);
         let mut command = self.command();
         command.env("NOTIFY_SOCKET", notify.path()).arg("run");
+        if !self.without.is_empty() {
+            command.env("LIMITER_TEST_WITHOUT_LAYER", self.without.join(","));
+        }
         let mut process = Process::start("the agent", &mut command, &self.home.join("log"));
         let ready = notify.wait("READY=1", START, || process.ended().is_some());
         let log = process.log();
@@ -206,7 +228,7 @@ impl<'n> Agent<'n> {
         let contents = format!(
             "version: 1
 node: test-node
-attach: {{cgroup: {}}}
+attach: {{{}}}
 tenants: tenants.d/*.yaml
 state_dir: {home}/state
 pin_dir: {}
@@ -358,6 +380,16 @@ pub fn find_tenant<'s>(status: &'s Value, name: &str) -> Option<&'s Value> {
         .as_array()?
         .iter()
         .find(|tenant| tenant["tenant"] == name)
+}
+
+/// What `attach` holds.
+fn attach(node: &Node, config: &Config) -> String {
+    let cgroup = config.attach.clone();
+    let cgroup = cgroup.unwrap_or_else(|| node.cgroup().path());
+    match config.attach_also.as_str() {
+        "" => format!("cgroup: {cgroup}"),
+        also => format!("cgroup: {cgroup}, {also}"),
+    }
 }
 
 fn parse(what: &str, text: &str, out: &Output) -> Value {

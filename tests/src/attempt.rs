@@ -5,17 +5,18 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
     Agent, Node, Place, cgroup,
-    orders::{How, Orders, READY, Report, SocketOf},
+    orders::{CONNECTED, How, Orders, READY, Report, SocketOf},
 };
 
 /// How long a sender may stay silent, milliseconds.
@@ -58,6 +59,8 @@ impl<'n> Sender<'n> {
                 count: 1,
                 pause_us: 0,
                 wait: true,
+                say: None,
+                hold: false,
                 report_to: None,
             },
         }
@@ -127,6 +130,20 @@ impl Attempt<'_> {
             self.orders.cgroup = Some(self.sender.place.cgroup().to_path_buf());
         }
         self.orders.socket = socket;
+        self
+    }
+
+    /// Greets back under this name once it is greeted, and wants an answer.
+    #[must_use]
+    pub fn say(mut self, name: &str) -> Self {
+        self.orders.say = Some(name.to_owned());
+        self
+    }
+
+    /// Waits for another [`Running::go`] between being greeted and greeting back.
+    #[must_use]
+    pub fn hold(mut self) -> Self {
+        self.orders.hold = true;
         self
     }
 
@@ -217,15 +234,7 @@ impl Attempt<'_> {
             .arg(orders)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the sender can be started");
-        let mut running = Running {
-            stdin: child.stdin.take(),
-            stdout: BufReader::new(child.stdout.take().expect("stdout is piped")),
-            child,
-        };
-        let line = running.line();
-        assert_eq!(line, READY, "the sender does not get ready");
-        running
+        Running::start(&mut command)
     }
 }
 
@@ -258,6 +267,20 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a sending program, with its standard input and output as pipes, and waits until it
+    /// is ready.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("the sender can be started");
+        let mut running = Self {
+            stdin: child.stdin.take(),
+            stdout: BufReader::new(child.stdout.take().expect("stdout is piped")),
+            child,
+        };
+        let line = running.line();
+        assert_eq!(line, READY, "the sender does not get ready");
+        running
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -272,11 +295,35 @@ impl Running {
         self
     }
 
+    /// Lets it connect, and waits until it is connected and greeted: it goes on by
+    /// [`Running::go`]. For attempts that [`Attempt::hold`].
+    #[must_use]
+    pub fn go_and_hold(mut self) -> Self {
+        let stdin = self.stdin.as_mut().expect("it has not gone yet");
+        stdin.write_all(b"\n").expect("the sender waits for it");
+        let line = self.line();
+        assert_eq!(line, CONNECTED, "the sender does not connect");
+        self
+    }
+
     /// Waits for its report.
     #[must_use]
-    pub fn finish(mut self) -> Report {
+    pub fn finish(self) -> Report {
+        self.report()
+    }
+
+    /// The same, for programs with a report of another kind.
+    #[must_use]
+    pub fn report<R: DeserializeOwned>(mut self) -> R {
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("no report: {error}: {line}"))
+    }
+
+    /// Its report, if it comes in time.
+    #[must_use]
+    pub fn finish_within(mut self, patience: Duration) -> Option<Report> {
+        let patience = u16::try_from(patience.as_millis()).expect("less than a minute");
+        self.says_something(patience).then(|| self.finish())
     }
 
     /// Whether it has ended.
@@ -287,13 +334,19 @@ impl Running {
             .is_some()
     }
 
-    fn line(&mut self) -> String {
+    fn says_something(&mut self, patience_ms: u16) -> bool {
         let mut fds = [PollFd::new(
             self.stdout.get_ref().as_fd(),
             PollFlags::POLLIN,
         )];
-        let waited = poll(&mut fds, PollTimeout::from(PATIENCE_MS)).expect("a pipe can be polled");
-        assert!(waited > 0, "the sender says nothing for {PATIENCE_MS} ms");
+        poll(&mut fds, PollTimeout::from(patience_ms)).expect("a pipe can be polled") > 0
+    }
+
+    fn line(&mut self) -> String {
+        assert!(
+            self.says_something(PATIENCE_MS),
+            "the sender says nothing for {PATIENCE_MS} ms"
+        );
         let mut line = String::new();
         self.stdout
             .read_line(&mut line)

@@ -35,35 +35,8 @@ impl<'n> Container<'n> {
     /// A container with a user namespace of its own: its uid 0 is [`FIRST_UID`] on the host.
     #[must_use]
     pub fn unprivileged(node: &'n Node, name: &str) -> Self {
-        let mut command = Command::new("cat");
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        // SAFETY: one system call between fork and exec, and no memory is touched.
-        unsafe {
-            command.pre_exec(|| {
-                if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) == 0 {
-                    Ok(())
-                } else {
-                    Err(std::io::Error::last_os_error())
-                }
-            });
-        }
-        // It only holds the namespaces open until they are opened here.
-        let mut holder = command.spawn().expect("user namespaces can be made");
-        let proc = format!("/proc/{}", holder.id());
-        for map in ["uid_map", "gid_map"] {
-            fs::write(format!("{proc}/{map}"), format!("0 {FIRST_UID} 65536"))
-                .expect("root may map uids");
-        }
-        let open = |name: &str| -> OwnedFd {
-            File::open(format!("{proc}/ns/{name}"))
-                .expect("the holder lives")
-                .into()
-        };
-        let user = Arc::new(open("user"));
-        let namespace = Namespace::from_network(open("net"));
-        holder.kill().expect("it is our child");
-        holder.wait().expect("it is our child");
-        Self::connected(node, name, namespace, Some(user))
+        let Namespaces { net, user } = unprivileged();
+        Self::connected(node, name, net, user)
     }
 
     fn connected(
@@ -124,4 +97,46 @@ impl<'n> Container<'n> {
     pub fn sender(&self, uid: u32) -> Sender<'n> {
         self.node.sender_at(self.user(uid))
     }
+}
+
+/// What a container is made of.
+#[derive(Debug)]
+pub struct Namespaces {
+    /// Its network.
+    pub net: Namespace,
+    /// Its users, if it has its own.
+    pub user: Option<Arc<OwnedFd>>,
+}
+
+/// A network namespace in a user namespace of its own, whose uid 0 is [`FIRST_UID`] on the host.
+pub fn unprivileged() -> Namespaces {
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    // SAFETY: one system call between fork and exec, and no memory is touched.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET) == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        });
+    }
+    // It only holds the namespaces open until they are opened here.
+    let mut holder = command.spawn().expect("user namespaces can be made");
+    let proc = format!("/proc/{}", holder.id());
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("{proc}/{map}"), format!("0 {FIRST_UID} 65536"))
+            .expect("root may map uids");
+    }
+    let open = |name: &str| -> OwnedFd {
+        File::open(format!("{proc}/ns/{name}"))
+            .expect("the holder lives")
+            .into()
+    };
+    let user = Some(Arc::new(open("user")));
+    let net = Namespace::from_network(open("net"));
+    holder.kill().expect("it is our child");
+    holder.wait().expect("it is our child");
+    Namespaces { net, user }
 }

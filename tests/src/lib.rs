@@ -15,16 +15,23 @@
 
 mod agent;
 mod attempt;
+mod capture;
 mod cgroup;
 mod container;
+pub mod disguise;
 mod etc;
 mod exim;
+pub mod guest;
+mod load;
 mod mail;
 mod maildir;
 mod namespace;
 mod node;
 mod notify;
 pub mod orders;
+mod packet_attempt;
+pub mod packet_socket;
+pub mod packets;
 mod place;
 mod postfix;
 pub mod process;
@@ -35,10 +42,13 @@ pub mod wait;
 
 pub use agent::{Agent, Config, find_tenant, repeated};
 pub use attempt::{Attempt, Flood, Reached, Running, Sender};
+pub use capture::{Capture, Seen, Traffic};
 pub use cgroup::Cgroup;
 pub use container::Container;
 pub use etc::Etc;
 pub use exim::Exim;
+pub use guest::{Guest, Wiring};
+pub use load::{LOAD_PORT, Load, LoadSink, Rate};
 pub use mail::{Letter, Mailer};
 pub use maildir::Maildir;
 pub use namespace::Namespace;
@@ -46,6 +56,7 @@ pub use node::{
     CONTAINER4, NATTED, NODE4, NODE6, Node, OUTSIDE_LINK_LOCAL, OUTSIDE_MX, OUTSIDE_MX_EXEMPT,
     OUTSIDE_MX6, OUTSIDE_MX6_EXEMPT, mx,
 };
+pub use packet_attempt::PacketAttempt;
 pub use place::Place;
 pub use postfix::Postfix;
 pub use process::{Output, Process};

@@ -53,6 +53,7 @@ pub struct Node {
     outside_cgroup: Cgroup,
     directory: TempDir,
     sender_copied: Once,
+    packets_copied: Once,
     _permit: Permit,
 }
 
@@ -119,6 +120,7 @@ impl Node {
             outside_cgroup: Cgroup::at_top(),
             directory,
             sender_copied: Once::new(),
+            packets_copied: Once::new(),
             _permit: permit,
         }
     }
@@ -194,7 +196,16 @@ impl Node {
     pub fn sender_program(&self) -> PathBuf {
         let program = self.directory().join("limiter-sender");
         self.sender_copied
-            .call_once(|| programs::copy_sender(&program));
+            .call_once(|| programs::copy_sender("limiter-sender", &program));
+        program
+    }
+
+    /// The program that a [`crate::PacketAttempt`] runs: everybody may execute it.
+    #[must_use]
+    pub fn packets_program(&self) -> PathBuf {
+        let program = self.directory().join("limiter-packets");
+        self.packets_copied
+            .call_once(|| programs::copy_sender("limiter-packets", &program));
         program
     }
 }

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 /// The line that says that the process is whom it is to be.
 pub const READY: &str = "ready";
 
+/// The line that says that a connection is established and the server has greeted, if there is
+/// something to wait for then.
+pub const CONNECTED: &str = "connected";
+
 /// How a connection is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
@@ -98,6 +102,10 @@ pub struct Orders {
     pub pause_us: u64,
     /// Wait for a line on standard input before connecting.
     pub wait: bool,
+    /// Greet back under this name once the server has greeted, and wait for its answer.
+    pub say: Option<String>,
+    /// Wait for a line on standard input before greeting back, having said [`CONNECTED`].
+    pub hold: bool,
     /// A file to write the report to besides standard output.
     pub report_to: Option<PathBuf>,
 }
@@ -118,6 +126,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// The errno of the only failure, if that is all there was.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        let mut failed = self.failed.keys();
+        let first = failed.next().copied();
+        (self.connected == 0 && failed.next().is_none())
+            .then_some(first)
+            .flatten()
+    }
+
     /// How many tries there were.
     #[must_use]
     pub fn tries(&self) -> u64 {

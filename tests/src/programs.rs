@@ -18,10 +18,10 @@ pub fn limiter() -> PathBuf {
     })
 }
 
-/// Copies the sending program to where every user can execute it.
-pub fn copy_sender(to: &Path) {
-    let from = beside("limiter-sender")
-        .unwrap_or_else(|| panic!("limiter-sender is not built: cargo build -p limiter-tests"));
+/// Copies a sending program to where every user can execute it.
+pub fn copy_sender(name: &str, to: &Path) {
+    let from =
+        beside(name).unwrap_or_else(|| panic!("{name} is not built: cargo build -p limiter-tests"));
     copy(&from, to, 0o755);
 }
 

@@ -25,7 +25,8 @@ pub struct Visit {
     pub to: SocketAddr,
 }
 
-/// A server on every address of a network namespace, both families. It greets, and says no more.
+/// A server on every address of a network namespace, both families. It greets, and says no more
+/// unless it is one for mail.
 #[derive(Debug)]
 pub struct Sink {
     visits: Arc<Mutex<Vec<Visit>>>,
@@ -37,6 +38,16 @@ impl Sink {
     /// A server on these ports, greeting in the name of `host`.
     #[must_use]
     pub fn listen(namespace: &Namespace, ports: &[u16], host: &str) -> Self {
+        Self::start(namespace, ports, host, false)
+    }
+
+    /// The same, and it answers a whole SMTP session: every message is welcome, and forgotten.
+    #[must_use]
+    pub fn mail(namespace: &Namespace, ports: &[u16], host: &str) -> Self {
+        Self::start(namespace, ports, host, true)
+    }
+
+    fn start(namespace: &Namespace, ports: &[u16], host: &str, answers: bool) -> Self {
         let listeners: Vec<_> = namespace.enter(|| {
             let listen = |port: &u16| {
                 TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port))
@@ -54,7 +65,7 @@ impl Sink {
         let greeting = format!("220 {host} ESMTP\r\n");
         let thread = {
             let (visits, stop) = (Arc::clone(&visits), Arc::clone(&stop));
-            thread::spawn(move || serve(&listeners, &greeting, &visits, &stop))
+            thread::spawn(move || serve(&listeners, &greeting, answers, &visits, &stop))
         };
         Self {
             visits,
@@ -106,20 +117,26 @@ impl Drop for Sink {
     }
 }
 
-fn serve(listeners: &[TcpListener], greeting: &str, visits: &Mutex<Vec<Visit>>, stop: &AtomicBool) {
-    let mut open: Vec<TcpStream> = Vec::new();
+fn serve(
+    listeners: &[TcpListener],
+    greeting: &str,
+    answers: bool,
+    visits: &Mutex<Vec<Visit>>,
+    stop: &AtomicBool,
+) {
+    let mut open: Vec<Guest> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         for listener in listeners {
             while let Some((stream, visit)) = accept(listener) {
                 visits.lock().expect("nobody panics inside").push(visit);
-                open.extend(greet(stream, greeting));
+                open.extend(greet(stream, greeting, answers));
             }
         }
-        open.retain_mut(is_open);
+        open.retain_mut(Guest::attend);
         let sockets = listeners
             .iter()
             .map(AsFd::as_fd)
-            .chain(open.iter().map(AsFd::as_fd));
+            .chain(open.iter().map(|guest| guest.stream.as_fd()));
         let mut fds: Vec<_> = sockets
             .map(|socket| PollFd::new(socket, PollFlags::POLLIN))
             .collect();
@@ -149,18 +166,66 @@ fn accept(listener: &TcpListener) -> Option<(TcpStream, Visit)> {
 
 /// Greets, and keeps the connection until the other side closes it: closing first would reset
 /// what the other side has sent unasked.
-fn greet(mut stream: TcpStream, greeting: &str) -> Option<TcpStream> {
+fn greet(mut stream: TcpStream, greeting: &str, answers: bool) -> Option<Guest> {
     stream.set_nonblocking(true).ok()?;
     stream.write_all(greeting.as_bytes()).ok()?;
-    Some(stream)
+    Some(Guest {
+        stream,
+        answers,
+        said: Vec::new(),
+        in_message: false,
+    })
 }
 
-/// Whether the other side is still there; reads away what it says.
-fn is_open(stream: &mut TcpStream) -> bool {
-    let mut buffer = [0_u8; 512];
-    match stream.read(&mut buffer) {
-        Ok(length) => length > 0,
-        Err(error) => error.kind() == ErrorKind::WouldBlock,
+/// Somebody who is connected.
+struct Guest {
+    stream: TcpStream,
+    answers: bool,
+    /// The beginning of a line.
+    said: Vec<u8>,
+    in_message: bool,
+}
+
+impl Guest {
+    /// Reads what was said, and answers if this is a server that does. Whether the other side is
+    /// still there.
+    fn attend(&mut self) -> bool {
+        let mut buffer = [0_u8; 65_536];
+        let length = match self.stream.read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(length) => length,
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        };
+        if !self.answers {
+            return true;
+        }
+        self.said.extend_from_slice(&buffer[..length]);
+        while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.said.drain(..=end).collect();
+            let Some(answer) = self.answer(&line) else {
+                continue;
+            };
+            if self.stream.write_all(answer).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, line: &[u8]) -> Option<&'static [u8]> {
+        let is = |word: &[u8]| line.len() >= 4 && line[..4].eq_ignore_ascii_case(word);
+        if self.in_message {
+            self.in_message = line != b".\r\n";
+            return (!self.in_message).then_some(b"250 taken\r\n");
+        }
+        self.in_message = is(b"DATA");
+        Some(if self.in_message {
+            b"354 go on\r\n"
+        } else if is(b"QUIT") {
+            b"221 bye\r\n"
+        } else {
+            b"250 well\r\n"
+        })
     }
 }
 

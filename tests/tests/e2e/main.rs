@@ -17,6 +17,7 @@ mod following;
 mod ground;
 mod limits;
 mod mail;
+mod matrix;
 mod observe;
 mod reload;
 mod sanctions;

@@ -1,7 +1,7 @@
 //! The ways to connect.
 
 use std::{
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     mem::size_of_val,
     net::{SocketAddr, TcpStream},
     os::fd::{AsFd, OwnedFd},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use io_uring::{IoUring, opcode, squeue, types};
-use limiter_tests::orders::{How, Orders};
+use limiter_tests::orders::{CONNECTED, How, Orders};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -74,8 +74,21 @@ pub fn connect(socket: OwnedFd, orders: &Orders) -> io::Result<Connected> {
     // Once the server has spoken it has certainly seen the connection: a reset sent at once may
     // overtake the end of the handshake, and then only one side has counted it.
     let mut greeting = String::new();
-    BufReader::new(&stream).read_line(&mut greeting)?;
+    let mut lines = BufReader::new(&stream);
+    lines.read_line(&mut greeting)?;
     let greeting = greeting.trim_end().to_owned();
+    if let Some(name) = &orders.say {
+        if orders.hold {
+            let mut line = String::new();
+            crate::say(CONNECTED);
+            io::stdin().lock().read_line(&mut line)?;
+        }
+        (&stream).write_all(format!("EHLO {name}\r\n").as_bytes())?;
+        let mut answer = String::new();
+        if lines.read_line(&mut answer)? == 0 {
+            return Err(Errno::ECONNRESET.into());
+        }
+    }
     Ok(Connected { source, greeting })
 }
 
