@@ -1,0 +1,1 @@
+//! Sessions under TLS: one mail is one, ten thousand are not three hundred.
