@@ -145,6 +145,7 @@ fn one_large_mail_is_one() {
             handshake(&mut wire, version, certificates);
             login(&mut wire, implicit, auth);
             assert!(wire.total.messages <= 1);
+            wire.mss = 40 * 1448;
             one_mail(&mut wire, 27_400_000);
             exchange(&mut wire, 6, 40);
             wire.say(record(0x15, 19));
