@@ -28,7 +28,7 @@ const VERSIONS: [Version; 4] = [
 fn record(kind: u8, length: usize) -> Vec<u8> {
     let mut record = vec![kind, 3, 3];
     record.extend(u16::try_from(length).unwrap().to_be_bytes());
-    record.resize(length + 5, 0x17);
+    record.extend_from_slice(&vec![0x17; length]);
     record
 }
 
