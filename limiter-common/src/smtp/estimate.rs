@@ -73,23 +73,29 @@ impl Session {
         if self.flags & flags::SPOKE == 0 {
             return due;
         }
-        let total = if self.flags & flags::SETTLED == 0 {
+        let first = self.flags & flags::SETTLED == 0;
+        if first {
             self.flags |= flags::SETTLED;
-            self.settle(factors)
+            self.settle(factors);
+        }
+        let total = self.base.saturating_add(self.estimate(factors));
+        let messages = total.saturating_sub(self.messages);
+        // Every message has a recipient; those read so far may be those of the first estimated.
+        let recipients = if first {
+            total.saturating_sub(self.recipients)
         } else {
-            self.base.saturating_add(self.estimate(factors))
+            messages
         };
-        let more = total.saturating_sub(self.messages);
-        self.messages = self.messages.saturating_add(more);
-        due.messages = due.messages.saturating_add(more);
-        self.recipients = self.recipients.saturating_add(more);
-        due.recipients = due.recipients.saturating_add(more);
+        self.messages = self.messages.saturating_add(messages);
+        self.recipients = self.recipients.saturating_add(recipients);
+        due.messages = due.messages.saturating_add(messages);
+        due.recipients = due.recipients.saturating_add(recipients);
         due
     }
 
     /// The reading ended: what the estimate starts from.
     #[inline(always)]
-    fn settle(&mut self, factors: &Factors) -> u32 {
+    fn settle(&mut self, factors: &Factors) {
         // Set by a handshake that began and ended in one packet.
         let after_handshake = self.base;
         let mut base = self.messages;
@@ -111,7 +117,6 @@ impl Session {
         self.reply_bytes = 0;
         self.turnarounds = 0;
         self.by_turnarounds = 0;
-        base
     }
 }
 

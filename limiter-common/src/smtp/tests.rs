@@ -2,3 +2,6 @@
 
 mod dialog;
 mod exact;
+mod lies;
+mod servers;
+mod tls;

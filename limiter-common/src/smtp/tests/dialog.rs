@@ -50,7 +50,7 @@ impl Wire {
         while at < end {
             let left = (self.session.body_left() as usize).min(end - at);
             // Every other time byte by byte: both ways must agree.
-            if left > 0 && at % 2 == 0 {
+            if left > 0 && at.is_multiple_of(2) {
                 self.session.skip(u32::try_from(left).unwrap());
                 at += left;
             } else {
