@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use limiter_common::sanction::{Sanction, WITHOUT_END};
+use limiter_common::sanction::Sanction;
 use log::info;
 use tokio::sync::{broadcast, mpsc};
 
@@ -21,6 +21,7 @@ use crate::{
         node::{Node, NodeError},
         peer::Peer,
     },
+    inspect,
     kernel::{Reinstated, clock},
     report::{
         event::EventRecord,
@@ -180,10 +181,7 @@ impl Node for LiveNode {
             let sanctioned = state.sanction(tenant, sanction, duration)?;
             (sanctioned, state.view().opened_until(tenant)?)
         };
-        let until = (sanctioned.until_s != WITHOUT_END).then_some(sanctioned.until_s);
-        let until = until.and_then(|until_s| {
-            Timestamp::try_from(clock::wall_time(u64::from(until_s) * 1_000_000_000)).ok()
-        });
+        let until = inspect::end_of(sanctioned.until_s);
         let name = sanction.as_str();
         match until {
             Some(until) => info!("{by} puts {tenant:?} under {name} until {until}"),

@@ -6,7 +6,7 @@ mod pinned;
 mod status;
 mod subject;
 
-use limiter_common::{limit::Kind, settings::Settings, verdict::PortGroup};
+use limiter_common::{limit::Kind, sanction::WITHOUT_END, settings::Settings, verdict::PortGroup};
 
 use crate::{
     control::node::NodeError,
@@ -45,15 +45,23 @@ impl Moment {
         }
     }
 
-    /// A whole second of the kernel's clock, for people.
+    /// A whole second of the kernel's clock, for people: to the second, so that it reads the same
+    /// each time although the two clocks drift.
     fn second(self, at_s: u32) -> jiff::Timestamp {
-        self.clock.wall(u64::from(at_s) * 1_000_000_000)
+        let exact = self.clock.wall(u64::from(at_s) * 1_000_000_000);
+        exact.round(jiff::Unit::Second).unwrap_or(exact)
     }
 
     /// A moment of the kernel's clock that lies ahead, for people; `None` if it has passed.
     fn ahead(self, at_ns: u64) -> Option<jiff::Timestamp> {
         (at_ns > self.now_ns).then(|| self.clock.wall(at_ns))
     }
+}
+
+/// When a sanction ends, for people; `None` for one without end.
+#[must_use]
+pub fn end_of(until_s: u32) -> Option<jiff::Timestamp> {
+    (until_s != WITHOUT_END).then(|| Moment::now().second(until_s))
 }
 
 /// A limit and where it stands, for people.

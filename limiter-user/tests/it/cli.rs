@@ -280,6 +280,9 @@ async fn observe_and_explain_are_told_in_words() {
          below    reseller-7\n  \
          because  direct_smtp: block\n  \
          reason   direct_smtp, seen at the layer connect\n  \
+         do       look at the process that `limiter events` names: a mailer of the customer's \
+         belongs behind the MTA, anything unknown is likely malware; to let one destination \
+         through, `exempt`\n  \
          mode     observe: nothing is refused\n           \
          under enforce it would be denied\n"
     );
