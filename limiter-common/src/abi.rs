@@ -2,7 +2,7 @@
 
 /// The layout version of everything pinned. It is part of the pin path, so that an agent never
 /// mistakes the maps of another version for its own. Raise it whenever a layout here changes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Uids below this are looked up in one dense array; those above (sub-uid ranges, mostly) in a
 /// trie of prefixes.
@@ -63,6 +63,27 @@ pub mod maps {
     /// `HashMap<TenantName, u32>`: which index belongs to which tenant. Only the agent reads it.
     pub const NAMES: &str = "NAMES";
 
+    /// `HashMap<u32, InterfaceInfo>`: whose an interface is and what sees its traffic, by index.
+    pub const INTERFACES: &str = "INTERFACES";
+    /// `LpmTrie<Address, u32>`: encoded owner by address prefix, IPv4 mapped.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// `LpmTrie<Address, u32>`: prefixes that stay reachable while a network is suspended.
+    pub const MANAGEMENT: &str = "MANAGEMENT";
+    /// `LpmTrie<Address, u32>`: prefixes refused in both directions.
+    pub const BLOCKED: &str = "BLOCKED";
+    /// `Array<u64>`: what [`blocked`](crate::blocked) could match at all, a bit each.
+    pub const BLOCKED_FILTER: &str = "BLOCKED_FILTER";
+    /// `LruHashMap<FlowKey, Flow>`: connections that packet layers judged.
+    pub const FLOWS: &str = "FLOWS";
+    /// `SkStorage<SocketState>`: what the packet layers remember of a socket of this node.
+    pub const SOCKETS: &str = "SOCKETS";
+    /// `Array<Sanctions>`: each tenant's own sanctions, by index. Only the agent reads it.
+    pub const SANCTIONS: &str = "SANCTIONS";
+    /// `LruHashMap<Address, Client>`: mailbox connections by client.
+    pub const CLIENTS: &str = "CLIENTS";
+    /// `HashMap<Address, u64>`: locked mailbox clients, and until when, ns of the kernel's clock.
+    pub const LOCKED: &str = "LOCKED";
+
     /// All of them: what is pinned.
     pub const ALL: &[&str] = &[
         TENANTS,
@@ -81,6 +102,16 @@ pub mod maps {
         EVENTS,
         ATTEMPTS,
         NAMES,
+        INTERFACES,
+        ADDRESSES,
+        MANAGEMENT,
+        BLOCKED,
+        BLOCKED_FILTER,
+        FLOWS,
+        SOCKETS,
+        SANCTIONS,
+        CLIENTS,
+        LOCKED,
     ];
 }
 
@@ -90,6 +121,24 @@ pub mod programs {
     pub const CONNECT4: &str = "limiter_connect4";
     /// `cgroup/connect6`.
     pub const CONNECT6: &str = "limiter_connect6";
+    /// `cgroup_skb/egress`: the socket layer.
+    pub const SOCKET: &str = "limiter_socket";
+    /// `classifier` at the ingress of Ethernet interfaces that lead to guests.
+    pub const GUEST: &str = "limiter_guest";
+    /// As [`GUEST`], for interfaces without link-layer headers.
+    pub const GUEST_L3: &str = "limiter_guest_l3";
+    /// `classifier` at the egress of Ethernet interfaces that lead out.
+    pub const UPLINK: &str = "limiter_uplink";
+    /// As [`UPLINK`], for interfaces without link-layer headers.
+    pub const UPLINK_L3: &str = "limiter_uplink_l3";
+    /// `xdp` on Ethernet uplinks: null routes, blocked prefixes, locked mailbox clients.
+    pub const EDGE: &str = "limiter_edge";
+    /// As [`EDGE`], `classifier` at the ingress, where XDP cannot be attached.
+    pub const EDGE_TC: &str = "limiter_edge_tc";
+    /// As [`EDGE_TC`], for interfaces without link-layer headers.
+    pub const EDGE_TC_L3: &str = "limiter_edge_tc_l3";
+    /// `sock_ops`: counts completed mailbox handshakes.
+    pub const MAILBOX: &str = "limiter_mailbox";
     /// `classifier`, never attached: run by the agent to change state under the kernel's lock.
     pub const COMMAND: &str = "limiter_command";
 }
@@ -110,6 +159,18 @@ pub mod globals {
     pub const ANCESTORS_ARE_POINTERS: &str = "ANCESTORS_ARE_POINTERS";
     /// Offset of `kernfs_node.id`, bytes.
     pub const KERNFS_ID: &str = "OFFSET_KERNFS_ID";
+    /// Offset of `sock.__sk_common.skc_net` (the socket's network namespace), bytes.
+    pub const SOCK_NET: &str = "OFFSET_SOCK_NET";
+    /// Offset of `net.ns.inum` (the namespace's inode number), bytes.
+    pub const NET_INUM: &str = "OFFSET_NET_INUM";
+    /// Offset of `task_struct.nsproxy`, bytes.
+    pub const TASK_NSPROXY: &str = "OFFSET_TASK_NSPROXY";
+    /// Offset of `nsproxy.net_ns`, bytes.
+    pub const NSPROXY_NET: &str = "OFFSET_NSPROXY_NET";
+    /// 1 where `bpf_loop` exists (5.17 and later): commands in clear SMTP are counted exactly.
+    pub const HAVE_LOOP: &str = "HAVE_LOOP";
+    /// 1 where `bpf_xdp_load_bytes` exists (5.18 and later).
+    pub const HAVE_XDP_LOAD: &str = "HAVE_XDP_LOAD";
     /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).
     pub const HAVE_COARSE_CLOCK: &str = "HAVE_COARSE_CLOCK";
     /// The aya-log level up to which the programs write debugging lines: 0 is off, 4 is debug.

@@ -18,6 +18,8 @@ pub mod op {
     pub const CHARGE: u32 = 4;
     /// Note down up to which total a tenant's refusals were told, as read from its counters.
     pub const TOLD: u32 = 5;
+    /// Write the sanctions in force for a tenant.
+    pub const SET_SANCTIONS: u32 = 6;
 }
 
 /// What the command program returns.
@@ -98,8 +100,8 @@ pub struct Command {
     /// [`op::TOLD`]: the total. [`op::SET_OBSERVE`]: until when, ns of the kernel's clock. [`op::SET_TENANT`]: until when
     /// the converted states are right; later, nothing is done.
     pub until_ns: u64,
-    /// [`op::SET_TENANT`]: the new policy. Its generation and `observe_until_ns` are kept by the
-    /// kernel.
+    /// [`op::SET_TENANT`]: the new policy. Its generation, `observe_until_ns` and, unless it is
+    /// new, its sanctions are kept by the kernel. [`op::SET_SANCTIONS`]: only the sanctions count.
     pub tenant: Tenant,
     /// [`op::SET_TENANT`]: what stands in the slots of the new policy.
     pub slots: [SlotChange; BLOCK_SLOTS],

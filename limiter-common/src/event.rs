@@ -13,6 +13,10 @@ pub mod flags {
     pub const HAS_SOURCE: u8 = 1 << 1;
     /// The caller is in another network namespace than the node's.
     pub const FOREIGN_NAMESPACE: u8 = 1 << 2;
+    /// `uid` and `cgroup_id` are of the socket's creator, seen at a packet layer.
+    pub const HAS_SOCKET: u8 = 1 << 3;
+    /// What was counted is an estimate: the session could not be read.
+    pub const ESTIMATED: u8 = 1 << 4;
 }
 
 /// A refused, redirected or would-be-refused attempt, and those like it before.

@@ -11,14 +11,20 @@ extern crate std;
 
 pub mod abi;
 pub mod address;
+pub mod blocked;
 pub mod command;
 pub mod event;
+pub mod flow;
 pub mod limit;
+pub mod mailbox;
 pub mod owner;
 pub mod pace;
+pub mod packet;
 #[cfg(feature = "user")]
 mod pod;
+pub mod sanction;
 pub mod settings;
+pub mod smtp;
 pub mod stats;
 pub mod tenant;
 pub mod verdict;

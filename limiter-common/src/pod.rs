@@ -4,7 +4,10 @@ use aya::Pod;
 
 use crate::{
     address::{ExemptKey, ExemptPorts},
+    flow::{Flow, FlowKey, InterfaceInfo, SocketState},
     limit::{Block, LimitSet, LockCell},
+    mailbox::Client,
+    sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
     tenant::Tenant,
@@ -22,13 +25,19 @@ macro_rules! pod {
 
 pod!(
     Block,
+    Client,
     ExemptKey,
     ExemptPorts,
+    Flow,
+    FlowKey,
     Health,
+    InterfaceInfo,
     LimitSet,
     LockCell,
     PortTable,
+    Sanctions,
     Settings,
+    SocketState,
     Stats,
     Tenant,
 );

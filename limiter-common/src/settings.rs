@@ -1,6 +1,8 @@
 //! What holds for the whole node.
 
-use crate::{abi::MAX_CGROUP_DEPTHS, address::Address, assert_layout, verdict::PortGroup};
+use crate::{
+    abi::MAX_CGROUP_DEPTHS, address::Address, assert_layout, smtp::Factors, verdict::PortGroup,
+};
 
 /// Bits of [`Settings::flags`].
 pub mod flags {
@@ -13,6 +15,20 @@ pub mod flags {
     pub const EXEMPT: u32 = 1 << 2;
     /// Allowed attempts are recorded.
     pub const RECORD_ALLOWED: u32 = 1 << 3;
+    /// Some tenant is or was sanctioned: its own sanctions say until when.
+    pub const SANCTIONS: u32 = 1 << 4;
+    /// Some tenant's whole network is suspended or null-routed: packets of every port are judged.
+    pub const SUSPENSIONS: u32 = 1 << 5;
+    /// Some tenant is null-routed.
+    pub const NULL_ROUTES: u32 = 1 << 6;
+    /// Some prefix is blocked.
+    pub const BLOCKED: u32 = 1 << 7;
+    /// Some tenant limits or paces messages or recipients.
+    pub const COUNTS_MAIL: u32 = 1 << 8;
+    /// Mailbox connections are limited by client.
+    pub const MAILBOX: u32 = 1 << 9;
+    /// The socket layer is attached.
+    pub const SOCKET_LAYER: u32 = 1 << 10;
 }
 
 /// The node's settings.
@@ -25,8 +41,10 @@ pub struct Settings {
     pub redirect4_port: u16,
     /// The port of the MTA's IPv6 listener in host order, 0 for none.
     pub redirect6_port: u16,
-    /// The cookie of the node's own network namespace.
-    pub netns_cookie: u64,
+    /// The inode number of the node's own network namespace.
+    pub netns: u32,
+    /// The most mailbox connections of a client in a window.
+    pub mailbox_max: u32,
     /// The depths at which tenants claim cgroups, deepest first, zeros behind them.
     pub cgroup_depths: [u8; MAX_CGROUP_DEPTHS],
     /// Until this moment of the kernel's clock nothing is refused on the whole node, ns.
@@ -35,8 +53,14 @@ pub struct Settings {
     pub redirect4: Address,
     /// The address of the MTA's IPv6 listener.
     pub redirect6: Address,
+    /// The width of a bucket of the window in which mailbox connections are counted, ns.
+    pub mailbox_width_ns: u64,
+    /// How long a mailbox client is locked, ns.
+    pub mailbox_lock_ns: u64,
+    /// How messages are estimated where they cannot be read.
+    pub factors: Factors,
 }
-assert_layout!(Settings, 72, 8);
+assert_layout!(Settings, 88 + size_of::<Factors>(), 8);
 
 /// How many ports there are.
 pub const PORT_COUNT: usize = 65536;

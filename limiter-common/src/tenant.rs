@@ -1,6 +1,11 @@
 //! A tenant's policy, as the kernel reads it on every attempt: one cache line.
 
-use crate::{abi::MAX_TENANT_NAME, assert_layout, verdict::Permission, verdict::PortGroup};
+use crate::{
+    abi::MAX_TENANT_NAME,
+    assert_layout,
+    sanction::Sanctions,
+    verdict::{Permission, PortGroup},
+};
 
 /// Bits of [`Tenant::flags`].
 pub mod flags {
@@ -8,6 +13,8 @@ pub mod flags {
     pub const EXISTS: u8 = 1;
     /// Refusals are carried out; without it they are only reported.
     pub const ENFORCE: u8 = 1 << 1;
+    /// It, an ancestor or the node limits or paces messages or recipients.
+    pub const COUNTS_MAIL: u8 = 1 << 2;
 }
 
 /// A tenant's policy. The all-zero value is "no such tenant".
@@ -39,8 +46,8 @@ pub struct Tenant {
     pub reserved: [u32; 3],
     /// Until this moment of the kernel's clock nothing is refused, ns.
     pub observe_until_ns: u64,
-    /// Room for what comes.
-    pub reserved_sanction: [u64; 2],
+    /// The sanctions in force, its ancestors' included.
+    pub sanctions: Sanctions,
 }
 assert_layout!(Tenant, 64, 8);
 

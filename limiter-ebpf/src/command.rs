@@ -6,6 +6,7 @@ use limiter_common::{
     abi::{MAX_DEPTH, NOBODY},
     command::{Command, change, op, status},
     limit::{BLOCK_SLOTS, Block, LockCell, Unit},
+    sanction,
     tenant::Tenant,
     verdict::PortGroup,
     window::{BUCKETS, Slot},
@@ -33,6 +34,7 @@ pub fn limiter_command(ctx: TcContext) -> i32 {
         op::SET_OBSERVE => set_observe(command),
         op::CHARGE => charge(command),
         op::TOLD => told(command),
+        op::SET_SANCTIONS => set_sanctions(command),
         _ => status::MALFORMED,
     };
     result as i32
@@ -133,6 +135,7 @@ fn set_tenant(command: &Command) -> u32 {
             if !existed {
                 // Whoever had this index before may have left it.
                 (*tenant).observe_until_ns = 0;
+                (*tenant).sanctions = command.tenant.sanctions;
             }
         }
         kernel::unlock(&raw mut (*cell).lock);
@@ -229,6 +232,27 @@ fn set_observe(command: &Command) -> u32 {
             return status::NO_TENANT;
         }
         core::ptr::write_volatile(&raw mut (*tenant).observe_until_ns, command.until_ns);
+    }
+    status::DONE
+}
+
+/// Writes the sanctions in force for a tenant.
+#[inline(always)]
+fn set_sanctions(command: &Command) -> u32 {
+    let Some(tenant) = maps::TENANTS.get_ptr_mut(command.target) else {
+        return status::OUT_OF_RANGE;
+    };
+    // SAFETY: looked up; four aligned words, each of which means something by itself.
+    unsafe {
+        if !(*tenant).exists() {
+            return status::NO_TENANT;
+        }
+        let mut at = 0;
+        while at < sanction::SANCTIONS {
+            let until_s = command.tenant.sanctions.until_s[at];
+            core::ptr::write_volatile(&raw mut (*tenant).sanctions.until_s[at], until_s);
+            at += 1;
+        }
     }
     status::DONE
 }

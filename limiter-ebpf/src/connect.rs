@@ -3,18 +3,17 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use limiter_common::{
-    abi::NOBODY,
-    address::{self, Address, ExemptKey, ExemptPorts},
-    limit::{Kind, Unit},
+    address::{self, Address},
+    event,
     owner::{Owner, Parties},
     settings::{self, Settings},
-    tenant::Tenant,
-    verdict::{Layer, Permission, PortGroup, Reason, Verdict},
+    verdict::{Layer, PortGroup, Reason, Verdict},
 };
 
 use crate::{
+    blocked,
+    judge::{Kindly, Question, ask, judge},
     kernel, maps,
-    rate::{self, Demand, Outcome},
     report::{self, Facts, Ruling},
     who,
 };
@@ -27,7 +26,7 @@ const SOCK_STREAM: u32 = 1;
 pub fn limiter_connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: fields of the context that this hook may read.
     let octets = unsafe { (*ctx.sock_addr).user_ip4 }.to_ne_bytes();
-    judge(&ctx, address::from_v4(octets), false)
+    judge_connect(&ctx, address::from_v4(octets), false)
 }
 
 #[cgroup_sock_addr(connect6)]
@@ -46,47 +45,61 @@ pub fn limiter_connect6(ctx: SockAddrContext) -> i32 {
         destination[8..12].copy_from_slice(&c.to_ne_bytes());
         destination[12..].copy_from_slice(&d.to_ne_bytes());
     }
-    judge(&ctx, destination, true)
+    judge_connect(&ctx, destination, true)
 }
 
 /// Judges an attempt to connect.
 #[inline(always)]
-fn judge(ctx: &SockAddrContext, destination: Address, is_v6: bool) -> i32 {
+fn judge_connect(ctx: &SockAddrContext, destination: Address, is_v6: bool) -> i32 {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        report::internal();
+        return REFUSE;
+    };
     // SAFETY: fields of the context that this hook may read.
     let (kind, port) = unsafe { ((*ctx.sock_addr).type_, (*ctx.sock_addr).user_port) };
-    if kind != SOCK_STREAM {
-        return ALLOW;
-    }
     #[expect(
         clippy::cast_possible_truncation,
         reason = "a port stands in the lower half"
     )]
     let port = u16::from_be(port as u16);
-    let Some(table) = maps::PORTS.get(0) else {
-        return failed_without_settings();
+    let group = if kind == SOCK_STREAM {
+        let Some(table) = maps::PORTS.get(0) else {
+            report::internal();
+            return REFUSE;
+        };
+        match table.groups[usize::from(port)] {
+            1 => PortGroup::Smtp,
+            2 => PortGroup::Submission,
+            3 => PortGroup::Mailbox,
+            _ => PortGroup::Other,
+        }
+    } else {
+        PortGroup::Other
     };
-    let group = match table.groups[usize::from(port)] {
-        1 => PortGroup::Smtp,
-        2 => PortGroup::Submission,
-        // Mailbox logins are somebody else's: they come in.
-        _ => return ALLOW,
+    let concerns = match group {
+        PortGroup::Smtp | PortGroup::Submission => true,
+        // Mailbox logins come in; going out they are only a suspended tenant's affair.
+        PortGroup::Mailbox => settings.flags & (UNUSUAL | settings::flags::SANCTIONS) != 0,
+        PortGroup::Other => settings.flags & UNUSUAL != 0,
     };
-    if address::is_loopback(&destination) {
+    if !concerns || address::is_loopback(&destination) {
         return ALLOW;
     }
-    let Some(settings) = maps::SETTINGS.get(0) else {
-        return failed_without_settings();
-    };
     // SAFETY: only whether it is there counts.
-    if unsafe { maps::OWN_ADDRESSES.get(destination) }.is_some() {
+    if unsafe { maps::OWN_ADDRESSES.get(destination) }.is_some()
+        && !matches!(group, PortGroup::Other)
+    {
         return ALLOW;
     }
-    judge_mail(ctx, settings, group, destination, port, is_v6)
+    judge_sender(ctx, settings, group, destination, port, is_v6)
 }
 
-/// Judges an attempt to connect to a mail port of another host.
+/// While one of these is set, connections to any port are judged.
+const UNUSUAL: u32 = settings::flags::SUSPENSIONS | settings::flags::BLOCKED;
+
+/// Judges an attempt to connect to another host.
 #[inline(always)]
-fn judge_mail(
+fn judge_sender(
     ctx: &SockAddrContext,
     settings: &Settings,
     group: PortGroup,
@@ -95,138 +108,59 @@ fn judge_mail(
     is_v6: bool,
 ) -> i32 {
     let senders = who::senders(ctx, settings);
+    let now_ns = kernel::now_ns();
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
-    if senders.caller == Owner::MTA && !senders.socket.is_tenant() {
+    let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();
+    let parties = Parties::of(senders.caller, senders.socket);
+    let facts = facts(
+        ctx,
+        parties.payer,
+        destination,
+        port,
+        is_v6,
+        senders.local,
+        now_ns,
+    );
+    if settings.flags & settings::flags::BLOCKED != 0 && blocked::matches(&destination) {
+        let enforced =
+            settings.flags & settings::flags::ENFORCE != 0 && now_ns >= settings.observe_until_ns;
+        return refuse(&facts, Reason::BlockedAddress, enforced);
+    }
+    if is_mta {
         return ALLOW;
     }
     who::trace(port, senders.caller, senders.socket);
-    let now_ns = kernel::now_ns();
-    let Parties { payer, other } = Parties::of(senders.caller, senders.socket);
-    let facts = facts(ctx, payer, destination, port, is_v6, senders.local, now_ns);
-
-    let Some(tenant) = maps::TENANTS.get(payer) else {
-        return failed(settings, &facts);
-    };
-    if !tenant.exists() {
-        return failed(settings, &facts);
-    }
-    let enforced = tenant.enforces(now_ns) && now_ns >= settings.observe_until_ns;
-
-    let mut permission = permission(settings, tenant, group, destination, port);
-    if other != NOBODY {
-        let Some(other) = maps::TENANTS.get(other) else {
-            return failed(settings, &facts);
-        };
-        permission = permission.max(self::permission(settings, other, group, destination, port));
-    }
-    match permission {
-        // No limit applies to a destination that is exempt.
-        EXEMPT => {
-            report::allowed(settings, &facts);
-            return ALLOW;
-        }
-        ALLOWED => {}
-        REDIRECTED if enforced && senders.local => {
-            if redirect(ctx, settings, &facts, is_v6) {
-                report::notable(
-                    &facts,
-                    &Ruling::new(Verdict::Redirected, Reason::DirectSmtp),
-                );
-                return ALLOW;
-            }
-            return refuse(&facts, Reason::DirectSmtp, enforced);
-        }
-        _ => {
-            let reason = match group {
-                PortGroup::Submission => Reason::Submission,
-                _ => Reason::DirectSmtp,
-            };
-            return refuse(&facts, reason, enforced);
-        }
-    }
-
     let count = senders.local || settings.flags & settings::flags::COUNT_EVERYWHERE != 0;
-    let demand = Demand {
-        unit: Unit::Connections,
-        units: 1,
+    let question = Question {
         group,
-        now_ns,
-        count,
+        port,
+        ask: if count {
+            ask::LIMITS | ask::COUNT
+        } else {
+            ask::LIMITS
+        },
     };
-    let answer = rate::decide(payer, &demand);
-    let refused = match answer.outcome() {
-        Outcome::Admitted => {
-            report::allowed(settings, &facts);
+    let judgement = judge(&parties, question, &destination, now_ns);
+    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    match judgement.kind() {
+        Kindly::Admit => {
+            // What is counted elsewhere is recorded there too.
+            if is_mail && count {
+                report::allowed::<true>(settings, &facts);
+            }
             return ALLOW;
         }
-        Outcome::WouldRefuse => false,
-        Outcome::Refused => enforced,
-        // Whose mode is known is refused by it, whatever the node's is.
-        Outcome::Failed => {
-            report::internal();
-            return refuse(&facts, Reason::Internal, enforced);
+        Kindly::Redirect if senders.local && redirect(ctx, settings, &facts, is_v6) => {
+            let ruling = Ruling::new(Verdict::Redirected, Reason::DirectSmtp);
+            report::notable::<true>(&facts, &ruling);
+            return ALLOW;
         }
-    };
-    let (limit_owner, limit) = answer.full();
-    let reason = if limit.kind == Kind::Pace as u8 {
-        Reason::Pace
-    } else {
-        Reason::Limit
-    };
-    let verdict = if refused {
-        Verdict::Denied
-    } else {
-        Verdict::WouldDeny
-    };
-    report::notable(
-        &facts,
-        &Ruling {
-            verdict,
-            reason,
-            limit_owner,
-            limit,
-        },
-    );
-    if refused { REFUSE } else { ALLOW }
-}
-
-/// Permissions as they are compared here: the stricter of two is the greater.
-const EXEMPT: u8 = 0;
-const ALLOWED: u8 = 1;
-const REDIRECTED: u8 = 2;
-const BLOCKED: u8 = 3;
-
-/// What `tenant` may do there. What stands in the map and is no permission is a block.
-#[inline(always)]
-fn permission(
-    settings: &Settings,
-    tenant: &Tenant,
-    group: PortGroup,
-    destination: Address,
-    port: u16,
-) -> u8 {
-    if settings.flags & settings::flags::EXEMPT != 0 && is_exempt(0, destination, port) {
-        return EXEMPT;
+        // The layer that counts it says so: told here too, it would be told twice.
+        Kindly::WouldRefuse if !count => return ALLOW,
+        _ => {}
     }
-    if tenant.exempt_set != 0 && is_exempt(tenant.exempt_set, destination, port) {
-        return EXEMPT;
-    }
-    match Permission::from_wire(tenant.permission(group)) {
-        Some(Permission::Allow) => ALLOWED,
-        Some(Permission::Redirect) => REDIRECTED,
-        Some(Permission::Block) | None => BLOCKED,
-    }
-}
-
-/// Whether the destination is in a set of exempt ones.
-#[inline(always)]
-fn is_exempt(set: u32, destination: Address, port: u16) -> bool {
-    let bits = address::EXEMPT_SET_BITS + 128;
-    let key = aya_ebpf::btf_maps::lpm_trie::Key::new(bits, ExemptKey::new(set, destination));
-    match maps::EXEMPT.get(&key) {
-        Some(ports) => ExemptPorts::contains(ports, port),
-        None => false,
-    }
+    report::notable::<true>(&facts, &judgement.ruling());
+    if judgement.refuses() { REFUSE } else { ALLOW }
 }
 
 /// Sends the connection to the local MTA. Not if it is bound to a device or an address: it would
@@ -286,7 +220,13 @@ fn facts(
         source: [0; 16],
         interface: 0,
         layer: Layer::Connect,
-        local,
+        flags: if local {
+            0
+        } else {
+            event::flags::FOREIGN_NAMESPACE
+        },
+        uid: 0,
+        cgroup_id: 0,
         now_ns,
     };
     let socket = who::socket_of(ctx);
@@ -329,22 +269,6 @@ fn refuse(facts: &Facts, reason: Reason, enforced: bool) -> i32 {
     } else {
         Verdict::WouldDeny
     };
-    report::notable(facts, &Ruling::new(verdict, reason));
+    report::notable::<true>(facts, &Ruling::new(verdict, reason));
     if enforced { REFUSE } else { ALLOW }
-}
-
-/// Something failed: refused where the node enforces, alarmed in any case.
-#[inline(always)]
-fn failed(settings: &Settings, facts: &Facts) -> i32 {
-    report::internal();
-    let enforced =
-        settings.flags & settings::flags::ENFORCE != 0 && facts.now_ns >= settings.observe_until_ns;
-    refuse(facts, Reason::Internal, enforced)
-}
-
-/// The maps that always are there are not: nothing can be known, nothing is let out.
-#[inline(always)]
-fn failed_without_settings() -> i32 {
-    report::internal();
-    REFUSE
 }

@@ -15,9 +15,13 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+mod blocked;
+#[cfg(target_arch = "bpf")]
 mod command;
 #[cfg(target_arch = "bpf")]
 mod connect;
+#[cfg(target_arch = "bpf")]
+mod judge;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]

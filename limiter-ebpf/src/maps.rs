@@ -2,14 +2,18 @@
 //! by the agent when it loads the object; those written here are the smallest that make sense.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use limiter_common::{
     abi::DENSE_UIDS,
     address::{Address, ExemptKey, ExemptPorts},
+    blocked,
     event::{Attempt, Event},
+    flow::{Flow, FlowKey, InterfaceInfo, SocketState},
     limit::{Block, LimitSet, LockCell, Scratch},
+    mailbox::Client,
+    sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
     tenant::{Tenant, TenantName},
@@ -67,3 +71,33 @@ pub static ATTEMPTS: RingBuf<Attempt, 1048576> = RingBuf::new();
 
 #[btf_map]
 pub static NAMES: HashMap<TenantName, u32, 1048576, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub static INTERFACES: HashMap<u32, InterfaceInfo, 65536, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub static ADDRESSES: LpmTrie<Address, u32, 1048576> = LpmTrie::new();
+
+#[btf_map]
+pub static MANAGEMENT: LpmTrie<Address, u32, 4096> = LpmTrie::new();
+
+#[btf_map]
+pub static BLOCKED: LpmTrie<Address, u32, 2097152> = LpmTrie::new();
+
+#[btf_map]
+pub static BLOCKED_FILTER: Array<u64, { blocked::WORDS as usize }> = Array::new();
+
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, 65536> = LruHashMap::new();
+
+#[btf_map]
+pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
+
+#[btf_map]
+pub static SANCTIONS: Array<Sanctions, 16384> = Array::new();
+
+#[btf_map]
+pub static CLIENTS: LruHashMap<Address, Client, 32768> = LruHashMap::new();
+
+#[btf_map]
+pub static LOCKED: HashMap<Address, u64, 65536, NO_PREALLOC> = HashMap::new();

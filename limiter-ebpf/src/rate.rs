@@ -87,17 +87,22 @@ impl Answer {
         }
     }
 
-    /// The limit that is used up, and whose it is.
+    /// Whose limit is used up, and which of its limits.
     #[inline(always)]
-    pub fn full(self) -> (u32, LimitDef) {
-        let owner = self.owner();
-        let at = (self.0 >> 8) as usize & SLOT_MASK as usize;
-        let def = maps::TENANTS
-            .get(owner)
-            .and_then(|tenant| maps::LIMIT_SETS.get(tenant.limit_set))
-            .map_or(LimitDef::default(), |set| set.defs[at]);
-        (owner, def)
+    pub fn full(self) -> (u32, u32) {
+        (self.owner(), (self.0 >> 8) as u32 & SLOT_MASK)
     }
+}
+
+/// The limit of `owner` that stands at `at` in its set.
+#[inline(always)]
+pub fn limit_of(owner: u32, at: u32) -> LimitDef {
+    maps::TENANTS
+        .get(owner)
+        .and_then(|tenant| maps::LIMIT_SETS.get(tenant.limit_set))
+        .map_or(LimitDef::default(), |set| {
+            set.defs[(at & SLOT_MASK) as usize]
+        })
 }
 
 /// One level of the tree, looked up before the lock is taken. A level above the node stands for

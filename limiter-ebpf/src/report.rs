@@ -35,8 +35,12 @@ pub struct Facts {
     pub interface: u32,
     /// Where the kernel looked.
     pub layer: Layer,
-    /// Whether the caller is in the node's own network namespace.
-    pub local: bool,
+    /// [`event::flags`] that are known already.
+    pub flags: u8,
+    /// The uid of the socket's creator, where no task is known.
+    pub uid: u32,
+    /// The cgroup of the socket's creator, where no task is known.
+    pub cgroup_id: u64,
     /// The kernel's clock, ns.
     pub now_ns: u64,
 }
@@ -76,7 +80,7 @@ impl Ruling {
 
 /// Counts an allowed attempt, and records it if the node wants that.
 #[inline(always)]
-pub fn allowed(settings: &Settings, facts: &Facts) {
+pub fn allowed<const TASK: bool>(settings: &Settings, facts: &Facts) {
     if let Some(stats) = maps::STATS.get_ptr_mut(facts.tenant) {
         // The result is not used: 5.10 can add atomically but not fetch.
         // SAFETY: looked up, aligned; nobody changes `allowed` in another way.
@@ -87,18 +91,18 @@ pub fn allowed(settings: &Settings, facts: &Facts) {
         internal();
     }
     if settings.flags & settings::flags::RECORD_ALLOWED != 0 {
-        record(facts);
+        record::<TASK>(facts);
     }
 }
 
 /// Hands an allowed attempt to the agent.
 #[inline(never)]
-fn record(facts: &Facts) {
+fn record<const TASK: bool>(facts: &Facts) {
     let attempt = Attempt {
         time_ns: facts.now_ns,
         tenant: facts.tenant,
-        uid: current_uid(),
-        pid: current_pid(),
+        uid: uid::<TASK>(facts),
+        pid: if TASK { current_pid() } else { 0 },
         destination_port: facts.destination_port,
         layer: facts.layer as u8,
         reserved: 0,
@@ -111,22 +115,21 @@ fn record(facts: &Facts) {
 
 /// Counts an attempt that was not simply allowed, and tells of it if that is due.
 #[inline(always)]
-pub fn notable(facts: &Facts, ruling: &Ruling) {
+pub fn notable<const TASK: bool>(facts: &Facts, ruling: &Ruling) {
     let Some(stats) = maps::STATS.get_ptr_mut(facts.tenant) else {
         internal();
         return;
     };
-    let (repeated, total) = count(stats, facts.now_ns, ruling);
+    let (repeated, total) = count(stats, facts.now_ns, uid::<TASK>(facts), ruling);
     if repeated != 0 {
-        tell(facts, ruling, repeated, total);
+        tell::<TASK>(facts, ruling, repeated, total);
     }
 }
 
 /// Counts under the lock; returns how many attempts an event now stands for, and how many there
 /// were in all.
 #[inline(always)]
-fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> (u64, u64) {
-    let uid = current_uid();
+fn count(stats: *mut Stats, now_ns: u64, uid: u32, ruling: &Ruling) -> (u64, u64) {
     // SAFETY: looked up, no lock held; between lock and unlock nothing is called, and all fields
     // touched are only changed under the lock.
     unsafe {
@@ -145,10 +148,10 @@ fn count(stats: *mut Stats, now_ns: u64, ruling: &Ruling) -> (u64, u64) {
 
 /// Hands an event to the agent. What does not fit is counted.
 #[inline(never)]
-fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
-    let mut flags = event::flags::HAS_TASK;
-    if !facts.local {
-        flags |= event::flags::FOREIGN_NAMESPACE;
+fn tell<const TASK: bool>(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
+    let mut flags = facts.flags;
+    if TASK {
+        flags |= event::flags::HAS_TASK;
     }
     if facts.source != [0; 16] {
         flags |= event::flags::HAS_SOURCE;
@@ -161,13 +164,17 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
         (*event).time_ns = facts.now_ns;
         (*event).repeated = repeated;
         (*event).total = total;
-        (*event).cgroup_id = generated::bpf_get_current_cgroup_id();
+        (*event).cgroup_id = if TASK {
+            generated::bpf_get_current_cgroup_id()
+        } else {
+            facts.cgroup_id
+        };
         (*event).limit_span_ns = ruling.limit.span_ns;
         (*event).tenant = facts.tenant;
         (*event).limit_owner = ruling.limit_owner;
         (*event).limit_max = ruling.limit.max;
-        (*event).uid = current_uid();
-        (*event).pid = current_pid();
+        (*event).uid = uid::<TASK>(facts);
+        (*event).pid = if TASK { current_pid() } else { 0 };
         (*event).interface = facts.interface;
         (*event).source_port = facts.source_port;
         (*event).destination_port = facts.destination_port;
@@ -177,9 +184,11 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
         (*event).flags = flags;
         (*event).limit_unit = ruling.limit.unit;
         (*event).limit_kind = ruling.limit.kind;
-        #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
-        let room = COMM_LEN as u32;
-        generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), room);
+        if TASK {
+            #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
+            let room = COMM_LEN as u32;
+            generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), room);
+        }
         (*event).source = facts.source;
         (*event).destination = facts.destination;
         &*event
@@ -187,6 +196,13 @@ fn tell(facts: &Facts, ruling: &Ruling, repeated: u64, total: u64) {
     if maps::EVENTS.output(event, 0).is_err() {
         health(|health| health.events_lost += repeated);
     }
+}
+
+/// Whose uid is told. Where there is no task the helpers for it are not even named: not all
+/// kernels have them there.
+#[inline(always)]
+fn uid<const TASK: bool>(facts: &Facts) -> u32 {
+    if TASK { current_uid() } else { facts.uid }
 }
 
 /// The caller's uid in the initial user namespace.

@@ -2,7 +2,8 @@
 //!
 //! In this order: the MTA by its user, in the node's own network namespace, even inside a
 //! tenant's cgroup (Exim delivers from the submitting process); the nearest cgroup that a tenant
-//! claims; the uid, again only in the node's own namespace, where the number means what it says.
+//! claims; the uid, again only in the node's own namespace, where the number means what it says;
+//! and, for packets, the interface and then the address.
 
 use aya_ebpf::{
     EbpfContext as _, Global,
@@ -14,6 +15,8 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_CGROUP_DEPTHS},
+    address::Address,
+    flow::InterfaceInfo,
     owner::Owner,
     settings::Settings,
 };
@@ -24,6 +27,14 @@ use crate::{kernel, maps};
 static OFFSET_SOCK_CGROUP: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFFSET_SOCK_UID: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SOCK_NET: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_NET_INUM: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_TASK_NSPROXY: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_NSPROXY_NET: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFFSET_CGROUP_KN: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -48,12 +59,19 @@ pub struct Senders {
 /// Who calls and whose socket it is.
 #[inline(always)]
 pub fn senders(ctx: &SockAddrContext, settings: &Settings) -> Senders {
-    // SAFETY: the context is the one this program was called with.
-    let local = unsafe { generated::bpf_get_netns_cookie(ctx.as_ptr()) } == settings.netns_cookie;
+    let socket = Socket::of(socket_of(ctx));
+    let net = socket.net();
+    let local = inum_of(net) == settings.netns;
+    let task_net = task_net();
+    let task_local = if task_net == net {
+        local
+    } else {
+        inum_of(task_net) == settings.netns
+    };
     #[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
     let uid = bpf_get_current_uid_gid() as u32;
-    let caller = current_owner(uid, local, settings);
-    let socket = socket_owner(ctx, uid, caller, local, settings);
+    let caller = current_owner(uid, local, task_local, settings);
+    let socket = socket.owner_beside(uid, caller, local, settings);
     Senders {
         caller,
         socket,
@@ -118,12 +136,18 @@ const _: () = assert!(
     "the depths are two words"
 );
 
-/// Whose the current task is.
+/// Whose the current task is. `local`: its socket lives in the node's own network namespace;
+/// `task_local`: the task does.
 #[inline(always)]
-fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
-    let by_uid = if local { uid_owner(uid) } else { Owner::NOBODY };
+fn current_owner(uid: u32, local: bool, task_local: bool, settings: &Settings) -> Owner {
+    let by_uid = if task_local {
+        uid_owner(uid)
+    } else {
+        Owner::NOBODY
+    };
     if by_uid == Owner::MTA {
-        return Owner::MTA;
+        // The node's MTA has no business in other namespaces.
+        return if local { Owner::MTA } else { Owner::NOBODY };
     }
     let mut depths = Depths::of(settings);
     while let Some(depth) = depths.next() {
@@ -137,33 +161,89 @@ fn current_owner(uid: u32, local: bool, settings: &Settings) -> Owner {
     by_uid
 }
 
-/// Whose the socket is: its creator's, unless it was the caller itself.
-#[inline(always)]
-fn socket_owner(
-    ctx: &SockAddrContext,
-    uid: u32,
-    caller: Owner,
-    local: bool,
-    settings: &Settings,
-) -> Owner {
-    let Some(socket) = full_socket(ctx) else {
-        // No TCP socket behind it (MPTCP hands over its own kind): the caller answers alone.
-        return caller;
-    };
-    let socket_uid: u32 = kernel::read(socket + u64::from(OFFSET_SOCK_UID.load())).unwrap_or(uid);
-    let cgroup: u64 = kernel::read(socket + u64::from(OFFSET_SOCK_CGROUP.load())).unwrap_or(0);
-    // Before 5.15 the lowest bit says that no cgroup is kept here but a network class.
-    let cgroup = if cgroup & 1 != 0 { 0 } else { cgroup };
-    // SAFETY: takes nothing.
-    let same_cgroup = cgroup == 0 || cgroup_id(cgroup) == unsafe { bpf_get_current_cgroup_id() };
-    if same_cgroup && socket_uid == uid {
-        return caller;
+/// A socket in kernel memory; none is at 0.
+#[derive(Clone, Copy)]
+pub struct Socket(u64);
+
+impl Socket {
+    /// The socket behind a pointer of the context's.
+    ///
+    /// The verifier knows it as a socket and allows no arithmetic on it; read back from the stack
+    /// it is a number. This way any kind of socket can be looked at, MPTCP and raw ones too.
+    #[inline(always)]
+    pub fn of(socket: *const bpf_sock) -> Self {
+        let mut place = core::mem::MaybeUninit::uninit();
+        // SAFETY: a place on this stack. Volatile, so that it is really there.
+        unsafe { core::ptr::write_volatile(place.as_mut_ptr(), socket) };
+        Self(kernel::read(place.as_ptr() as u64).unwrap_or(0))
     }
-    let by_uid = if local {
-        uid_owner(socket_uid)
-    } else {
-        Owner::NOBODY
-    };
+
+    /// The address of its network namespace, 0 if it cannot be read.
+    #[inline(always)]
+    fn net(self) -> u64 {
+        if self.0 == 0 {
+            return 0;
+        }
+        kernel::read(self.0 + u64::from(OFFSET_SOCK_NET.load())).unwrap_or(0)
+    }
+
+    /// Whether it lives in the node's own network namespace.
+    #[inline(always)]
+    pub fn is_local(self, settings: &Settings) -> bool {
+        inum_of(self.net()) == settings.netns
+    }
+
+    /// The uid of its creator in the initial user namespace, `u32::MAX` if it cannot be read.
+    #[inline(always)]
+    pub fn uid(self) -> u32 {
+        kernel::read(self.0 + u64::from(OFFSET_SOCK_UID.load())).unwrap_or(u32::MAX)
+    }
+
+    /// The address of the cgroup of its creator, 0 if there is none.
+    #[inline(always)]
+    fn cgroup(self) -> u64 {
+        let cgroup: u64 = kernel::read(self.0 + u64::from(OFFSET_SOCK_CGROUP.load())).unwrap_or(0);
+        // Before 5.15 the lowest bit says that no cgroup is kept here but a network class.
+        if cgroup & 1 != 0 { 0 } else { cgroup }
+    }
+
+    /// The id of the cgroup of its creator, 0 if it cannot be read.
+    #[inline(always)]
+    pub fn cgroup_id(self) -> u64 {
+        cgroup_id(self.cgroup())
+    }
+
+    /// Whose it is: its creator's, unless that is the caller itself.
+    #[inline(always)]
+    fn owner_beside(self, uid: u32, caller: Owner, local: bool, settings: &Settings) -> Owner {
+        if self.0 == 0 {
+            return caller;
+        }
+        let socket_uid = self.uid();
+        let cgroup = self.cgroup();
+        // SAFETY: takes nothing.
+        let same_cgroup =
+            cgroup == 0 || cgroup_id(cgroup) == unsafe { bpf_get_current_cgroup_id() };
+        if same_cgroup && socket_uid == uid {
+            return caller;
+        }
+        owner_of(socket_uid, cgroup, local, settings)
+    }
+
+    /// Whose it is: its creator's.
+    #[inline(always)]
+    pub fn owner(self, local: bool, settings: &Settings) -> Owner {
+        if self.0 == 0 {
+            return Owner::NOBODY;
+        }
+        owner_of(self.uid(), self.cgroup(), local, settings)
+    }
+}
+
+/// Whose a socket is that `uid` made in the cgroup at `cgroup`.
+#[inline(always)]
+fn owner_of(uid: u32, cgroup: u64, local: bool, settings: &Settings) -> Owner {
+    let by_uid = if local { uid_owner(uid) } else { Owner::NOBODY };
     if by_uid == Owner::MTA {
         return Owner::MTA;
     }
@@ -182,27 +262,30 @@ fn socket_owner(
     by_uid
 }
 
-/// The address of the socket, if it is one whose memory can be read.
-#[inline(always)]
-fn full_socket(ctx: &SockAddrContext) -> Option<u64> {
-    let socket: *mut bpf_sock = socket_of(ctx);
-    if socket.is_null() {
-        return None;
-    }
-    // SAFETY: a socket pointer of the context.
-    let tcp = unsafe { generated::bpf_skc_to_tcp_sock(socket.cast()) };
-    if tcp.is_null() {
-        None
-    } else {
-        Some(tcp as u64)
-    }
-}
-
 /// The socket in the context.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {
     // SAFETY: the context is the one this program was called with; the union has one member.
     unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk }
+}
+
+/// The address of the current task's network namespace, 0 if it cannot be read.
+#[inline(always)]
+fn task_net() -> u64 {
+    // SAFETY: takes nothing.
+    let task = unsafe { generated::bpf_get_current_task() };
+    kernel::read(task + u64::from(OFFSET_TASK_NSPROXY.load()))
+        .and_then(|nsproxy: u64| kernel::read(nsproxy + u64::from(OFFSET_NSPROXY_NET.load())))
+        .unwrap_or(0)
+}
+
+/// The inode number of the network namespace at `net`, 0 if it cannot be read.
+#[inline(always)]
+fn inum_of(net: u64) -> u32 {
+    if net == 0 {
+        return 0;
+    }
+    kernel::read(net + u64::from(OFFSET_NET_INUM.load())).unwrap_or(0)
 }
 
 /// The id of the cgroup at `cgroup`, 0 if it cannot be read.
@@ -244,5 +327,22 @@ fn uid_owner(uid: u32) -> Owner {
     } else {
         maps::UID_RANGES.get(&Key::new(32, uid.to_be_bytes()))
     };
+    wire.map_or(Owner::NOBODY, |wire| Owner::from_wire(*wire))
+}
+
+/// What is known of an interface.
+#[inline(always)]
+pub fn interface(index: u32) -> InterfaceInfo {
+    if index == 0 {
+        return InterfaceInfo::default();
+    }
+    // SAFETY: copied at once; see `cgroup_owner`.
+    unsafe { maps::INTERFACES.get(index) }.map_or(InterfaceInfo::default(), |info| *info)
+}
+
+/// Who claims an address.
+#[inline(always)]
+pub fn address_owner(address: &Address) -> Owner {
+    let wire = maps::ADDRESSES.get(&Key::new(128, *address));
     wire.map_or(Owner::NOBODY, |wire| Owner::from_wire(*wire))
 }

@@ -93,8 +93,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let (state, reports) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
-        let cookie = namespace::netns_cookie()?;
-        let state = State::enforce(ready, kernel, cookie, sources, tenant_names)?;
+        let netns = namespace::own_netns()?;
+        let state = State::enforce(ready, kernel, netns, sources, tenant_names)?;
         Ok((state, reports))
     })
     .await?;

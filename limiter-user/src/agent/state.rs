@@ -96,11 +96,11 @@ impl State {
     pub fn enforce(
         ready: Ready,
         mut kernel: Kernel,
-        netns_cookie: u64,
+        netns: u32,
         sources: Sources,
         tenant_names: TenantNames,
     ) -> Result<Self, AgentError> {
-        let mut mirror = Mirror::read(&kernel.maps, netns_cookie)?;
+        let mut mirror = Mirror::read(&kernel.maps, netns)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
         info!("policy loaded: {changes}");
         let links = kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;

@@ -29,6 +29,14 @@ pub struct Offsets {
     pub ancestors_are_pointers: bool,
     /// `kernfs_node.id`.
     pub kernfs_id: u32,
+    /// `sock.__sk_common.skc_net`.
+    pub sock_net: u32,
+    /// `net.ns.inum`.
+    pub net_inum: u32,
+    /// `task_struct.nsproxy`.
+    pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`.
+    pub nsproxy_net: u32,
 }
 
 impl Offsets {
@@ -61,6 +69,10 @@ impl Offsets {
             cgroup_ancestors,
             ancestors_are_pointers,
             kernfs_id: types.need("kernfs_node", "id")?,
+            sock_net: types.need("sock", "__sk_common")? + types.need("sock_common", "skc_net")?,
+            net_inum: types.need("net", "ns")? + types.need("ns_common", "inum")?,
+            task_nsproxy: types.need("task_struct", "nsproxy")?,
+            nsproxy_net: types.need("nsproxy", "net_ns")?,
         })
     }
 }

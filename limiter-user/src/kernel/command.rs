@@ -8,6 +8,7 @@ use limiter_common::{
     abi::programs,
     command::{Command, SlotChange, op, status},
     limit::{BLOCK_SLOTS, Unit},
+    sanction::Sanctions,
     tenant::Tenant,
     verdict::PortGroup,
 };
@@ -34,7 +35,7 @@ const EMPTY: Command = Command {
         exempt_set: 0,
         reserved: [0; 3],
         observe_until_ns: 0,
-        reserved_sanction: [0; 2],
+        sanctions: Sanctions::NONE,
     },
     slots: [SlotChange::CLEARED; BLOCK_SLOTS],
     slot_count: 0,
@@ -101,6 +102,21 @@ impl Kernel {
             ..EMPTY
         };
         self.done("observe a tenant", &command)
+    }
+
+    /// Writes the sanctions in force for the tenant at `index`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant.
+    pub fn set_sanctions(&mut self, index: u32, sanctions: Sanctions) -> Result<(), KernelError> {
+        let mut command = Command {
+            op: op::SET_SANCTIONS,
+            target: index,
+            ..EMPTY
+        };
+        command.tenant.sanctions = sanctions;
+        self.done("sanction a tenant", &command)
     }
 
     /// Notes down that the refusals of the tenant at `index` were told up to `total`.

@@ -36,7 +36,7 @@ pub struct Needs {
 impl Needs {
     /// How many entries the maps get that are made now: twice what is needed, so that a node can
     /// grow without a restart.
-    fn sizes(self) -> [(&'static str, u32); 6] {
+    fn sizes(self) -> [(&'static str, u32); 7] {
         let double = |needed: usize, least: u32| {
             u32::try_from(needed.saturating_mul(2).next_power_of_two())
                 .unwrap_or(u32::MAX >> 8)
@@ -49,6 +49,7 @@ impl Needs {
             (maps::STATS, tenants),
             (maps::LOCKS, tenants),
             (maps::NAMES, tenants),
+            (maps::SANCTIONS, tenants),
             (maps::LIMIT_SETS, tenants.min(65_536)),
             (maps::BLOCKS, blocks),
         ]
@@ -171,6 +172,10 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         .override_global(globals::CGROUP_ANCESTORS, &offsets.cgroup_ancestors, true)
         .override_global(globals::ANCESTORS_ARE_POINTERS, &pointers, true)
         .override_global(globals::KERNFS_ID, &offsets.kernfs_id, true)
+        .override_global(globals::SOCK_NET, &offsets.sock_net, true)
+        .override_global(globals::NET_INUM, &offsets.net_inum, true)
+        .override_global(globals::TASK_NSPROXY, &offsets.task_nsproxy, true)
+        .override_global(globals::NSPROXY_NET, &offsets.nsproxy_net, true)
         .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
         .override_global(globals::LOG_LEVEL, &log_level, true);
     for (name, entries) in needs.sizes() {

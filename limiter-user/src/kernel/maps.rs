@@ -11,7 +11,10 @@ use aya::{
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_TENANT_NAME, maps},
     address::{Address, ExemptKey, ExemptPorts},
+    flow::{Flow, FlowKey, InterfaceInfo, SocketState},
     limit::{Block, LimitSet, LockCell, Scratch},
+    mailbox::Client,
+    sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
     tenant::{Tenant, TenantName},
@@ -214,6 +217,20 @@ pub struct Maps {
     pub settings: TypedArray<Settings>,
     /// Indices by tenant name.
     pub names: TypedHash<TenantName, u32>,
+    /// Whose interfaces are, and who sees their traffic.
+    pub interfaces: TypedHash<u32, InterfaceInfo>,
+    /// Owners by address prefix.
+    pub addresses: TypedTrie<Address, u32>,
+    /// Prefixes that stay reachable under a suspension.
+    pub management: TypedTrie<Address, u32>,
+    /// Prefixes refused in both directions.
+    pub blocked: TypedTrie<Address, u32>,
+    /// What could be blocked at all.
+    pub blocked_filter: TypedArray<u64>,
+    /// Each tenant's own sanctions.
+    pub sanctions: TypedArray<Sanctions>,
+    /// Locked mailbox clients.
+    pub locked: TypedHash<Address, u64>,
     health: PerCpuArray<MapData, Health>,
 }
 
@@ -262,6 +279,13 @@ impl Maps {
             ports: array(maps::PORTS, &mut map, 0)?,
             settings: array(maps::SETTINGS, &mut map, 0)?,
             names: hash(maps::NAMES, &mut map)?,
+            interfaces: hash(maps::INTERFACES, &mut map)?,
+            addresses: trie(maps::ADDRESSES, &mut map)?,
+            management: trie(maps::MANAGEMENT, &mut map)?,
+            blocked: trie(maps::BLOCKED, &mut map)?,
+            blocked_filter: array(maps::BLOCKED_FILTER, &mut map, 0)?,
+            sanctions: array(maps::SANCTIONS, &mut map, 0)?,
+            locked: hash(maps::LOCKED, &mut map)?,
             health: map(maps::HEALTH)?
                 .try_into()
                 .map_err(KernelError::map(maps::HEALTH, "open"))?,
@@ -358,6 +382,14 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::HEALTH => (4, size_of::<Health>()),
         maps::SCRATCH => (4, size_of::<Scratch>()),
         maps::NAMES => (MAX_TENANT_NAME + 1, 4),
+        maps::INTERFACES => (4, size_of::<InterfaceInfo>()),
+        maps::ADDRESSES | maps::MANAGEMENT | maps::BLOCKED => (4 + size_of::<Address>(), 4),
+        maps::BLOCKED_FILTER => (4, 8),
+        maps::FLOWS => (size_of::<FlowKey>(), size_of::<Flow>()),
+        maps::SOCKETS => (4, size_of::<SocketState>()),
+        maps::SANCTIONS => (4, size_of::<Sanctions>()),
+        maps::CLIENTS => (size_of::<Address>(), size_of::<Client>()),
+        maps::LOCKED => (size_of::<Address>(), 8),
         _ => (0, 0),
     }
 }

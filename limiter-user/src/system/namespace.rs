@@ -1,51 +1,24 @@
 //! Which network namespace is the node's own.
 
-use std::{
-    io,
-    os::{fd::AsRawFd, unix::net::UnixDatagram},
-};
+use std::{fs, io, os::unix::fs::MetadataExt as _};
 
-/// Why the network namespace could not be named.
+/// The namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// The network namespace could not be named.
 #[derive(Debug, thiserror::Error)]
-pub enum NamespaceError {
-    /// The kernel has no cookies for network namespaces.
-    #[error(
-        "this kernel does not name network namespaces by cookie (SO_NETNS_COOKIE needs Linux 5.14)"
-    )]
-    Unsupported,
-    /// Something else.
-    #[error("cannot ask for the cookie of the network namespace (SO_NETNS_COOKIE): {0}")]
-    Socket(#[source] io::Error),
-}
+#[error("cannot look at the network namespace ({OWN}): {0}; is /proc mounted?")]
+pub struct NamespaceError(#[source] io::Error);
 
-/// The cookie of the network namespace of the calling thread: unique until the next boot, and the
-/// number that `bpf_get_netns_cookie` gives the kernel programs.
+/// The inode number of the network namespace of the calling thread: the number that the kernel
+/// programs read behind sockets and tasks. It stands for this namespace as long as it exists.
 ///
 /// # Errors
-/// [`NamespaceError::Unsupported`] before Linux 5.14.
-pub fn netns_cookie() -> Result<u64, NamespaceError> {
-    // A socket of any family belongs to the namespace of the thread that made it.
-    let socket = UnixDatagram::unbound().map_err(NamespaceError::Socket)?;
-    let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or(8);
-    // SAFETY: the descriptor is open, and the pointers are to a u64 and to its size.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 {
-        return Ok(cookie);
-    }
-    let error = io::Error::last_os_error();
-    Err(match error.raw_os_error() {
-        Some(libc::ENOPROTOOPT) => NamespaceError::Unsupported,
-        _ => NamespaceError::Socket(error),
-    })
+/// /proc is not mounted, or the number is of no kernel that is known.
+pub fn own_netns() -> Result<u32, NamespaceError> {
+    let inode = fs::metadata(OWN).map_err(NamespaceError)?.ino();
+    u32::try_from(inode)
+        .map_err(|_| NamespaceError(io::Error::other(format!("its inode is {inode}"))))
 }
 
 #[cfg(test)]
@@ -54,16 +27,12 @@ mod tests {
     use crate::system::testing::in_own_netns;
 
     #[test]
-    fn a_namespace_keeps_its_cookie_and_shares_it_with_none() {
-        let ours = match netns_cookie() {
-            Ok(cookie) => cookie,
-            Err(NamespaceError::Unsupported) => return,
-            Err(error) => panic!("{error}"),
-        };
+    fn a_namespace_keeps_its_number_and_shares_it_with_none() {
+        let ours = own_netns().unwrap();
         assert_ne!(ours, 0);
-        assert_eq!(netns_cookie().unwrap(), ours);
+        assert_eq!(own_netns().unwrap(), ours);
         in_own_netns(move |_ip| {
-            let theirs = netns_cookie().unwrap();
+            let theirs = own_netns().unwrap();
             assert_ne!(theirs, ours);
             assert_ne!(theirs, 0);
         });

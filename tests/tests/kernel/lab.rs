@@ -111,10 +111,7 @@ impl Lab {
     /// Loads and reads what is there.
     pub fn load(&mut self, needs: Needs) -> Result<(), KernelError> {
         let (kernel, _reports) = Kernel::load(&self.pin_dir, needs)?;
-        self.mirror = Some(Mirror::read(
-            &kernel.maps,
-            namespace::netns_cookie().unwrap(),
-        )?);
+        self.mirror = Some(Mirror::read(&kernel.maps, namespace::own_netns().unwrap())?);
         self.kernel = Some(kernel);
         Ok(())
     }

@@ -12,13 +12,13 @@ use aya_obj::generated::bpf_func_id::{self, *};
 use super::{Finding, processes::Status};
 use crate::{
     kernel::{KernelError, btf::Offsets, load},
-    system::namespace::{self, NamespaceError},
+    system::namespace,
 };
 
 const AREA: &str = "kernel";
 
 /// The helpers that the connect layer calls, and what for.
-const HELPERS: [(bpf_func_id, &str, &str); 9] = [
+const HELPERS: [(bpf_func_id, &str, &str); 8] = [
     (
         BPF_FUNC_get_current_uid_gid,
         "bpf_get_current_uid_gid",
@@ -35,14 +35,9 @@ const HELPERS: [(bpf_func_id, &str, &str); 9] = [
         "nested cgroups",
     ),
     (
-        BPF_FUNC_get_netns_cookie,
-        "bpf_get_netns_cookie",
+        BPF_FUNC_get_current_task,
+        "bpf_get_current_task",
         "telling containers apart",
-    ),
-    (
-        BPF_FUNC_skc_to_tcp_sock,
-        "bpf_skc_to_tcp_sock",
-        "whose a passed socket is",
     ),
     (
         BPF_FUNC_probe_read_kernel,
@@ -82,13 +77,13 @@ pub(super) fn examine(findings: &mut Vec<Finding>) {
             "Boot a kernel with CONFIG_DEBUG_INFO_BTF=y: every distribution's since about 2021.",
         ),
     });
-    findings.push(match namespace::netns_cookie() {
-        Ok(_) => Finding::ok(AREA, "network namespaces have cookies"),
-        Err(error @ NamespaceError::Unsupported) => {
-            Finding::missing(AREA, error.to_string(), NEWER)
-        }
-        Err(error) => Finding::missing(AREA, error.to_string(), "See dmesg; run doctor as root."),
-    });
+    if let Err(error) = namespace::own_netns() {
+        findings.push(Finding::missing(
+            AREA,
+            error.to_string(),
+            "See dmesg; run doctor as root.",
+        ));
+    }
     if may_probe {
         features(findings);
         programs(findings);

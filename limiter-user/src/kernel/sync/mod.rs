@@ -87,17 +87,17 @@ pub struct Mirror {
     free: BTreeSet<u32>,
     fresh: u32,
     capacity: u32,
-    netns_cookie: u64,
+    netns: u32,
 }
 
 impl Mirror {
-    /// Reads what stands in the kernel. `netns_cookie` is that of the node's own network
+    /// Reads what stands in the kernel. `netns` is the inode number of the node's own network
     /// namespace.
     ///
     /// # Errors
     ///
     /// A map cannot be read.
-    pub fn read(maps: &Maps, netns_cookie: u64) -> Result<Self, KernelError> {
+    pub fn read(maps: &Maps, netns: u32) -> Result<Self, KernelError> {
         let mut mirror = Self {
             entries: BTreeMap::new(),
             by_name: HashMap::new(),
@@ -119,7 +119,7 @@ impl Mirror {
                 .len()
                 .min(maps.stats.len())
                 .min(maps.locks.len()),
-            netns_cookie,
+            netns,
         };
         let mut runs = Vec::new();
         for (key, index) in maps.names.entries()? {

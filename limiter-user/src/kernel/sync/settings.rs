@@ -44,12 +44,16 @@ impl Mirror {
             flags,
             redirect4_port: image.redirect4.map_or(0, |listener| listener.port()),
             redirect6_port: image.redirect6.map_or(0, |listener| listener.port()),
-            netns_cookie: self.netns_cookie,
+            netns: self.netns,
             cgroup_depths: depths,
             observe_until_ns: kept.observe_until_ns,
             redirect4: image
                 .redirect4
                 .map_or([0; 16], |listener| wire_address(listener.ip())),
+            mailbox_max: kept.mailbox_max,
+            mailbox_width_ns: kept.mailbox_width_ns,
+            mailbox_lock_ns: kept.mailbox_lock_ns,
+            factors: kept.factors,
             redirect6: image
                 .redirect6
                 .map_or([0; 16], |listener| wire_address(listener.ip())),

@@ -1,0 +1,90 @@
+//! What the packet layers remember: of interfaces, of connections that no socket of this node
+//! stands for, and of sockets.
+
+use crate::{address::Address, assert_layout, smtp::Session};
+
+/// Whose an interface is, and who sees its traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct InterfaceInfo {
+    /// The encoded [`Owner`](crate::owner::Owner) of what comes in there.
+    pub owner: u32,
+    /// [`interface_flags`].
+    pub flags: u32,
+}
+assert_layout!(InterfaceInfo, 8, 4);
+
+/// Bits of [`InterfaceInfo::flags`].
+pub mod interface_flags {
+    /// What was forwarded from there was judged when it came in.
+    pub const JUDGED: u32 = 1;
+    /// What goes out there surely passes the uplink layer.
+    pub const COVERED: u32 = 1 << 1;
+}
+
+/// The mark that the guest layer leaves on a packet (`tc_index`) that it judged as mail, so that
+/// the uplink does not judge it again under an address that was rewritten in between.
+pub const JUDGED_MARK: u32 = 0x11a7;
+
+/// A connection as a packet layer sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port in host order.
+    pub source_port: u16,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// The interface where it came in; 0 for what the node itself sends. Guests may forge
+    /// addresses: one cannot pass for another's connection.
+    pub interface: u32,
+}
+assert_layout!(FlowKey, 40, 4);
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// It was refused.
+    pub const REFUSED: u32 = 1;
+    /// More than the first packet was seen: another SYN is another attempt.
+    pub const PROGRESSED: u32 = 1 << 1;
+    /// The session is cut: a limit was used up.
+    pub const CUT: u32 = 1 << 2;
+}
+
+/// How long repeated first packets of one connection count as one attempt, ns: longer than any
+/// system goes on repeating them.
+pub const RETRY_NS: u64 = 180_000_000_000;
+
+/// What is remembered of a connection. Its loss opens nothing: a connection that is not remembered
+/// is a new attempt, a session that is not remembered is estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// When its first packet came, ns of the kernel's clock.
+    pub since_ns: u64,
+    /// The sequence number of its first packet.
+    pub isn: u32,
+    /// [`flow_flags`].
+    pub flags: u32,
+    /// Who paid for it.
+    pub tenant: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What it said.
+    pub session: Session,
+}
+assert_layout!(Flow, 24 + size_of::<Session>(), 8);
+
+/// What is remembered of a socket of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketState {
+    /// [`flow_flags`].
+    pub flags: u64,
+    /// What it said.
+    pub session: Session,
+}
+assert_layout!(SocketState, 8 + size_of::<Session>(), 8);

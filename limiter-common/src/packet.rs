@@ -1,0 +1,368 @@
+//! What a packet is: the one parser of all layers that see packets.
+//!
+//! It walks what a receiver would walk (VLAN tags, IPv4 options, IPv6 extension headers,
+//! authentication headers, the first fragment) and says so where it cannot: whatever could be mail
+//! and cannot be read is [`Kind::Unresolved`], for the caller to refuse. Ordinary users can make
+//! all of these, so a parser of fixed offsets is blind.
+
+use crate::address::{Address, from_v4};
+
+/// Where bytes of a packet come from.
+pub trait Bytes {
+    /// Copies the bytes at `offset` to `to`; `false` if the packet ends before.
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool;
+}
+
+impl Bytes for [u8] {
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool {
+        let Some(rest) = usize::try_from(offset).ok().and_then(|at| self.get(at..)) else {
+            return false;
+        };
+        let Some(found) = rest.first_chunk::<N>() else {
+            return false;
+        };
+        *to = *found;
+        true
+    }
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Neither IPv4 nor IPv6.
+    #[default]
+    Foreign,
+    /// IP, and surely not TCP: addresses are known.
+    Other,
+    /// A later fragment: what it belongs to was said by the first, without which it is nothing.
+    Rest,
+    /// TCP: ports are known. Unless [`truncated`](Packet::truncated), so is the rest.
+    Tcp,
+    /// It could be mail, and cannot be read.
+    Unresolved,
+}
+
+/// Flags of a TCP header.
+pub mod tcp {
+    /// The sender is done.
+    pub const FIN: u8 = 1;
+    /// The first of a connection.
+    pub const SYN: u8 = 1 << 1;
+    /// The connection is over at once.
+    pub const RST: u8 = 1 << 2;
+    /// Something is acknowledged.
+    pub const ACK: u8 = 1 << 4;
+}
+
+/// The most VLAN tags that are looked behind: no network stacks more than two or three.
+pub const MAX_VLANS: u32 = 4;
+/// The most IPv6 extension headers that are walked.
+pub const MAX_HEADERS: u32 = 12;
+
+/// A packet, as far as it was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Where the IP header starts.
+    pub network: u32,
+    /// Where the TCP header starts.
+    pub transport: u32,
+    /// Where the TCP payload starts.
+    pub payload: u32,
+    /// How long it is, as the IP header says and the packet can hold.
+    pub payload_len: u32,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Source port in host order.
+    pub source_port: u16,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// What it is.
+    pub kind: Kind,
+    /// Flags of [`tcp`].
+    pub flags: u8,
+    /// Whether it is IPv6.
+    pub v6: bool,
+    /// The ports are known, but not all of the TCP header is there, or more of it can follow in
+    /// another fragment: what the receiver sees in the end is not known.
+    pub truncated: bool,
+    /// The protocol behind IP headers, 0 if it was not reached.
+    pub protocol: u8,
+}
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const PPPOE_SESSION: u16 = 0x8864;
+/// Below this an Ethernet frame states its length instead of its type.
+const FIRST_TYPE: u16 = 0x0600;
+const TCP: u8 = 6;
+const TCP_HEADER: u32 = 20;
+
+impl Packet {
+    /// Whether it opens a connection, in whatever disguise: some servers take a SYN with other
+    /// flags beside it.
+    #[must_use]
+    #[inline(always)]
+    pub const fn opens(&self) -> bool {
+        self.flags & tcp::SYN != 0 && self.flags & tcp::ACK == 0
+    }
+
+    /// Reads a frame of `len` bytes that starts with an Ethernet header.
+    #[inline(always)]
+    pub fn of_frame<B: Bytes + ?Sized>(bytes: &B, len: u32) -> Self {
+        let mut packet = Self::default();
+        let mut two = [0; 2];
+        let mut at = 12;
+        if !bytes.load(at, &mut two) {
+            return packet;
+        }
+        let mut kind = u16::from_be_bytes(two);
+        at += 2;
+        let mut tags = 0;
+        while tags < MAX_VLANS {
+            if !is_vlan(kind) {
+                break;
+            }
+            if !bytes.load(at + 2, &mut two) {
+                return packet;
+            }
+            kind = u16::from_be_bytes(two);
+            at += 4;
+            tags += 1;
+        }
+        if is_vlan(kind) {
+            packet.kind = Kind::Unresolved;
+            return packet;
+        }
+        if kind < FIRST_TYPE {
+            // IP behind an 802.2 SNAP header: not Linux, but some routers take it.
+            let mut snap = [0; 8];
+            if !bytes.load(at, &mut snap) || snap[0] != 0xaa || snap[1] != 0xaa || snap[2] != 3 {
+                return packet;
+            }
+            kind = u16::from_be_bytes([snap[6], snap[7]]);
+            at += 8;
+        }
+        if kind == PPPOE_SESSION {
+            if !bytes.load(at + 6, &mut two) {
+                return packet;
+            }
+            kind = match u16::from_be_bytes(two) {
+                0x0021 => IPV4,
+                0x0057 => IPV6,
+                _ => return packet,
+            };
+            at += 8;
+        }
+        packet.read_ip(bytes, len, at, kind);
+        packet
+    }
+
+    /// Reads a packet of `len` bytes that starts with an IP header.
+    #[inline(always)]
+    pub fn of_ip<B: Bytes + ?Sized>(bytes: &B, len: u32) -> Self {
+        let mut packet = Self::default();
+        let mut first = [0; 1];
+        if !bytes.load(0, &mut first) {
+            return packet;
+        }
+        let kind = match first[0] >> 4 {
+            4 => IPV4,
+            6 => IPV6,
+            _ => return packet,
+        };
+        packet.read_ip(bytes, len, 0, kind);
+        packet
+    }
+
+    #[inline(always)]
+    fn read_ip<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32, kind: u16) {
+        self.network = at;
+        match kind {
+            IPV4 => self.read_v4(bytes, len, at),
+            IPV6 => self.read_v6(bytes, len, at),
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) {
+        self.kind = Kind::Unresolved;
+        let mut header = [0; 20];
+        if !bytes.load(at, &mut header) {
+            return;
+        }
+        let words = header[0] & 0xf;
+        self.source = from_v4([header[12], header[13], header[14], header[15]]);
+        self.destination = from_v4([header[16], header[17], header[18], header[19]]);
+        self.protocol = header[9];
+        if header[0] >> 4 != 4 || words < 5 {
+            return;
+        }
+        let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
+        let end = end_of(at, total, len);
+        let fragment = u16::from_be_bytes([header[6], header[7]]);
+        let offset = u32::from(fragment & 0x1fff) * 8;
+        let more = fragment & 0x2000 != 0;
+        self.walk(
+            bytes,
+            at + u32::from(words) * 4,
+            end,
+            header[9],
+            offset,
+            more,
+        );
+    }
+
+    #[inline(always)]
+    fn read_v6<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) {
+        self.kind = Kind::Unresolved;
+        self.v6 = true;
+        let mut header = [0; 8];
+        if !bytes.load(at, &mut header)
+            || !bytes.load(at + 8, &mut self.source)
+            || !bytes.load(at + 24, &mut self.destination)
+        {
+            return;
+        }
+        self.protocol = header[6];
+        if header[0] >> 4 != 6 {
+            return;
+        }
+        let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
+        let total = if payload == 0 { 0 } else { payload + 40 };
+        let end = end_of(at, total, len);
+        self.walk(bytes, at + 40, end, header[6], 0, false);
+    }
+
+    /// Walks the headers from `at` on, the first of them `next`. `offset` and `more` are what an
+    /// IPv4 header says of fragments.
+    #[inline(always)]
+    fn walk<B: Bytes + ?Sized>(
+        &mut self,
+        bytes: &B,
+        mut at: u32,
+        end: u32,
+        mut next: u8,
+        mut offset: u32,
+        mut more: bool,
+    ) {
+        let v6 = self.v6;
+        let mut headers = 0;
+        while headers < MAX_HEADERS {
+            headers += 1;
+            if offset != 0 {
+                self.protocol = next;
+                // A fragment that can write over the header of the first one.
+                let overlaps = next == TCP && offset < TCP_HEADER;
+                self.kind = if overlaps {
+                    Kind::Unresolved
+                } else {
+                    Kind::Rest
+                };
+                return;
+            }
+            // One 8-byte look serves all headers that are walked.
+            let mut head = [0; 8];
+            match next {
+                TCP => {
+                    self.protocol = TCP;
+                    self.read_tcp(bytes, at, end, more);
+                    return;
+                }
+                // Hop-by-hop, routing, destination options, mobility, HIP, shim6.
+                0 | 43 | 60 | 135 | 139 | 140 if v6 => {
+                    if !bytes.load(at, &mut head) {
+                        return;
+                    }
+                    next = head[0];
+                    at += (u32::from(head[1]) + 1) * 8;
+                }
+                44 if v6 => {
+                    if !bytes.load(at, &mut head) {
+                        return;
+                    }
+                    next = head[0];
+                    let place = u16::from_be_bytes([head[2], head[3]]);
+                    offset = u32::from(place & 0xfff8);
+                    more = more || place & 1 != 0;
+                    at += 8;
+                }
+                // Authentication: what it protects is not hidden.
+                51 => {
+                    if !bytes.load(at, &mut head) {
+                        return;
+                    }
+                    next = head[0];
+                    at += (u32::from(head[1]) + 2) * 4;
+                }
+                other => {
+                    self.protocol = other;
+                    self.kind = Kind::Other;
+                    return;
+                }
+            }
+            if at > end {
+                // The headers go on in another fragment, or nowhere.
+                return;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn read_tcp<B: Bytes + ?Sized>(&mut self, bytes: &B, at: u32, end: u32, more: bool) {
+        self.transport = at;
+        self.payload = end;
+        let mut ports = [0; 4];
+        if at + 4 > end || !bytes.load(at, &mut ports) {
+            return;
+        }
+        self.kind = Kind::Tcp;
+        self.source_port = u16::from_be_bytes([ports[0], ports[1]]);
+        self.destination_port = u16::from_be_bytes([ports[2], ports[3]]);
+        let mut rest = [0; 16];
+        if at + TCP_HEADER > end || !bytes.load(at + 4, &mut rest) {
+            self.truncated = true;
+            return;
+        }
+        self.seq = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]);
+        self.ack = u32::from_be_bytes([rest[4], rest[5], rest[6], rest[7]]);
+        self.flags = rest[9];
+        let words = rest[8] >> 4;
+        self.payload = at + u32::from(words) * 4;
+        if words < 5 || self.payload > end {
+            self.truncated = true;
+            self.payload = end;
+            return;
+        }
+        self.payload_len = end - self.payload;
+        // The payload goes on elsewhere: it cannot be followed.
+        self.truncated = more;
+    }
+}
+
+#[inline(always)]
+const fn is_vlan(kind: u16) -> bool {
+    matches!(kind, 0x8100 | 0x88a8 | 0x9100 | 0x9200)
+}
+
+/// Where the packet ends: as its header says, if that is not more than there is. Large packets of
+/// the node's own (segmentation offload) say 0.
+#[inline(always)]
+const fn end_of(at: u32, total: u32, len: u32) -> u32 {
+    if total == 0 || at + total > len {
+        len
+    } else {
+        at + total
+    }
+}
+
+#[cfg(test)]
+#[path = "packet_tests.rs"]
+mod tests;

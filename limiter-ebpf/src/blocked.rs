@@ -1,0 +1,30 @@
+//! Blocked prefixes, behind a filter that keeps other traffic from paying for the look-up.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use limiter_common::{
+    address::Address,
+    blocked::{self, Bit},
+};
+
+use crate::maps;
+
+/// Whether an address is in a blocked prefix.
+#[inline(always)]
+pub fn matches(address: &Address) -> bool {
+    let (bit, v6) = blocked::bit_of(address);
+    let mut possible = has(bit);
+    if v6 && !possible {
+        possible = has(Bit {
+            word: blocked::SHORT_V6_WORD,
+            mask: u64::MAX,
+        });
+    }
+    possible && maps::BLOCKED.get(&Key::new(128, *address)).is_some()
+}
+
+#[inline(always)]
+fn has(bit: Bit) -> bool {
+    maps::BLOCKED_FILTER
+        .get(bit.word)
+        .is_some_and(|word| word & bit.mask != 0)
+}
