@@ -265,7 +265,7 @@ mod tests {
         write(&[&dir.path().join("one"), &dir.path().join("two")], &image).unwrap();
         let text = fs::read(&image).unwrap();
         let text = String::from_utf8_lossy(&text);
-        for name in ["usr/bin/a\0", "etc/b\0", "usr/lib/c\0", "sbin\0"] {
+        for name in ["usr/bin/a\0", "etc/b\0", "usr/lib/c\0", "usr/sbin\0"] {
             assert_eq!(text.matches(name).count(), 1, "{name:?}");
         }
     }

@@ -8,6 +8,9 @@ use super::machine::Ran;
 /// How many lines of a console are shown of a machine that did not get to its end.
 const TAIL: usize = 40;
 
+/// How much is shown of what a failed test said, from either end, characters.
+const SAID: usize = 300;
+
 /// What came of one kernel.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -19,10 +22,19 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// The tests that passed.
     pub passed: usize,
-    /// The tests that failed, by name.
-    pub failed: Vec<String>,
+    /// The tests that failed.
+    pub failed: Vec<Failure>,
     /// Whatever else is wrong, in sentences.
     pub faults: Vec<String>,
+}
+
+/// A test that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its program and its name.
+    pub test: String,
+    /// What it said.
+    pub why: String,
 }
 
 /// One thing that the product says of the kernel it runs on.
@@ -52,11 +64,16 @@ impl Outcome {
             outcome.fault("it did not come up");
         }
         match section(&ran.report, DOCTOR) {
-            Some(section) => match findings(section.text) {
+            Some(Section {
+                text,
+                status: Some(status),
+            }) => match findings(text) {
                 Some(findings) => outcome.findings = findings,
-                None => outcome.fault("`limiter doctor --json` printed something else than that"),
+                None => outcome.fault(format!(
+                    "`limiter doctor --json` ended with status {status}, and printed no JSON"
+                )),
             },
-            None => outcome.fault("`limiter doctor` did not end"),
+            _ => outcome.fault("`limiter doctor` did not end"),
         }
         for check in &CHECKS {
             outcome.tests(check.program, &ran.report);
@@ -84,44 +101,38 @@ impl Outcome {
         self.faults.push(what.into());
     }
 
-    /// Reads what a test program wrote.
+    /// Reads what a test program wrote, also of one that did not get to its end.
     fn tests(&mut self, program: &str, report: &str) {
         let Some(section) = section(report, program) else {
-            let begun = report.contains(&format!("@begin {program} "));
-            self.fault(if begun {
-                format!("the tests of `{program}` did not end")
-            } else {
-                format!("the tests of `{program}` did not begin")
-            });
+            self.fault(format!("the tests of `{program}` did not begin"));
             return;
         };
-        let passed = self.passed;
-        let failed = self.failed.len();
-        let mut listing = false;
+        let mut run = 0;
         for line in section.text.lines() {
-            if let Some(result) = line.strip_prefix("test result: ") {
-                self.passed += count(result, " passed");
-                listing = false;
-            } else if line == "failures:" {
-                // It comes twice: before what the tests wrote, and before their names.
-                listing = true;
-            } else if let Some(name) = line.strip_prefix("    ").filter(|_| listing) {
-                if !name.contains(' ') && name.contains("::") {
-                    self.failed.push(format!("{program} {name}"));
-                }
-            } else if line.starts_with("---- ") {
-                listing = false;
+            let Some((name, result)) = line
+                .strip_prefix("test ")
+                .and_then(|l| l.split_once(" ... "))
+            else {
+                continue;
+            };
+            match result.trim() {
+                "ok" => self.passed += 1,
+                "FAILED" => self.failed.push(Failure {
+                    test: format!("{program} {name}"),
+                    why: why(section.text, name),
+                }),
+                "" => self.fault(format!("{program} {name} did not end")),
+                _ => continue,
             }
+            run += 1;
         }
-        if section.status == KILLED {
-            self.fault(format!("the tests of `{program}` took too long"));
-        } else if section.status != 0 && self.failed.len() == failed {
-            self.fault(format!(
-                "the tests of `{program}` failed with status {}",
-                section.status
-            ));
-        } else if section.status == 0 && self.passed == passed {
-            self.fault(format!("`{program}` ran no test"));
+        match section.status {
+            None => self.fault(format!("the tests of `{program}` did not end")),
+            Some(KILLED) => self.fault(format!("the tests of `{program}` took too long")),
+            Some(0) if run > 0 => {}
+            Some(FAILED) if !self.failed.is_empty() => {}
+            Some(0) => self.fault(format!("`{program}` ran no test")),
+            Some(status) => self.fault(format!("`{program}` ended with status {status}")),
         }
     }
 }
@@ -129,18 +140,49 @@ impl Outcome {
 /// The status of what `timeout` killed.
 const KILLED: i32 = 137;
 
-/// What one check wrote, and how it ended.
+/// The status of a test program in which a test failed.
+const FAILED: i32 = 101;
+
+/// What one check wrote, and how it ended, if it did.
 struct Section<'a> {
     text: &'a str,
-    status: i32,
+    status: Option<i32>,
 }
 
 fn section<'a>(report: &'a str, name: &str) -> Option<Section<'a>> {
     let (_, rest) = report.split_once(&format!("@begin {name} "))?;
     let (_, rest) = rest.split_once('\n')?;
-    let (text, end) = rest.split_once(&format!("@end {name} "))?;
-    let status = end.split_whitespace().next()?.parse().ok()?;
+    let Some((text, end)) = rest.split_once(&format!("@end {name} ")) else {
+        return Some(Section {
+            text: rest,
+            status: None,
+        });
+    };
+    let status = end.split_whitespace().next().and_then(|w| w.parse().ok());
     Some(Section { text, status })
+}
+
+/// What a failed test said: the beginning and the end of it, where a verifier says why.
+fn why(text: &str, test: &str) -> String {
+    let said = text
+        .split_once(&format!("---- {test} stdout ----\n"))
+        .map_or("", |(_, rest)| rest);
+    let end = said.find("\n---- ").or_else(|| said.find("\nfailures:"));
+    let said = said[..end.unwrap_or(said.len())].trim();
+    let said = said.split("\nstack backtrace:").next().unwrap_or(said);
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.starts_with("note: "))
+        .map(str::trim)
+        .collect();
+    let line = lines.join(" / ");
+    let characters: Vec<char> = line.chars().collect();
+    if characters.len() <= 2 * SAID {
+        return line;
+    }
+    let start: String = characters[..SAID].iter().collect();
+    let end: String = characters[characters.len() - SAID..].iter().collect();
+    format!("{start} … {end}")
 }
 
 /// The words behind a mark at the beginning of a line.
@@ -168,14 +210,6 @@ fn findings(text: &str) -> Option<Vec<Finding>> {
             })
             .collect(),
     )
-}
-
-/// The number before these words.
-fn count(text: &str, words: &str) -> usize {
-    text.split_once(words)
-        .and_then(|(before, _)| before.rsplit(' ').next())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
 }
 
 fn tail(text: &str) -> String {
@@ -214,11 +248,14 @@ mod tests {
             "{DOCTORED}@begin kernel 4.00
 
 running 2 tests
+test a::b ... ok
+test a::c ... ok
+
 test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out
 
 @end kernel 0 9.00
 @begin e2e 9.00
-test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out
+test d::e ... ok
 
 @end e2e 0 19.00
 @done 19.00
@@ -226,7 +263,7 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out
         );
         let outcome = Outcome::read(&ran(&report, ""));
         assert!(outcome.good(), "{outcome:?}");
-        assert_eq!(outcome.passed, 42);
+        assert_eq!(outcome.passed, 3);
         assert_eq!(outcome.boot_s, Some(3.25));
         assert_eq!(
             outcome.findings,
@@ -245,11 +282,16 @@ test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out
 
 running 2 tests
 test a::b ... FAILED
+test a::c ... ok
 
 failures:
 
 ---- a::b stdout ----
-    at place::with::colons
+
+thread 'a::b' panicked at place:1:2:
+no such thing
+stack backtrace:
+   0: test something ... ok
 
 failures:
     a::b
@@ -266,18 +308,26 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 43 filtered out
         );
         let outcome = Outcome::read(&ran(&report, ""));
         assert!(!outcome.good());
-        assert_eq!(outcome.failed, ["kernel a::b"]);
+        assert_eq!(outcome.passed, 1);
+        assert_eq!(
+            outcome.failed,
+            [Failure {
+                test: "kernel a::b".to_owned(),
+                why: "thread 'a::b' panicked at place:1:2: / no such thing".to_owned(),
+            }]
+        );
         assert_eq!(outcome.faults, ["`e2e` ran no test"]);
     }
 
     #[test]
     fn a_machine_that_panics_or_hangs_is_a_failure() {
-        let report = format!("{DOCTORED}@begin kernel 4.00\nrunning 2 tests\n");
+        let report = format!("{DOCTORED}@begin kernel 4.00\ntest a::b ... ");
         let console = "[    5.0] Kernel panic - not syncing: Fatal exception\n";
         let outcome = Outcome::read(&ran(&report, console));
         let faults = outcome.faults.join("\n");
         assert!(!outcome.good());
         for fault in [
+            "kernel a::b did not end",
             "the tests of `kernel` did not end",
             "the tests of `e2e` did not begin",
             "it ended before its tests did",

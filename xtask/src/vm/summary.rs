@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::report::{Finding, Outcome};
+use super::report::{Failure, Finding, Outcome};
 
 /// How much of a finding is shown, characters. All of it is in the log.
 const MOST: usize = 400;
@@ -72,8 +72,8 @@ impl Row {
                         let _ = writeln!(text, "    -> {}", shortened(remedy));
                     }
                 }
-                for name in &outcome.failed {
-                    let _ = writeln!(text, "  FAILED: {name}");
+                for Failure { test, why } in &outcome.failed {
+                    let _ = writeln!(text, "  FAILED: {test}\n    {why}");
                 }
                 for fault in &outcome.faults {
                     let _ = writeln!(text, "  FAILED: {}", fault.replace('\n', "\n    "));
@@ -158,7 +158,10 @@ mod tests {
             row(
                 "6.12",
                 Ok(Outcome {
-                    failed: vec!["e2e a::b".to_owned()],
+                    failed: vec![Failure {
+                        test: "e2e a::b".to_owned(),
+                        why: "because".to_owned(),
+                    }],
                     ..Outcome::default()
                 }),
             ),
@@ -172,7 +175,7 @@ mod tests {
             "6.12      never       0 passed, 1 failed   FAILED\n",
             "5.10      -           none                 NOT FETCHED\n",
             "  note: no TCX\n    -> clsact instead\n",
-            "  FAILED: e2e a::b\n",
+            "  FAILED: e2e a::b\n    because\n",
             "  NOT FETCHED, and so not tried: gone\n",
         ] {
             let squeezed = |text: &str| text.replace(' ', "");
