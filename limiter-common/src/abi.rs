@@ -81,6 +81,8 @@ pub mod maps {
     pub const SANCTIONS: &str = "SANCTIONS";
     /// `LruHashMap<Address, Client>`: mailbox connections by client.
     pub const CLIENTS: &str = "CLIENTS";
+    /// `Array<LockCell>`: the locks under which [`CLIENTS`] change.
+    pub const CLIENT_LOCKS: &str = "CLIENT_LOCKS";
     /// `HashMap<Address, u64>`: locked mailbox clients, and until when, ns of the kernel's clock.
     pub const LOCKED: &str = "LOCKED";
 
@@ -111,6 +113,7 @@ pub mod maps {
         SOCKETS,
         SANCTIONS,
         CLIENTS,
+        CLIENT_LOCKS,
         LOCKED,
     ];
 }

@@ -3,7 +3,6 @@
 use crate::{
     address::{self, Address},
     assert_layout,
-    limit::bpf_spin_lock,
     window::Slot,
 };
 
@@ -11,14 +10,24 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Client {
-    /// Held while the rest changes.
-    pub lock: bpf_spin_lock,
-    /// Zero.
-    pub reserved: u32,
     /// Completed handshakes in the window.
     pub slot: Slot,
 }
-assert_layout!(Client, 152, 8);
+assert_layout!(Client, 144, 8);
+
+/// How many locks the clients share: maps that forget the least recently used hold none of their
+/// own.
+pub const LOCKS: u32 = 256;
+
+/// Which lock a client changes under.
+#[must_use]
+#[inline(always)]
+pub const fn lock_of(client: &Address) -> u32 {
+    let [.., a, b, c, d] = *client;
+    let [e, f, g, h] = [client[4], client[5], client[6], client[7]];
+    let folded = u32::from_be_bytes([a, b, c, d]) ^ u32::from_be_bytes([e, f, g, h]);
+    folded.wrapping_mul(0x9e37_79b9) >> 24
+}
 
 /// The client behind an address: an IPv4 address, or the IPv6 /64 that one customer of an access
 /// provider has at least.

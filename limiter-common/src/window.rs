@@ -102,9 +102,18 @@ impl Slot {
                 // The bucket that falls out of the window stands where the one that becomes the
                 // past will stand: their epochs are 32 apart.
                 let index = (self.epoch.wrapping_add(step) & MASK) as usize;
-                self.total = self.total.wrapping_sub(self.ring[index]);
-                self.ring[index] = self.current;
-                self.current = 0;
+                let place = &raw mut self.ring[index];
+                // Volatile: kept in a register the sum would be another for the verifier after
+                // every round, and new kernels give up on that.
+                // SAFETY: fields of an exclusively borrowed value; the index is masked.
+                unsafe {
+                    let left = core::ptr::read_volatile(&raw const self.total)
+                        .wrapping_sub(core::ptr::read_volatile(place));
+                    core::ptr::write_volatile(&raw mut self.total, left);
+                    let current = core::ptr::read_volatile(&raw const self.current);
+                    core::ptr::write_volatile(place, current);
+                    core::ptr::write_volatile(&raw mut self.current, 0);
+                }
                 step += 1;
             }
         }

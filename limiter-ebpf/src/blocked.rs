@@ -6,11 +6,27 @@ use limiter_common::{
     blocked::{self, Bit},
 };
 
-use crate::maps;
+use crate::{
+    judge::{halves, whole},
+    maps,
+};
 
 /// Whether an address is in a blocked prefix.
 #[inline(always)]
 pub fn matches(address: &Address) -> bool {
+    let [high, low] = halves(address);
+    limiter_blocked(high, low) != 0
+}
+
+/// [`matches`] with a stack of its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_blocked(high: u64, low: u64) -> u64 {
+    u64::from(is_blocked(&whole(&[high, low])))
+}
+
+#[inline(always)]
+fn is_blocked(address: &Address) -> bool {
     let (bit, v6) = blocked::bit_of(address);
     let mut possible = has(bit);
     if v6 && !possible {

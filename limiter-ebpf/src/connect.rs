@@ -12,9 +12,9 @@ use limiter_common::{
 
 use crate::{
     blocked,
-    judge::{Kindly, Question, ask, judge},
+    judge::{Judgement, Kindly, Question, ask, judge},
     kernel, maps,
-    report::{self, Facts, Ruling},
+    report::{self, Facts},
     who,
 };
 
@@ -26,7 +26,7 @@ const SOCK_STREAM: u32 = 1;
 pub fn limiter_connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: fields of the context that this hook may read.
     let octets = unsafe { (*ctx.sock_addr).user_ip4 }.to_ne_bytes();
-    judge_connect(&ctx, address::from_v4(octets), false)
+    judge_connect::<false>(&ctx, address::from_v4(octets))
 }
 
 #[cgroup_sock_addr(connect6)]
@@ -45,12 +45,12 @@ pub fn limiter_connect6(ctx: SockAddrContext) -> i32 {
         destination[8..12].copy_from_slice(&c.to_ne_bytes());
         destination[12..].copy_from_slice(&d.to_ne_bytes());
     }
-    judge_connect(&ctx, destination, true)
+    judge_connect::<true>(&ctx, destination)
 }
 
 /// Judges an attempt to connect.
 #[inline(always)]
-fn judge_connect(ctx: &SockAddrContext, destination: Address, is_v6: bool) -> i32 {
+fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) -> i32 {
     let Some(settings) = maps::SETTINGS.get(0) else {
         report::internal();
         return REFUSE;
@@ -61,7 +61,7 @@ fn judge_connect(ctx: &SockAddrContext, destination: Address, is_v6: bool) -> i3
         clippy::cast_possible_truncation,
         reason = "a port stands in the lower half"
     )]
-    let port = u16::from_be(port as u16);
+    let port = kernel::bounded(u16::from_be(port as u16));
     let group = if kind == SOCK_STREAM {
         let Some(table) = maps::PORTS.get(0) else {
             report::internal();
@@ -91,7 +91,7 @@ fn judge_connect(ctx: &SockAddrContext, destination: Address, is_v6: bool) -> i3
     {
         return ALLOW;
     }
-    judge_sender(ctx, settings, group, destination, port, is_v6)
+    judge_sender::<V6>(ctx, settings, group, destination, port)
 }
 
 /// While one of these is set, connections to any port are judged.
@@ -99,32 +99,27 @@ const UNUSUAL: u32 = settings::flags::SUSPENSIONS | settings::flags::BLOCKED;
 
 /// Judges an attempt to connect to another host.
 #[inline(always)]
-fn judge_sender(
+fn judge_sender<const V6: bool>(
     ctx: &SockAddrContext,
     settings: &Settings,
     group: PortGroup,
     destination: Address,
     port: u16,
-    is_v6: bool,
 ) -> i32 {
     let senders = who::senders(ctx, settings);
     let now_ns = kernel::now_ns();
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
     let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();
     let parties = Parties::of(senders.caller, senders.socket);
-    let facts = facts(
-        ctx,
-        parties.payer,
-        destination,
+    let mut call = Call {
+        payer: parties.payer,
         port,
-        is_v6,
-        senders.local,
-        now_ns,
-    );
+        flags: if senders.local { call::LOCAL } else { 0 } | if V6 { call::V6 } else { 0 },
+    };
     if settings.flags & settings::flags::BLOCKED != 0 && blocked::matches(&destination) {
-        let enforced =
-            settings.flags & settings::flags::ENFORCE != 0 && now_ns >= settings.observe_until_ns;
-        return refuse(&facts, Reason::BlockedAddress, enforced);
+        let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
+        tell(ctx, &destination, call.pack(), judgement, now_ns);
+        return if judgement.refuses() { REFUSE } else { ALLOW };
     }
     if is_mta {
         return ALLOW;
@@ -141,36 +136,98 @@ fn judge_sender(
         },
     };
     let judgement = judge(&parties, question, &destination, now_ns);
-    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
-    match judgement.kind() {
-        Kindly::Admit => {
-            // What is counted elsewhere is recorded there too.
-            if is_mail && count {
-                report::allowed::<true>(settings, &facts);
+    let refuses = match judgement.kind() {
+        // What is counted elsewhere is told there.
+        Kindly::Admit | Kindly::WouldRefuse if !count => return ALLOW,
+        Kindly::Admit if !matches!(group, PortGroup::Smtp | PortGroup::Submission) => return ALLOW,
+        Kindly::Redirect => {
+            if senders.local && redirect::<V6>(ctx, settings, &destination) {
+                call.flags |= call::REDIRECTED;
             }
-            return ALLOW;
+            call.flags & call::REDIRECTED == 0
         }
-        Kindly::Redirect if senders.local && redirect(ctx, settings, &facts, is_v6) => {
-            let ruling = Ruling::new(Verdict::Redirected, Reason::DirectSmtp);
-            report::notable::<true>(&facts, &ruling);
-            return ALLOW;
-        }
-        // The layer that counts it says so: told here too, it would be told twice.
-        Kindly::WouldRefuse if !count => return ALLOW,
-        _ => {}
+        _ => judgement.refuses(),
+    };
+    tell(ctx, &destination, call.pack(), judgement, now_ns);
+    if refuses { REFUSE } else { ALLOW }
+}
+
+/// What [`tell`] has to know, in a number.
+#[derive(Clone, Copy)]
+struct Call {
+    payer: u32,
+    port: u16,
+    flags: u16,
+}
+
+/// Bits of [`Call::flags`].
+mod call {
+    /// The socket lives in the node's own network namespace.
+    pub const LOCAL: u16 = 1;
+    /// It is an IPv6 socket.
+    pub const V6: u16 = 1 << 1;
+    /// It goes to the local MTA now.
+    pub const REDIRECTED: u16 = 1 << 2;
+}
+
+impl Call {
+    #[inline(always)]
+    fn pack(self) -> u64 {
+        u64::from(self.payer) << 32 | u64::from(self.port) << 16 | u64::from(self.flags)
     }
-    report::notable::<true>(&facts, &judgement.ruling());
-    if judgement.refuses() { REFUSE } else { ALLOW }
+
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "taken apart as it was put together"
+    )]
+    fn unpack(packed: u64) -> Self {
+        Self {
+            payer: (packed >> 32) as u32,
+            port: (packed >> 16) as u16,
+            flags: packed as u16,
+        }
+    }
+}
+
+/// Counts and tells what became of a call. A frame of its own: what is told is large.
+#[inline(never)]
+fn tell(
+    ctx: &SockAddrContext,
+    destination: &Address,
+    call: u64,
+    judgement: Judgement,
+    now_ns: u64,
+) {
+    let call = Call::unpack(call);
+    let facts = facts(ctx, call, *destination, now_ns);
+    if judgement.kind() == Kindly::Admit {
+        if let Some(settings) = maps::SETTINGS.get(0) {
+            report::allowed::<true>(settings, &facts);
+        }
+        return;
+    }
+    let mut ruling = judgement.ruling();
+    if call.flags & call::REDIRECTED != 0 {
+        ruling.verdict = Verdict::Redirected;
+    }
+    report::notable::<true>(&facts, &ruling);
 }
 
 /// Sends the connection to the local MTA. Not if it is bound to a device or an address: it would
-/// never arrive. Not where the MTA does not listen in that family.
-#[inline(always)]
-fn redirect(ctx: &SockAddrContext, settings: &Settings, facts: &Facts, is_v6: bool) -> bool {
-    if facts.interface != 0 || (facts.source != [0; 16] && !address::is_loopback(&facts.source)) {
+/// never arrive. Not where the MTA does not listen in that family. A frame of its own: there is no
+/// room in the caller's.
+#[inline(never)]
+fn redirect<const V6: bool>(
+    ctx: &SockAddrContext,
+    settings: &Settings,
+    destination: &Address,
+) -> bool {
+    let (interface, source) = bound(ctx, V6);
+    if interface != 0 || (source != [0; 16] && !address::is_loopback(&source)) {
         return false;
     }
-    let is_v4 = address::as_v4(&facts.destination).is_some();
+    let is_v4 = address::as_v4(destination).is_some();
     let (target, port) = if is_v4 {
         (&settings.redirect4, settings.redirect4_port)
     } else {
@@ -188,7 +245,7 @@ fn redirect(ctx: &SockAddrContext, settings: &Settings, facts: &Facts, is_v6: bo
     // SAFETY: fields of the context that this hook may write. Volatile: the kernel takes words,
     // and the compiler would join them.
     unsafe {
-        if is_v6 {
+        if V6 {
             core::ptr::write_volatile(&raw mut (*ctx.sock_addr).user_ip6[0], words[0]);
             core::ptr::write_volatile(&raw mut (*ctx.sock_addr).user_ip6[1], words[1]);
             core::ptr::write_volatile(&raw mut (*ctx.sock_addr).user_ip6[2], words[2]);
@@ -203,24 +260,27 @@ fn redirect(ctx: &SockAddrContext, settings: &Settings, facts: &Facts, is_v6: bo
 
 /// What is known about the attempt.
 #[inline(always)]
-fn facts(
-    ctx: &SockAddrContext,
-    tenant: u32,
-    destination: Address,
-    destination_port: u16,
-    is_v6: bool,
-    local: bool,
-    now_ns: u64,
-) -> Facts {
-    let mut facts = Facts {
-        tenant,
+fn facts(ctx: &SockAddrContext, call: Call, destination: Address, now_ns: u64) -> Facts {
+    let (interface, source) = bound(ctx, call.flags & call::V6 != 0);
+    let mut source_port = 0;
+    let socket = who::socket_of(ctx);
+    if !socket.is_null() {
+        // SAFETY: a field of the context's socket that a program may read.
+        let port = unsafe { core::ptr::read_volatile(&raw const (*socket).src_port) };
+        #[expect(clippy::cast_possible_truncation, reason = "a port in host order")]
+        {
+            source_port = port as u16;
+        }
+    }
+    Facts {
+        tenant: call.payer,
         destination,
-        destination_port,
-        source_port: 0,
-        source: [0; 16],
-        interface: 0,
+        destination_port: call.port,
+        source_port,
+        source,
+        interface,
         layer: Layer::Connect,
-        flags: if local {
+        flags: if call.flags & call::LOCAL != 0 {
             0
         } else {
             event::flags::FOREIGN_NAMESPACE
@@ -228,18 +288,19 @@ fn facts(
         uid: 0,
         cgroup_id: 0,
         now_ns,
-    };
+    }
+}
+
+/// The interface and the address that the socket is bound to, zero if it is not.
+#[inline(always)]
+fn bound(ctx: &SockAddrContext, is_v6: bool) -> (u32, Address) {
+    let mut source = [0_u8; 16];
     let socket = who::socket_of(ctx);
     if socket.is_null() {
-        return facts;
+        return (0, source);
     }
     // SAFETY: fields of the context's socket that a program may read, word by word.
     unsafe {
-        facts.interface = core::ptr::read_volatile(&raw const (*socket).bound_dev_if);
-        #[expect(clippy::cast_possible_truncation, reason = "a port in host order")]
-        {
-            facts.source_port = core::ptr::read_volatile(&raw const (*socket).src_port) as u16;
-        }
         if is_v6 {
             let words = [
                 core::ptr::read_volatile(&raw const (*socket).src_ip6[0]),
@@ -247,28 +308,19 @@ fn facts(
                 core::ptr::read_volatile(&raw const (*socket).src_ip6[2]),
                 core::ptr::read_volatile(&raw const (*socket).src_ip6[3]),
             ];
-            facts.source[..4].copy_from_slice(&words[0].to_ne_bytes());
-            facts.source[4..8].copy_from_slice(&words[1].to_ne_bytes());
-            facts.source[8..12].copy_from_slice(&words[2].to_ne_bytes());
-            facts.source[12..].copy_from_slice(&words[3].to_ne_bytes());
+            source[..4].copy_from_slice(&words[0].to_ne_bytes());
+            source[4..8].copy_from_slice(&words[1].to_ne_bytes());
+            source[8..12].copy_from_slice(&words[2].to_ne_bytes());
+            source[12..].copy_from_slice(&words[3].to_ne_bytes());
         } else {
-            let source = core::ptr::read_volatile(&raw const (*socket).src_ip4);
-            if source != 0 {
-                facts.source = address::from_v4(source.to_ne_bytes());
+            let word = core::ptr::read_volatile(&raw const (*socket).src_ip4);
+            if word != 0 {
+                source = address::from_v4(word.to_ne_bytes());
             }
         }
+        (
+            core::ptr::read_volatile(&raw const (*socket).bound_dev_if),
+            source,
+        )
     }
-    facts
-}
-
-/// Refuses, or says that it would.
-#[inline(always)]
-fn refuse(facts: &Facts, reason: Reason, enforced: bool) -> i32 {
-    let verdict = if enforced {
-        Verdict::Denied
-    } else {
-        Verdict::WouldDeny
-    };
-    report::notable::<true>(facts, &Ruling::new(verdict, reason));
-    if enforced { REFUSE } else { ALLOW }
 }

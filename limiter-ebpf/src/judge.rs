@@ -73,6 +73,14 @@ impl Judgement {
         )
     }
 
+    /// A refusal for a reason that is the node's and no tenant's.
+    #[inline(always)]
+    pub const fn of_node(settings: &Settings, reason: Reason, now_ns: u64) -> Self {
+        let enforced =
+            settings.flags & settings::flags::ENFORCE != 0 && now_ns >= settings.observe_until_ns;
+        Self::refused(reason, enforced)
+    }
+
     /// What comes of it.
     #[inline(always)]
     pub const fn kind(self) -> Kindly {
@@ -132,12 +140,29 @@ pub fn judge(
     let [high, low] = halves(destination);
     let what =
         u64::from(question.port) | (question.group as u64) << 16 | u64::from(question.ask) << 24;
-    let parties = u64::from(parties.payer) | u64::from(parties.other) << 32;
-    Judgement(limiter_judge(parties, what, high, low, now_ns))
+    let both = u64::from(parties.payer) | u64::from(parties.other) << 32;
+    let permitted = limiter_judge(both, what, high, low, now_ns);
+    if permitted & ASK_LIMITS == 0 {
+        return Judgement(permitted);
+    }
+    let demand = Demand {
+        unit: Unit::Connections,
+        units: 1,
+        group: question.group,
+        now_ns,
+        count: question.ask & ask::COUNT != 0,
+    };
+    limits(parties.payer, &demand, permitted & ENFORCED != 0)
 }
 
+/// Beside a judgement that admits: the limits have the last word.
+const ASK_LIMITS: u64 = 1 << 12;
+/// Beside [`ASK_LIMITS`]: their refusal is carried out.
+const ENFORCED: u64 = 1 << 13;
+
+/// The two halves of an address, as they stand in memory.
 #[inline(always)]
-fn halves(address: &Address) -> [u64; 2] {
+pub fn halves(address: &Address) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
     [
         u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
@@ -145,7 +170,8 @@ fn halves(address: &Address) -> [u64; 2] {
     ]
 }
 
-/// [`judge`] as a function that the verifier looks at once: it takes and gives plain numbers.
+/// Sanctions and permissions, as a function that the verifier looks at once: it takes and gives
+/// plain numbers. The limits are asked beside it and not from it, for the stack's sake.
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn limiter_judge(parties: u64, what: u64, high: u64, low: u64, now_ns: u64) -> u64 {
@@ -175,9 +201,7 @@ extern "C" fn limiter_judge(parties: u64, what: u64, high: u64, low: u64, now_ns
         Some(judgement) => judgement.0,
         None => {
             report::internal();
-            let enforced = settings.flags & settings::flags::ENFORCE != 0
-                && now_ns >= settings.observe_until_ns;
-            Judgement::refused(Reason::Internal, enforced).0
+            Judgement::of_node(settings, Reason::Internal, now_ns).0
         }
     }
 }
@@ -237,14 +261,12 @@ fn judged(
     if question.ask & ask::LIMITS == 0 {
         return Some(Judgement::new(Kindly::Admit, Reason::None));
     }
-    let demand = Demand {
-        unit: Unit::Connections,
-        units: 1,
-        group: question.group,
-        now_ns,
-        count: question.ask & ask::COUNT != 0,
-    };
-    Some(limits(payer, &demand, enforced))
+    let mut admitted = Judgement::new(Kindly::Admit, Reason::None);
+    admitted.0 |= ASK_LIMITS;
+    if enforced {
+        admitted.0 |= ENFORCED;
+    }
+    Some(admitted)
 }
 
 /// Asks the limits of the tenant at `payer`.
@@ -282,40 +304,13 @@ fn limits(payer: u32, demand: &Demand, enforced: bool) -> Judgement {
 
 /// Asks the limits of the tenant at `payer` for units of mail in a session that goes on.
 #[inline(always)]
-pub fn mail(payer: u32, demand: &Demand) -> Judgement {
-    let what = u64::from(demand.units)
-        | (demand.unit as u64) << 32
-        | (demand.group as u64) << 40
-        | u64::from(demand.count) << 48;
-    Judgement(limiter_mail(payer, what, demand.now_ns))
-}
-
-/// [`mail`] as a function that the verifier looks at once.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn limiter_mail(payer: u32, what: u64, now_ns: u64) -> u64 {
-    let (Some(settings), Some(tenant)) = (maps::SETTINGS.get(0), maps::TENANTS.get(payer)) else {
-        return Judgement::refused(Reason::Internal, true).0;
+pub fn mail(settings: &Settings, payer: u32, demand: &Demand) -> Judgement {
+    let Some(tenant) = maps::TENANTS.get(payer) else {
+        report::internal();
+        return Judgement::refused(Reason::Internal, true);
     };
-    let enforced = tenant.enforces(now_ns) && now_ns >= settings.observe_until_ns;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "taken apart as it was put together"
-    )]
-    let demand = Demand {
-        unit: match (what >> 32) as u8 {
-            1 => Unit::Messages,
-            _ => Unit::Recipients,
-        },
-        units: what as u32,
-        group: match (what >> 40) as u8 {
-            1 => PortGroup::Smtp,
-            _ => PortGroup::Submission,
-        },
-        now_ns,
-        count: (what >> 48) & 1 != 0,
-    };
-    limits(payer, &demand, enforced).0
+    let enforced = tenant.enforces(demand.now_ns) && demand.now_ns >= settings.observe_until_ns;
+    limits(payer, demand, enforced)
 }
 
 /// Why a tenant's sanctions refuse a port of `group` at `destination`, if they do.
@@ -346,13 +341,20 @@ fn sanction_of(
 /// Whether an address stays reachable while a network is suspended.
 #[inline(always)]
 fn is_management(address: &[u64; 2]) -> bool {
-    maps::MANAGEMENT
-        .get(&Key::new(128, whole(address)))
-        .is_some()
+    limiter_management(address[0], address[1]) != 0
 }
 
+/// [`is_management`] with a stack of its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_management(high: u64, low: u64) -> u64 {
+    let key = Key::new(128, whole(&[high, low]));
+    u64::from(maps::MANAGEMENT.get(&key).is_some())
+}
+
+/// The address of which these are the halves.
 #[inline(always)]
-fn whole(halves: &[u64; 2]) -> Address {
+pub fn whole(halves: &[u64; 2]) -> Address {
     let [a, b, c, d, e, f, g, h] = halves[0].to_ne_bytes();
     let [i, j, k, l, m, n, o, p] = halves[1].to_ne_bytes();
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
@@ -390,10 +392,18 @@ fn permission(
 /// Whether the destination is in a set of exempt ones.
 #[inline(always)]
 fn is_exempt(set: u32, destination: &[u64; 2], port: u16) -> bool {
+    limiter_exempt(set, destination[0], destination[1], u64::from(port)) != 0
+}
+
+/// [`is_exempt`] with a stack of its own: its key is large.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_exempt(set: u32, high: u64, low: u64, port: u64) -> u64 {
     let bits = address::EXEMPT_SET_BITS + 128;
-    let key = Key::new(bits, ExemptKey::new(set, whole(destination)));
+    let key = Key::new(bits, ExemptKey::new(set, whole(&[high, low])));
+    #[expect(clippy::cast_possible_truncation, reason = "a port")]
     match maps::EXEMPT.get(&key) {
-        Some(ports) => ExemptPorts::contains(ports, port),
-        None => false,
+        Some(ports) => u64::from(ExemptPorts::contains(ports, port as u16)),
+        None => 0,
     }
 }

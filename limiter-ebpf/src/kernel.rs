@@ -40,6 +40,18 @@ pub unsafe fn unlock(lock: *mut bpf_spin_lock) {
     unsafe { helpers::generated::bpf_spin_unlock(lock.cast::<bindings::bpf_spin_lock>()) };
 }
 
+/// The same number, of which the verifier knows that it fits in 16 bits: before 6.13 it forgets
+/// that when bytes are swapped, and the compiler would take a mask away.
+#[inline(always)]
+pub fn bounded(number: u16) -> u16 {
+    let mut place = core::mem::MaybeUninit::uninit();
+    // SAFETY: written, then read. Volatile, so that it goes through memory.
+    unsafe {
+        core::ptr::write_volatile(place.as_mut_ptr(), number);
+        core::ptr::read_volatile(place.as_ptr())
+    }
+}
+
 /// Reads kernel memory; `None` if the address is not mapped.
 #[inline(always)]
 pub fn read<T: Copy>(address: u64) -> Option<T> {

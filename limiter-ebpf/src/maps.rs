@@ -12,7 +12,7 @@ use limiter_common::{
     event::{Attempt, Event},
     flow::{Flow, FlowKey, InterfaceInfo, SocketState},
     limit::{Block, LimitSet, LockCell, Scratch},
-    mailbox::Client,
+    mailbox::{self, Client},
     sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
@@ -98,6 +98,9 @@ pub static SANCTIONS: Array<Sanctions, 16384> = Array::new();
 
 #[btf_map]
 pub static CLIENTS: LruHashMap<Address, Client, 32768> = LruHashMap::new();
+
+#[btf_map]
+pub static CLIENT_LOCKS: Array<LockCell, { mailbox::LOCKS as usize }> = Array::new();
 
 #[btf_map]
 pub static LOCKED: HashMap<Address, u64, 65536, NO_PREALLOC> = HashMap::new();

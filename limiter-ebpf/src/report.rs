@@ -1,9 +1,6 @@
 //! Telling the agent: exact counters always, events at the pace that [`Stats::report`] sets.
 
-use core::{
-    intrinsics::{AtomicOrdering, atomic_xadd},
-    mem::MaybeUninit,
-};
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated};
 use limiter_common::{
@@ -156,11 +153,15 @@ fn tell<const TASK: bool>(facts: &Facts, ruling: &Ruling, repeated: u64, total: 
     if facts.source != [0; 16] {
         flags |= event::flags::HAS_SOURCE;
     }
-    // Filled in place: two of them do not fit on the stack.
-    let mut event = MaybeUninit::<Event>::zeroed();
-    let event = event.as_mut_ptr();
-    // SAFETY: zeroed, and zero is a value of every field; the name's field is as long as said.
-    let event = unsafe {
+    // Filled in the ring: there is no room for it on the stack.
+    let Some(mut place) = maps::EVENTS.reserve(0) else {
+        health(|health| health.events_lost += repeated);
+        return;
+    };
+    let event = place.as_mut_ptr();
+    // SAFETY: reserved for one event, of which every field is written; the name's field is as long
+    // as said.
+    unsafe {
         (*event).time_ns = facts.now_ns;
         (*event).repeated = repeated;
         (*event).total = total;
@@ -188,14 +189,14 @@ fn tell<const TASK: bool>(facts: &Facts, ruling: &Ruling, repeated: u64, total: 
             #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
             let room = COMM_LEN as u32;
             generated::bpf_get_current_comm((&raw mut (*event).comm).cast(), room);
+        } else {
+            (*event).comm = [0; COMM_LEN];
         }
+        (*event).reserved = [0; 6];
         (*event).source = facts.source;
         (*event).destination = facts.destination;
-        &*event
-    };
-    if maps::EVENTS.output(event, 0).is_err() {
-        health(|health| health.events_lost += repeated);
     }
+    place.submit(0);
 }
 
 /// Whose uid is told. Where there is no task the helpers for it are not even named: not all

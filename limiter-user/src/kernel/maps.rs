@@ -389,6 +389,7 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::SOCKETS => (4, size_of::<SocketState>()),
         maps::SANCTIONS => (4, size_of::<Sanctions>()),
         maps::CLIENTS => (size_of::<Address>(), size_of::<Client>()),
+        maps::CLIENT_LOCKS => (4, size_of::<LockCell>()),
         maps::LOCKED => (size_of::<Address>(), 8),
         _ => (0, 0),
     }

@@ -1,0 +1,4 @@
+//! Sessions from both ends: what the peers said, cut into packets, and what was counted.
+
+mod dialog;
+mod exact;

@@ -1,0 +1,336 @@
+//! A packet that could be mail, and who sent it: judged the same way at every layer that sees
+//! packets.
+
+use limiter_common::{
+    abi::DEFAULT,
+    address,
+    event,
+    flow::{Flow, FlowKey, RETRY_NS, flow_flags},
+    owner::{Owner, Parties},
+    packet::{Kind, Packet, tcp},
+    settings::{self, Settings},
+    smtp::Session,
+    verdict::{Layer, PortGroup, Reason},
+};
+
+use crate::{
+    blocked,
+    judge::{self, Judgement, Kindly, Question, ask},
+    maps,
+    report::{self, Facts},
+    skb::group_of,
+    who::{self, Socket},
+};
+
+/// A packet and who sent it.
+pub struct Seen {
+    /// The packet.
+    pub packet: Packet,
+    /// Who sent it.
+    pub owner: Owner,
+    /// The interface where it came in, 0 for what the node sends.
+    pub interface: u32,
+    /// The uid of the socket's creator, where one is known.
+    pub uid: u32,
+    /// Where the kernel looks.
+    pub layer: Layer,
+    /// [`event::flags`] of what is known.
+    pub flags: u8,
+    /// The cgroup of the socket's creator, where one is known.
+    pub cgroup_id: u64,
+}
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Let it go: nobody's affair.
+    Pass,
+    /// Let it go: it was judged.
+    Judged,
+    /// Drop it.
+    Drop,
+    /// Answer it with a reset.
+    Reset,
+}
+
+/// While one of these is set, packets of every port are judged.
+pub const UNUSUAL: u32 =
+    settings::flags::SUSPENSIONS | settings::flags::BLOCKED | settings::flags::NULL_ROUTES;
+
+impl Seen {
+    /// Nothing yet.
+    #[inline(always)]
+    pub fn new(layer: Layer, interface: u32) -> Self {
+        Self {
+            packet: Packet::default(),
+            owner: Owner::NOBODY,
+            interface,
+            uid: 0,
+            layer,
+            flags: 0,
+            cgroup_id: 0,
+        }
+    }
+
+    /// Notes down whose the socket is. In another network namespace only its cgroup counts.
+    #[inline(always)]
+    pub fn sent_by(&mut self, socket: Socket, local: bool, settings: &Settings) {
+        self.owner = socket.owner(local, settings);
+        self.uid = socket.uid();
+        self.cgroup_id = socket.cgroup_id();
+        self.flags |= event::flags::HAS_SOCKET;
+        if !local {
+            self.flags |= event::flags::FOREIGN_NAMESPACE;
+        }
+    }
+
+    /// If nobody is known yet: whose the interface is, then whose the source address.
+    #[inline(always)]
+    pub fn came_in(&mut self, interface_owner: u32) {
+        if self.owner == Owner::NOBODY {
+            self.owner = Owner::from_wire(interface_owner);
+        }
+        if self.owner == Owner::NOBODY {
+            self.owner = who::address_owner(&self.packet.source);
+        }
+    }
+
+    /// What the port is used for. What cannot be read could be mail.
+    #[inline(always)]
+    pub fn group(&self) -> PortGroup {
+        match self.packet.kind {
+            Kind::Unresolved => PortGroup::Smtp,
+            Kind::Tcp => group_of(self.packet.destination_port),
+            Kind::Foreign | Kind::Other | Kind::Rest => PortGroup::Other,
+        }
+    }
+
+    /// The tenant that pays.
+    #[inline(always)]
+    pub fn payer(&self) -> u32 {
+        if self.owner.is_tenant() {
+            self.owner.index()
+        } else {
+            DEFAULT
+        }
+    }
+
+    /// Judges it.
+    #[inline(always)]
+    pub fn judge(&self, settings: &Settings, now_ns: u64) -> Act {
+        let packet = &self.packet;
+        let group = self.group();
+        let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+        if !is_mail
+            && settings.flags & UNUSUAL == 0
+            && (matches!(group, PortGroup::Other) || settings.flags & settings::flags::SANCTIONS == 0)
+        {
+            return Act::Pass;
+        }
+        if settings.flags & settings::flags::BLOCKED != 0
+            && (packet.opens() || packet.kind == Kind::Other)
+            && blocked::matches(&packet.destination)
+        {
+            let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
+            return self.carry_out(judgement, now_ns);
+        }
+        // Mail to the node itself is its MTA's affair.
+        if !matches!(group, PortGroup::Other) && self.stays() {
+            return Act::Pass;
+        }
+        if self.owner == Owner::MTA {
+            return Act::Judged;
+        }
+        if is_mail && (packet.truncated || packet.kind == Kind::Unresolved) {
+            let judgement = judge::refusal(settings, self.payer(), Reason::Unparsable, now_ns);
+            return self.carry_out(judgement, now_ns);
+        }
+        let mut question = Question {
+            group,
+            port: packet.destination_port,
+            ask: 0,
+        };
+        let mut told = false;
+        if is_mail {
+            // What carries nothing does no harm: acknowledgements, ends.
+            if !packet.opens() && packet.payload_len == 0 {
+                return Act::Judged;
+            }
+            let before = follow(self, now_ns);
+            if before & NEW != 0 {
+                question.ask = ask::LIMITS | ask::COUNT;
+            } else if before & flow_flags::REFUSED != 0 {
+                return Act::Reset;
+            }
+            if before & flow_flags::CUT != 0 && !packet.opens() {
+                return Act::Reset;
+            }
+            told = before & flow_flags::TOLD != 0;
+        }
+        let parties = Parties {
+            payer: self.payer(),
+            other: limiter_common::abi::NOBODY,
+        };
+        let judgement = judge::judge(&parties, question, &packet.destination, now_ns);
+        match judgement.kind() {
+            Kindly::Admit => {
+                if question.ask != 0 {
+                    tell(self, judgement, now_ns);
+                }
+                Act::Judged
+            }
+            Kindly::WouldRefuse if told => Act::Judged,
+            _ => {
+                if is_mail {
+                    note(
+                        self,
+                        if judgement.refuses() {
+                            flow_flags::REFUSED | flow_flags::TOLD
+                        } else {
+                            flow_flags::TOLD
+                        },
+                    );
+                }
+                if told {
+                    return Act::Reset;
+                }
+                self.carry_out(judgement, now_ns)
+            }
+        }
+    }
+
+    /// Tells of a judgement that is not a simple yes, and says what is to be done.
+    #[inline(always)]
+    pub fn carry_out(&self, judgement: Judgement, now_ns: u64) -> Act {
+        tell(self, judgement, now_ns);
+        if !judgement.refuses() {
+            Act::Judged
+        } else if self.packet.kind == Kind::Tcp {
+            Act::Reset
+        } else {
+            Act::Drop
+        }
+    }
+
+    /// Whether it stays on this node.
+    #[inline(always)]
+    fn stays(&self) -> bool {
+        let destination = &self.packet.destination;
+        // SAFETY: only whether it is there counts.
+        address::is_loopback(destination)
+            || unsafe { maps::OWN_ADDRESSES.get(*destination) }.is_some()
+    }
+
+    #[inline(always)]
+    fn key(&self) -> FlowKey {
+        FlowKey {
+            source: self.packet.source,
+            destination: self.packet.destination,
+            source_port: self.packet.source_port,
+            destination_port: self.packet.destination_port,
+            interface: self.interface,
+        }
+    }
+}
+
+/// Beside flags of a flow: it is a new attempt.
+const NEW: u32 = 1 << 31;
+
+/// What is remembered of the connection, [`NEW`] for an attempt that was not seen before: its
+/// first packet, repeated, is still the same attempt. A frame of its own, for its key is large.
+#[inline(never)]
+fn follow(seen: &Seen, now_ns: u64) -> u32 {
+    let packet = &seen.packet;
+    let key = seen.key();
+    let opens = packet.opens();
+    if let Some(flow) = maps::FLOWS.get_ptr_mut(key) {
+        // SAFETY: looked up; words that only this connection's packets change.
+        unsafe {
+            let flags = core::ptr::read_volatile(&raw const (*flow).flags);
+            if !opens {
+                core::ptr::write_volatile(
+                    &raw mut (*flow).flags,
+                    flags | flow_flags::PROGRESSED,
+                );
+                return flags;
+            }
+            // With data in it the same first packet again can be the same mail again.
+            let again = (*flow).isn == packet.seq
+                && packet.payload_len == 0
+                && flags & flow_flags::PROGRESSED == 0
+                && now_ns.wrapping_sub((*flow).since_ns) < RETRY_NS;
+            if again {
+                return flags;
+            }
+        }
+    }
+    let session = if opens {
+        Session::open(packet.seq)
+    } else {
+        Session::unknown()
+    };
+    let flow = Flow {
+        since_ns: now_ns,
+        isn: packet.seq,
+        flags: if opens { 0 } else { flow_flags::PROGRESSED },
+        tenant: seen.payer(),
+        reserved: 0,
+        session,
+    };
+    if maps::FLOWS.insert(key, flow, 0).is_err() {
+        report::internal();
+    }
+    if opens { NEW } else { 0 }
+}
+
+/// Notes down flags of the connection.
+#[inline(never)]
+pub fn note(seen: &Seen, flags: u32) -> u32 {
+    if let Some(flow) = maps::FLOWS.get_ptr_mut(seen.key()) {
+        // SAFETY: as in `follow`.
+        unsafe {
+            let old = core::ptr::read_volatile(&raw const (*flow).flags);
+            core::ptr::write_volatile(&raw mut (*flow).flags, old | flags);
+        }
+    }
+    0
+}
+
+/// The session of the connection, if it is remembered.
+#[inline(never)]
+pub fn flow_of(seen: &Seen) -> Option<*mut Flow> {
+    maps::FLOWS.get_ptr_mut(seen.key())
+}
+
+/// Counts and tells what became of a packet. A frame of its own: what is told is large.
+#[inline(never)]
+pub fn tell(seen: &Seen, judgement: Judgement, now_ns: u64) -> u32 {
+    let packet = &seen.packet;
+    let facts = Facts {
+        tenant: seen.payer(),
+        destination: packet.destination,
+        destination_port: packet.destination_port,
+        source_port: packet.source_port,
+        source: packet.source,
+        interface: seen.interface,
+        layer: seen.layer,
+        flags: seen.flags,
+        uid: seen.uid,
+        cgroup_id: seen.cgroup_id,
+        now_ns,
+    };
+    if judgement.kind() == Kindly::Admit {
+        if let Some(settings) = maps::SETTINGS.get(0) {
+            report::allowed::<false>(settings, &facts);
+        }
+        return 0;
+    }
+    report::notable::<false>(&facts, &judgement.ruling());
+    0
+}
+
+/// Whether it is only the end of something.
+#[inline(always)]
+pub const fn is_end(packet: &Packet) -> bool {
+    packet.flags & tcp::RST != 0
+}
