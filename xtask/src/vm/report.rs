@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::checks::{CHECKS, DOCTOR};
+use super::checks::{CHECKS, DOCTOR, LOAD};
 use super::machine::Ran;
 
 /// How many lines of a console are shown of a machine that did not get to its end.
@@ -76,7 +76,10 @@ impl Outcome {
             _ => outcome.fault("`limiter doctor` did not end"),
         }
         for check in &CHECKS {
-            outcome.tests(check.program, &ran.report);
+            outcome.tests(check.name, &ran.report);
+        }
+        if section(&ran.report, LOAD).is_some_and(|load| load.status != Some(0)) {
+            outcome.fault("the programs do not load here, so nothing else was tried");
         }
         if marked(&ran.report, "@done ").is_none() {
             let how = if ran.overdue {
@@ -104,7 +107,7 @@ impl Outcome {
     /// Reads what a test program wrote, also of one that did not get to its end.
     fn tests(&mut self, program: &str, report: &str) {
         let Some(section) = section(report, program) else {
-            self.fault(format!("the tests of `{program}` did not begin"));
+            self.fault(format!("the tests of `{program}` were not run"));
             return;
         };
         let mut run = 0;
@@ -233,6 +236,10 @@ mod tests {
     }
 
     const DOCTORED: &str = "@up 6.1.0-56-cloud-amd64 3.25
+@begin load 3.26
+test verifier::x ... ok
+
+@end load 0 3.29
 @begin doctor 3.30
 {\"healthy\":false,\"findings\":[
 {\"area\":\"kernel\",\"level\":\"ok\",\"what\":\"Linux\",\"remedy\":null},
@@ -263,7 +270,7 @@ test d::e ... ok
         );
         let outcome = Outcome::read(&ran(&report, ""));
         assert!(outcome.good(), "{outcome:?}");
-        assert_eq!(outcome.passed, 3);
+        assert_eq!(outcome.passed, 4);
         assert_eq!(outcome.boot_s, Some(3.25));
         assert_eq!(
             outcome.findings,
@@ -308,7 +315,7 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 43 filtered out
         );
         let outcome = Outcome::read(&ran(&report, ""));
         assert!(!outcome.good());
-        assert_eq!(outcome.passed, 1);
+        assert_eq!(outcome.passed, 2);
         assert_eq!(
             outcome.failed,
             [Failure {
@@ -329,7 +336,7 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 43 filtered out
         for fault in [
             "kernel a::b did not end",
             "the tests of `kernel` did not end",
-            "the tests of `e2e` did not begin",
+            "the tests of `e2e` were not run",
             "it ended before its tests did",
             "the kernel says: [    5.0] Kernel panic",
         ] {
