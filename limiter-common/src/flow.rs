@@ -52,6 +52,8 @@ pub mod flow_flags {
     pub const PROGRESSED: u32 = 1 << 1;
     /// The session is cut: a limit was used up.
     pub const CUT: u32 = 1 << 2;
+    /// Its refusal, or that it would be refused, was told.
+    pub const TOLD: u32 = 1 << 3;
 }
 
 /// How long repeated first packets of one connection count as one attempt, ns: longer than any

@@ -100,7 +100,7 @@ impl Judgement {
 
     /// Why it is not simply admitted.
     #[inline(always)]
-    fn reason(self) -> Reason {
+    pub fn reason(self) -> Reason {
         #[expect(clippy::cast_possible_truncation, reason = "a byte of it")]
         Reason::from_wire((self.0 >> 16) as u8).unwrap_or(Reason::Internal)
     }
@@ -300,6 +300,39 @@ fn limits(payer: u32, demand: &Demand, enforced: bool) -> Judgement {
             | (reason as u64) << 16
             | u64::from(limit_owner) << 32,
     )
+}
+
+/// The refusal of what the tenant at `payer` sent, if refusals of it are carried out.
+#[inline(always)]
+pub fn refusal(settings: &Settings, payer: u32, reason: Reason, now_ns: u64) -> Judgement {
+    let Some(tenant) = maps::TENANTS.get(payer) else {
+        return Judgement::of_node(settings, Reason::Internal, now_ns);
+    };
+    let enforced = tenant.enforces(now_ns) && now_ns >= settings.observe_until_ns;
+    Judgement::refused(reason, enforced)
+}
+
+/// The refusal of what the sanctioned tenant at `payer` sent, unless an operator opened it for a
+/// while.
+#[inline(always)]
+pub fn refusal_by_sanction(
+    settings: &Settings,
+    payer: u32,
+    reason: Reason,
+    now_ns: u64,
+) -> Judgement {
+    let open = maps::TENANTS
+        .get(payer)
+        .is_some_and(|tenant| now_ns < tenant.observe_until_ns);
+    Judgement::refused(reason, !open && now_ns >= settings.observe_until_ns)
+}
+
+/// Whether some limit counts the mail of the tenant at `payer`.
+#[inline(always)]
+pub fn counts_mail(payer: u32) -> bool {
+    maps::TENANTS
+        .get(payer)
+        .is_some_and(|tenant| tenant.flags & limiter_common::tenant::flags::COUNTS_MAIL != 0)
 }
 
 /// Asks the limits of the tenant at `payer` for units of mail in a session that goes on.

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, gener
 use limiter_common::{
     abi::NOBODY,
     address::Address,
-    event::{self, Attempt, COMM_LEN, Event},
+    event::{self, Attempt, COMM_LEN},
     limit::LimitDef,
     settings::{self, Settings},
     stats::{Health, Stats},

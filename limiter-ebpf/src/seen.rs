@@ -7,7 +7,7 @@ use limiter_common::{
     event,
     flow::{Flow, FlowKey, RETRY_NS, flow_flags},
     owner::{Owner, Parties},
-    packet::{Kind, Packet, tcp},
+    packet::{Kind, Packet},
     settings::{self, Settings},
     smtp::Session,
     verdict::{Layer, PortGroup, Reason},
@@ -214,7 +214,7 @@ impl Seen {
 
     /// Whether it stays on this node.
     #[inline(always)]
-    fn stays(&self) -> bool {
+    pub fn stays(&self) -> bool {
         let destination = &self.packet.destination;
         // SAFETY: only whether it is there counts.
         address::is_loopback(destination)
@@ -264,11 +264,7 @@ fn follow(seen: &Seen, now_ns: u64) -> u32 {
             }
         }
     }
-    let session = if opens {
-        Session::open(packet.seq)
-    } else {
-        Session::unknown()
-    };
+    let session = first_session(packet);
     let flow = Flow {
         since_ns: now_ns,
         isn: packet.seq,
@@ -282,6 +278,41 @@ fn follow(seen: &Seen, now_ns: u64) -> u32 {
     }
     if opens { NEW } else { 0 }
 }
+
+/// What is known of a session when its first packet is seen.
+#[inline(always)]
+pub fn first_session(packet: &Packet) -> Session {
+    if !packet.opens() {
+        Session::unknown()
+    } else if packet.destination_port == IMPLICIT_TLS {
+        Session::implicit_tls(packet.seq)
+    } else {
+        let mut session = Session::open(packet.seq);
+        if packet.payload_len != 0 {
+            // Whether the server takes data in the first packet is not known.
+            session.distrust();
+        }
+        session
+    }
+}
+
+/// What is known of a session whose first segment with an acknowledgement is `packet`; `fresh` if
+/// nothing was sent before.
+#[inline(always)]
+pub fn session_from(packet: &Packet, fresh: bool) -> Session {
+    if !fresh || packet.payload_len != 0 {
+        return Session::unknown();
+    }
+    let isn = packet.seq.wrapping_sub(1);
+    if packet.destination_port == IMPLICIT_TLS {
+        Session::implicit_tls(isn)
+    } else {
+        Session::open(isn)
+    }
+}
+
+/// The submission port where TLS comes first.
+const IMPLICIT_TLS: u16 = 465;
 
 /// Notes down flags of the connection.
 #[inline(never)]
@@ -327,10 +358,4 @@ pub fn tell(seen: &Seen, judgement: Judgement, now_ns: u64) -> u32 {
     }
     report::notable::<false>(&facts, &judgement.ruling());
     0
-}
-
-/// Whether it is only the end of something.
-#[inline(always)]
-pub const fn is_end(packet: &Packet) -> bool {
-    packet.flags & tcp::RST != 0
 }

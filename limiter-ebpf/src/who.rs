@@ -6,7 +6,7 @@
 //! and, for packets, the interface and then the address.
 
 use aya_ebpf::{
-    EbpfContext as _, Global,
+    Global,
     bindings::bpf_sock,
     btf_maps::lpm_trie::Key,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, generated},

@@ -10,14 +10,19 @@ use super::{
     output::Output,
     places::places,
 };
-use crate::kernel::doctor::examine;
+use crate::{
+    kernel::doctor::examine,
+    policy::{self, compile::compile_what_holds, image::Image},
+    system::{Sources, System},
+};
 
 /// What the kernel offers and what is missing.
 #[derive(Debug, Args)]
 pub struct Arguments {}
 
 pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
-    let report = examine(&places(global)?);
+    let image = image(global);
+    let report = examine(&places(global)?, image.as_ref(), &[]);
     let mut out = Output::new();
     if global.json {
         out.json(&report)?;
@@ -30,4 +35,13 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     } else {
         ExitCode::from(FAILED)
     })
+}
+
+/// The policy, compiled for this machine as far as it holds. Doctor works without one: what is
+/// wrong with it is for `limiter check` to say.
+fn image(global: &Global) -> Option<Image> {
+    let policy = policy::load(&global.config).policy?;
+    let sources = Sources::find().ok()?;
+    let system = System::snapshot(&policy, &sources).ok()?;
+    Some(compile_what_holds(&policy, &system).0)
 }

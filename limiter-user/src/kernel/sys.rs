@@ -117,6 +117,26 @@ pub fn prog_query(
     })
 }
 
+/// Whether the kernel has TCX: attaching to an interface by links (6.6 and later). The loopback
+/// interface is asked what is attached there; before that kernels do not understand the question.
+///
+/// # Errors
+///
+/// What else the kernel says.
+pub fn has_tcx() -> Result<bool, KernelError> {
+    const LOOPBACK: u32 = 1;
+    let mut attr = zeroed();
+    attr.query.__bindgen_anon_1.target_ifindex = LOOPBACK;
+    attr.query.attach_type = bpf_attach_type::BPF_TCX_EGRESS as u32;
+    match bpf("BPF_PROG_QUERY", bpf_cmd::BPF_PROG_QUERY, &mut attr) {
+        Ok(_) => Ok(true),
+        Err(KernelError::Syscall { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Pins a link or map at `path`.
 ///
 /// # Errors

@@ -6,11 +6,13 @@
 
 pub mod addresses;
 pub mod cgroups;
+pub mod interfaces;
 pub mod mounts;
 pub mod namespace;
 pub mod pattern;
+pub mod sessions;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod users;
 pub mod watch;
 

@@ -1,22 +1,30 @@
 //! `limiter doctor`: what the machine offers, what is missing, what else filters mail, and who is
 //! outside the promise. Looks, changes nothing, and needs no agent.
 
+mod clsact;
 mod filters;
+mod interfaces;
+mod layers;
 mod mta;
 mod neighbours;
 mod offers;
+mod owners;
 mod places;
 mod processes;
 mod report;
 
 pub use report::{Finding, Level, Report};
 
-use crate::policy::model::Places;
+use crate::policy::{image::Image, model::Places};
 
 /// Examines the machine. It runs `nft` and `iptables-save` where they exist, and loads the
 /// programs once without attaching or pinning anything.
+///
+/// `image` is the policy compiled for this machine, which says whose a process is; without one
+/// nobody's is a tenant's. `interfaces` are those that nothing covers although traffic of tenants
+/// can pass there, and why.
 #[must_use]
-pub fn examine(places: &Places) -> Report {
+pub fn examine(places: &Places, image: Option<&Image>, interfaces: &[(String, String)]) -> Report {
     let mut findings = Vec::new();
     offers::examine(&mut findings);
     let cgroup = places::examine(places, &mut findings);
@@ -25,15 +33,8 @@ pub fn examine(places: &Places) -> Report {
     }
     mta::examine(places, &mut findings);
     filters::examine(&mut findings);
-    processes::examine(&mut findings);
-    findings.push(Finding::note(
-        "layers",
-        "This version has the connect layer alone. The socket, guest, uplink and mailbox layers \
-         are not in it: mail of containers is judged where they call connect() on this kernel, \
-         and by nothing else; packets of virtual machines, raw packets and forwarded traffic are \
-         not seen at all.",
-        "Keep a firewall rule for port 25 on the interfaces of guests until a later version.",
-    ));
+    interfaces::examine(interfaces, &mut findings);
+    processes::examine(image, &mut findings);
     Report::new(findings)
 }
 
@@ -59,7 +60,8 @@ mod tests {
             pin_dir: PathBuf::from("/sys/fs/bpf/limiter-doctor-test"),
             control: PathBuf::from("/nonexistent/control.sock"),
         };
-        let report = examine(&places);
+        let uncovered = [("veth9".to_owned(), "nothing is attached".to_owned())];
+        let report = examine(&places, None, &uncovered);
         let text = report.to_string();
         for area in [
             "kernel",
@@ -68,6 +70,7 @@ mod tests {
             "MTA",
             "mail filters",
             "layers",
+            "interfaces",
         ] {
             assert!(report.findings.iter().any(|f| f.area == area), "{area}");
             assert!(text.contains(&format!("\n{area}\n")), "{text}");

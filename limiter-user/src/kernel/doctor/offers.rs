@@ -2,14 +2,7 @@
 
 use std::fs;
 
-use aya::{
-    maps::MapType,
-    programs::ProgramType,
-    sys::{is_helper_supported, is_map_supported, is_program_supported},
-};
-use aya_obj::generated::bpf_func_id::{self, *};
-
-use super::{Finding, processes::Status};
+use super::{Finding, layers, processes::Status};
 use crate::{
     kernel::{KernelError, btf::Offsets, load},
     system::namespace,
@@ -17,52 +10,8 @@ use crate::{
 
 const AREA: &str = "kernel";
 
-/// The helpers that the connect layer calls, and what for.
-const HELPERS: [(bpf_func_id, &str, &str); 8] = [
-    (
-        BPF_FUNC_get_current_uid_gid,
-        "bpf_get_current_uid_gid",
-        "who calls, by uid",
-    ),
-    (
-        BPF_FUNC_get_current_cgroup_id,
-        "bpf_get_current_cgroup_id",
-        "who calls, by cgroup",
-    ),
-    (
-        BPF_FUNC_get_current_ancestor_cgroup_id,
-        "bpf_get_current_ancestor_cgroup_id",
-        "nested cgroups",
-    ),
-    (
-        BPF_FUNC_get_current_task,
-        "bpf_get_current_task",
-        "telling containers apart",
-    ),
-    (
-        BPF_FUNC_probe_read_kernel,
-        "bpf_probe_read_kernel",
-        "whose a passed socket is",
-    ),
-    (BPF_FUNC_spin_lock, "bpf_spin_lock", "exact counts"),
-    (BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "events"),
-    (
-        BPF_FUNC_get_current_comm,
-        "bpf_get_current_comm",
-        "the program's name in events",
-    ),
-];
-
-/// The kinds of maps.
-const MAPS: [(MapType, &str); 5] = [
-    (MapType::Array, "array"),
-    (MapType::Hash, "hash"),
-    (MapType::LpmTrie, "LPM trie"),
-    (MapType::PerCpuArray, "per-CPU array"),
-    (MapType::RingBuf, "ring buffer"),
-];
-
-const NEWER: &str = "Boot a newer kernel (5.14 or later; vendors' kernels often have it earlier).";
+pub(super) const NEWER: &str =
+    "Boot a newer kernel; distributions' kernels often have it earlier than others.";
 
 pub(super) fn examine(findings: &mut Vec<Finding>) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -85,16 +34,18 @@ pub(super) fn examine(findings: &mut Vec<Finding>) {
         ));
     }
     if may_probe {
-        features(findings);
         programs(findings);
+    }
+    jit(findings);
+    if may_probe {
+        layers::examine(findings);
     } else {
         findings.push(Finding::note(
-            AREA,
+            layers::AREA,
             "Program types, helpers and maps cannot be tried without these capabilities.",
             "Run `limiter doctor` as root.",
         ));
     }
-    jit(findings);
 }
 
 /// Whether the caller may do what the agent does.
@@ -153,51 +104,6 @@ fn lockdown(findings: &mut Vec<Finding>) {
 fn chosen(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once('[')?;
     rest.split_once(']').map(|(word, _)| word)
-}
-
-fn features(findings: &mut Vec<Finding>) {
-    let mut lacking = Vec::new();
-    for (kind, name) in [
-        (ProgramType::CgroupSockAddr, "cgroup/connect programs"),
-        (ProgramType::SchedClassifier, "classifier programs"),
-    ] {
-        match is_program_supported(kind) {
-            Ok(true) => {}
-            Ok(false) => lacking.push(name.to_owned()),
-            Err(error) => lacking.push(format!("{name} (tried: {error})")),
-        }
-    }
-    for (kind, name) in MAPS {
-        match is_map_supported(kind) {
-            Ok(true) => {}
-            Ok(false) => lacking.push(format!("{name} maps")),
-            Err(error) => lacking.push(format!("{name} maps (tried: {error})")),
-        }
-    }
-    for (helper, name, why) in HELPERS {
-        match is_helper_supported(ProgramType::CgroupSockAddr, helper) {
-            Ok(true) => {}
-            Ok(false) => lacking.push(format!("{name} ({why})")),
-            Err(error) => lacking.push(format!("{name} ({why}; tried: {error})")),
-        }
-    }
-    if lacking.is_empty() {
-        findings.push(Finding::ok(
-            AREA,
-            "every program type, map and helper of the connect layer",
-        ));
-    } else {
-        let what = format!("the connect layer needs: {}", lacking.join("; "));
-        findings.push(Finding::missing(AREA, what, NEWER));
-    }
-    let coarse = is_helper_supported(ProgramType::CgroupSockAddr, BPF_FUNC_ktime_get_coarse_ns);
-    if !coarse.unwrap_or(false) {
-        findings.push(Finding::note(
-            AREA,
-            "no coarse clock (5.11 and later): each attempt costs some 20 ns more",
-            "",
-        ));
-    }
 }
 
 /// The proof of the pudding: the programs themselves, loaded and let go again.

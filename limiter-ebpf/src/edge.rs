@@ -1,0 +1,197 @@
+//! The edge: what comes in on the uplinks. Null routes, blocked prefixes, locked mailbox clients.
+//! XDP where it can be attached, `tc` ingress elsewhere; attached only while something is blocked
+//! or locked.
+
+use aya_ebpf::{
+    EbpfContext as _, Global,
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    helpers::generated,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use limiter_common::{
+    abi::{DEFAULT, NODE},
+    mailbox::client_of,
+    owner::Owner,
+    packet::{Bytes, Kind, Packet},
+    sanction,
+    settings::{self, Settings},
+    verdict::{Layer, PortGroup, Reason},
+};
+
+use crate::{
+    blocked,
+    judge::{self, Judgement},
+    kernel, maps, report,
+    seen::{self, Seen},
+    skb::{DROP, PASS, Skb, group_of},
+    uplink::null_routed,
+    who,
+};
+
+/// Before 5.18 only the linear part of a packet can be read, which holds the headers.
+#[unsafe(no_mangle)]
+static HAVE_XDP_LOAD: Global<u8> = Global::new(0);
+
+#[xdp]
+pub fn limiter_edge(ctx: XdpContext) -> u32 {
+    let frame = Frame(&ctx);
+    // SAFETY: a field of the context.
+    let interface = unsafe { (*ctx.ctx).ingress_ifindex };
+    if comes_in(Packet::of_frame(&frame, frame.len()), interface) {
+        XDP_PASS
+    } else {
+        XDP_DROP
+    }
+}
+
+#[classifier]
+pub fn limiter_edge_tc(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    tc(Packet::of_frame(&skb, skb.len()), skb)
+}
+
+#[classifier]
+pub fn limiter_edge_tc_l3(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    tc(Packet::of_ip(&skb, skb.len()), skb)
+}
+
+#[inline(always)]
+fn tc(packet: Packet, skb: Skb) -> i32 {
+    if comes_in(packet, skb.interface()) {
+        PASS
+    } else {
+        DROP
+    }
+}
+
+/// A frame as XDP holds it.
+struct Frame<'a>(&'a XdpContext);
+
+/// Headers end before.
+const FURTHEST: u32 = 512;
+
+impl Frame<'_> {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
+    fn len(&self) -> u32 {
+        (self.0.data_end() - self.0.data()) as u32
+    }
+}
+
+impl Bytes for Frame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool {
+        if HAVE_XDP_LOAD.load() != 0 {
+            #[expect(clippy::cast_possible_truncation, reason = "some bytes")]
+            // SAFETY: the array is as long as said; the helper checks the offset.
+            let result = unsafe {
+                generated::bpf_xdp_load_bytes(
+                    self.0.as_ptr().cast(),
+                    offset,
+                    to.as_mut_ptr().cast(),
+                    N as u32,
+                )
+            };
+            return result == 0;
+        }
+        if offset > FURTHEST {
+            return false;
+        }
+        let start = self.0.data() + offset as usize;
+        if start + N > self.0.data_end() {
+            return false;
+        }
+        // SAFETY: inside the frame, as just compared.
+        *to = unsafe { core::ptr::read_unaligned(start as *const [u8; N]) };
+        true
+    }
+}
+
+/// Whether a packet may come in.
+#[inline(always)]
+fn comes_in(packet: Packet, interface: u32) -> bool {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        report::internal();
+        return true;
+    };
+    if packet.kind == Kind::Foreign {
+        return true;
+    }
+    let now_ns = kernel::now_ns();
+    let mut seen = Seen::new(Layer::Uplink, interface);
+    seen.packet = packet;
+    seen.owner = Owner::tenant(NODE);
+    let judgement = match refused(settings, &mut seen, now_ns) {
+        Some(judgement) => judgement,
+        None => return true,
+    };
+    seen::tell(&seen, judgement, now_ns);
+    !judgement.refuses()
+}
+
+/// Why a packet may not come in, if it may not. A locked client's packets other than its first are
+/// refused too, but not told.
+#[inline(always)]
+fn refused(settings: &Settings, seen: &mut Seen, now_ns: u64) -> Option<Judgement> {
+    let flags = settings.flags;
+    let packet = &seen.packet;
+    if flags & settings::flags::NULL_ROUTES != 0 {
+        let owner = null_routed(packet, now_ns);
+        if owner != DEFAULT {
+            seen.owner = Owner::tenant(owner);
+            return Some(judge::refusal_by_sanction(
+                settings,
+                owner,
+                Reason::NullRoute,
+                now_ns,
+            ));
+        }
+    }
+    if flags & settings::flags::BLOCKED != 0
+        && (packet.opens() || packet.kind != Kind::Tcp)
+        && blocked::matches(&packet.source)
+    {
+        return Some(Judgement::of_node(
+            settings,
+            Reason::BlockedAddress,
+            now_ns,
+        ));
+    }
+    if packet.kind != Kind::Tcp
+        || !matches!(group_of(packet.destination_port), PortGroup::Mailbox)
+    {
+        return None;
+    }
+    if flags & settings::flags::MAILBOX != 0 && is_locked(packet, now_ns) {
+        seen.layer = Layer::Mailbox;
+        return Some(Judgement::of_node(settings, Reason::MailboxLimit, now_ns));
+    }
+    if flags & settings::flags::SANCTIONS != 0 {
+        let owner = who::address_owner(&packet.destination);
+        if owner.is_tenant()
+            && maps::TENANTS.get(owner.index()).is_some_and(|tenant| {
+                tenant
+                    .sanctions
+                    .refuses(PortGroup::Mailbox, sanction::seconds(now_ns))
+            })
+        {
+            seen.owner = owner;
+            return Some(judge::refusal_by_sanction(
+                settings,
+                owner.index(),
+                Reason::Suspended,
+                now_ns,
+            ));
+        }
+    }
+    None
+}
+
+/// Whether the client is locked. A frame of its own, for the key.
+#[inline(never)]
+fn is_locked(packet: &Packet, now_ns: u64) -> bool {
+    // SAFETY: read at once.
+    unsafe { maps::LOCKED.get(client_of(&packet.source)) }.is_some_and(|until| now_ns < *until)
+}

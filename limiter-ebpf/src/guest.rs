@@ -1,0 +1,85 @@
+//! The guest layer: `tc` ingress on the host's side of containers' and virtual machines'
+//! interfaces. Here addresses can be forged, and interfaces cannot.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use limiter_common::{
+    flow::{JUDGED_MARK, flow_flags},
+    packet::{Kind, Packet},
+    verdict::Layer,
+};
+
+use crate::{
+    kernel, maps, report,
+    reset::{Toward, reset},
+    seen::{self, Act, Seen, UNUSUAL},
+    session,
+    skb::{DROP, PASS, Skb},
+    who::{self, Socket},
+};
+
+#[classifier]
+pub fn limiter_guest(ctx: TcContext) -> i32 {
+    judge::<true>(Skb(ctx.skb.skb))
+}
+
+#[classifier]
+pub fn limiter_guest_l3(ctx: TcContext) -> i32 {
+    judge::<false>(Skb(ctx.skb.skb))
+}
+
+#[inline(always)]
+fn judge<const L2: bool>(skb: Skb) -> i32 {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        report::internal();
+        return DROP;
+    };
+    if skb.mark() != 0 {
+        // Only this layer leaves marks.
+        skb.set_mark(0);
+    }
+    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2>(settings) {
+        return PASS;
+    }
+    let mut seen = Seen::new(Layer::Guest, skb.interface());
+    seen.packet = if L2 {
+        Packet::of_frame(&skb, skb.len())
+    } else {
+        Packet::of_ip(&skb, skb.len())
+    };
+    if seen.packet.kind == Kind::Foreign {
+        return PASS;
+    }
+    let socket = skb.socket();
+    if !socket.is_null() {
+        // Of a container that shares this kernel; of a virtual machine, whoever opened its tap.
+        let socket = Socket::of(socket);
+        let local = socket.is_local(settings);
+        seen.sent_by(socket, false, settings);
+        if local {
+            seen.flags &= !limiter_common::event::flags::HAS_SOCKET;
+        }
+    }
+    seen.came_in(who::interface(skb.interface()).owner);
+    let now_ns = kernel::now_ns();
+    let mut act = seen.judge(settings, now_ns);
+    if act == Act::Judged
+        && session::counts(settings, &seen)
+        && let Some(flow) = seen::flow_of(&seen)
+    {
+        // SAFETY: looked up.
+        let session = unsafe { &raw mut (*flow).session };
+        if session::count(skb, settings, &mut seen, session, now_ns) {
+            seen::note(&seen, flow_flags::CUT | flow_flags::TOLD);
+            act = Act::Reset;
+        }
+    }
+    match act {
+        Act::Pass => PASS,
+        Act::Judged => {
+            skb.set_mark(JUDGED_MARK);
+            PASS
+        }
+        Act::Drop => DROP,
+        Act::Reset => reset::<L2>(skb, &seen.packet, Toward::Guest),
+    }
+}

@@ -1,0 +1,200 @@
+//! Counting messages and recipients in direct sessions.
+
+use aya_ebpf::{Global, helpers::generated};
+use core::ffi::c_void;
+use limiter_common::{
+    event,
+    limit::Unit,
+    packet::{Bytes as _, Packet, tcp},
+    settings::{self, Settings},
+    smtp::{Due, Session},
+    verdict::PortGroup,
+};
+
+use crate::{
+    judge::{self, Judgement, Kindly},
+    rate::Demand,
+    seen::{self, Seen},
+    skb::Skb,
+};
+
+/// Without it nothing is read: everything is estimated.
+#[unsafe(no_mangle)]
+static HAVE_LOOP: Global<u8> = Global::new(0);
+
+/// How many bytes are looked at in one round.
+const CHUNK: usize = 16;
+/// The most rounds for one packet: more than any packet has bytes.
+const ROUNDS: u32 = 1 << 17;
+
+/// Whether this packet is part of a session whose mail is counted.
+#[inline(always)]
+pub fn counts(settings: &Settings, seen: &Seen) -> bool {
+    settings.flags & settings::flags::COUNTS_MAIL != 0
+        && matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission)
+        && seen.packet.flags & tcp::ACK != 0
+        && seen.packet.flags & (tcp::SYN | tcp::RST) == 0
+        && judge::counts_mail(seen.payer())
+}
+
+/// Reads what a packet adds to a session, and counts it. Whether the session has to be cut.
+#[inline(always)]
+pub fn count(
+    skb: Skb,
+    settings: &Settings,
+    seen: &mut Seen,
+    session: *mut Session,
+    now_ns: u64,
+) -> bool {
+    let due = read(skb, settings, &seen.packet, session);
+    let (messages, recipients) = (due as u32 & 0xffff, (due >> 32) as u32);
+    if messages == 0 && recipients == 0 {
+        return false;
+    }
+    if due & ESTIMATED != 0 {
+        seen.flags |= event::flags::ESTIMATED;
+    }
+    let group = seen.group();
+    let payer = seen.payer();
+    let mut demand = Demand {
+        unit: Unit::Messages,
+        units: messages,
+        group,
+        now_ns,
+        count: false,
+    };
+    let mut worst: Option<Judgement> = None;
+    // Both are asked before either is counted: what is cut counts nothing.
+    let mut round = 0;
+    while round < 4 {
+        let (unit, units) = if round & 1 == 0 {
+            (Unit::Messages, messages)
+        } else {
+            (Unit::Recipients, recipients)
+        };
+        demand.unit = unit;
+        demand.units = units;
+        demand.count = round >= 2;
+        round += 1;
+        if units == 0 {
+            continue;
+        }
+        let judgement = judge::mail(settings, payer, &demand);
+        match judgement.kind() {
+            Kindly::Admit => {}
+            Kindly::WouldRefuse => worst = Some(judgement),
+            _ => {
+                seen::tell(seen, judgement, now_ns);
+                return true;
+            }
+        }
+    }
+    if let Some(judgement) = worst {
+        seen::tell(seen, judgement, now_ns);
+    }
+    false
+}
+
+/// Beside the numbers of [`read`]: they are an estimate.
+const ESTIMATED: u64 = 1 << 31;
+
+/// Reads what a packet adds to a session: messages, recipients in the upper half. A frame of its
+/// own.
+#[inline(never)]
+fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -> u64 {
+    // SAFETY: looked up by the caller. Packets of one connection on two CPUs at once can disturb
+    // each other's numbers: then they do not fit, and the session is estimated.
+    let state = unsafe { &mut *session };
+    if HAVE_LOOP.load() == 0 || packet.truncated {
+        state.distrust();
+    }
+    let part = state.segment(packet.seq, packet.ack, packet.payload_len, &settings.factors);
+    if HAVE_LOOP.load() != 0 && part.len != 0 {
+        let mut reader = Reader {
+            skb,
+            session,
+            at: packet.payload.wrapping_add(part.skip),
+            left: part.len,
+        };
+        // SAFETY: the callback takes what is handed over here, which outlives the call.
+        unsafe {
+            generated::bpf_loop(
+                ROUNDS,
+                read_some as *mut c_void,
+                (&raw mut reader).cast(),
+                0,
+            );
+        }
+        if reader.left != 0 {
+            state.distrust();
+        }
+    }
+    let Due {
+        messages,
+        recipients,
+        estimated,
+    } = state.due(&settings.factors);
+    let messages = if messages > 0xffff { 0xffff } else { messages };
+    u64::from(messages)
+        | u64::from(recipients) << 32
+        | if estimated { ESTIMATED } else { 0 }
+}
+
+/// Where reading stands.
+struct Reader {
+    skb: Skb,
+    session: *mut Session,
+    at: u32,
+    left: u32,
+}
+
+/// Done.
+const STOP: i64 = 1;
+const GO_ON: i64 = 0;
+
+/// One round: passes over what need not be read, or reads a few bytes.
+#[inline(never)]
+extern "C" fn read_some(_round: u32, reader: *mut Reader) -> i64 {
+    // SAFETY: what `read` handed over; the session was looked up.
+    let (reader, session) = unsafe { (&mut *reader, &mut *(*reader).session) };
+    if reader.left == 0 {
+        return STOP;
+    }
+    let pass = session.body_left();
+    if pass != 0 {
+        let pass = if pass < reader.left { pass } else { reader.left };
+        session.skip(pass);
+        reader.at = reader.at.wrapping_add(pass);
+        reader.left -= pass;
+        return GO_ON;
+    }
+    let mut chunk = [0_u8; CHUNK];
+    #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
+    let whole = CHUNK as u32;
+    let known = if reader.left >= whole {
+        if !reader.skb.load(reader.at, &mut chunk) {
+            return STOP;
+        }
+        whole
+    } else {
+        let mut one = [0_u8; 1];
+        if !reader.skb.load(reader.at, &mut one) {
+            return STOP;
+        }
+        chunk[0] = one[0];
+        1
+    };
+    let mut read = 0;
+    while read < whole {
+        if read >= known || session.body_left() != 0 {
+            break;
+        }
+        // SAFETY: below the array's length. Volatile: it stays in memory.
+        let byte = unsafe { core::ptr::read_volatile(chunk.as_ptr().add(read as usize)) };
+        session.byte(byte);
+        read += 1;
+    }
+    reader.at = reader.at.wrapping_add(read);
+    reader.left -= read;
+    GO_ON
+}

@@ -1,0 +1,222 @@
+//! The socket layer: `cgroup_skb` egress. Live sessions of whoever is sanctioned, raw sockets, and
+//! the mail in direct sessions. Attached only while one of these needs it.
+
+use aya_ebpf::{bindings::bpf_sock, macros::cgroup_skb, programs::SkBuffContext};
+use limiter_common::{
+    abi::NOBODY,
+    address,
+    flow::{SocketState, flow_flags, interface_flags},
+    owner::{Owner, Parties},
+    packet::{Kind, Packet},
+    settings::{self, Settings},
+    verdict::{Layer, PortGroup},
+};
+
+use crate::{
+    judge::{self, Question},
+    kernel, maps, report,
+    seen::{self, Act, Seen},
+    session,
+    skb::Skb,
+    sockets, uplink,
+    who::{self, Socket},
+};
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+
+#[cgroup_skb(egress)]
+pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        report::internal();
+        return REFUSE;
+    };
+    if settings.flags & settings::flags::SUSPENSIONS == 0 && skb.is_unrelated::<false>(settings) {
+        return ALLOW;
+    }
+    let pointer = skb.socket();
+    if pointer.is_null() {
+        // What is left of a connection: nothing can be sent with it.
+        return ALLOW;
+    }
+    let socket = Socket::of(pointer);
+    let local = socket.is_local(settings);
+    let mut seen = Seen::new(Layer::Socket, 0);
+    seen.packet = Packet::of_ip(&skb, skb.len());
+    if seen.packet.kind == Kind::Foreign || address::is_loopback(&seen.packet.destination) {
+        return ALLOW;
+    }
+    seen.sent_by(socket, local, settings);
+    if seen.owner == Owner::MTA {
+        return ALLOW;
+    }
+    if !local && seen.owner == Owner::NOBODY {
+        // Whose it is only the layers behind this one can say.
+        return ALLOW;
+    }
+    let now_ns = kernel::now_ns();
+    if local && uplink::is_its_own(pointer, &seen.packet) {
+        return own(skb, settings, &mut seen, pointer, now_ns);
+    }
+    if !local {
+        return sanctioned(settings, &seen, now_ns);
+    }
+    if seen.packet.kind == Kind::Tcp && is_stream(pointer) && is_covered(skb) {
+        // Rewritten on the way: where it goes out it can be answered.
+        return ALLOW;
+    }
+    match seen.judge(settings, now_ns) {
+        Act::Pass | Act::Judged => ALLOW,
+        Act::Drop | Act::Reset => REFUSE,
+    }
+}
+
+/// A packet of a connection that connect judged: what happened since?
+#[inline(always)]
+fn own(
+    skb: Skb,
+    settings: &Settings,
+    seen: &mut Seen,
+    pointer: *mut bpf_sock,
+    now_ns: u64,
+) -> i32 {
+    let group = seen.group();
+    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    if !matches!(group, PortGroup::Other) && seen.stays() {
+        return ALLOW;
+    }
+    let counts = session::counts(settings, seen);
+    let sanctions = settings.flags & settings::flags::SANCTIONS != 0;
+    if !counts && !sanctions {
+        return ALLOW;
+    }
+    let Some(state) = sockets::state_of(pointer, true) else {
+        // No memory for it. What must be judged cannot be: refused, as sanctions are.
+        report::internal();
+        return if is_mail { REFUSE } else { ALLOW };
+    };
+    // SAFETY: looked up.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
+    if flags & u64::from(flow_flags::CUT) != 0 && is_mail {
+        return cut(skb);
+    }
+    if sanctions {
+        let judgement = judge::judge(
+            &parties(seen),
+            question(seen, group),
+            &seen.packet.destination,
+            now_ns,
+        );
+        let told = flags & u64::from(flow_flags::TOLD) != 0;
+        if judgement.kind() != judge::Kindly::Admit && is_sanction(judgement) {
+            if !told {
+                seen::tell(seen, judgement, now_ns);
+                sockets::note(state, flow_flags::TOLD);
+            }
+            if judgement.refuses() {
+                sockets::note(state, flow_flags::CUT);
+                return cut(skb);
+            }
+        } else if flags & u64::from(flow_flags::CUT | flow_flags::TOLD) != 0 && !is_mail {
+            // It is over: whoever still is there may go on.
+            // SAFETY: looked up.
+            unsafe { core::ptr::write_volatile(&raw mut (*state).flags, 0) };
+        }
+    }
+    if !counts {
+        return ALLOW;
+    }
+    begin(state, seen, pointer);
+    // SAFETY: looked up.
+    let session = unsafe { &raw mut (*state).session };
+    if session::count(skb, settings, seen, session, now_ns) {
+        sockets::note(state, flow_flags::CUT);
+        return cut(skb);
+    }
+    ALLOW
+}
+
+/// The first packet that is looked at begins the session. Opening packets are not: they carry no
+/// acknowledgement. That it was seen from the start is known by the socket's own numbers.
+#[inline(always)]
+fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
+    // SAFETY: looked up by the caller.
+    unsafe {
+        let flags = core::ptr::read_volatile(&raw const (*state).flags);
+        if flags & u64::from(flow_flags::PROGRESSED) == 0 {
+            (*state).session = seen::session_from(&seen.packet, sockets::is_fresh(pointer));
+            core::ptr::write_volatile(
+                &raw mut (*state).flags,
+                flags | u64::from(flow_flags::PROGRESSED),
+            );
+        }
+    }
+}
+
+/// A packet from a container's namespace: only sanctions of whoever claims its cgroup concern this
+/// layer, all else is judged where the container's traffic comes in.
+#[inline(always)]
+fn sanctioned(settings: &Settings, seen: &Seen, now_ns: u64) -> i32 {
+    if settings.flags & settings::flags::SANCTIONS == 0 {
+        return ALLOW;
+    }
+    let judgement = judge::judge(
+        &parties(seen),
+        question(seen, seen.group()),
+        &seen.packet.destination,
+        now_ns,
+    );
+    if !is_sanction(judgement) {
+        return ALLOW;
+    }
+    seen::tell(seen, judgement, now_ns);
+    if judgement.refuses() { REFUSE } else { ALLOW }
+}
+
+#[inline(always)]
+fn parties(seen: &Seen) -> Parties {
+    Parties {
+        payer: seen.payer(),
+        other: NOBODY,
+    }
+}
+
+#[inline(always)]
+fn question(seen: &Seen, group: PortGroup) -> Question {
+    Question {
+        group,
+        port: seen.packet.destination_port,
+        ask: 0,
+    }
+}
+
+#[inline(always)]
+fn is_sanction(judgement: judge::Judgement) -> bool {
+    use limiter_common::verdict::Reason;
+    matches!(judgement.reason(), Reason::Suspended | Reason::NullRoute)
+}
+
+/// Lets a segment go on to where it is turned into a reset; drops it where nobody would do that.
+#[inline(always)]
+fn cut(skb: Skb) -> i32 {
+    if is_covered(skb) { ALLOW } else { REFUSE }
+}
+
+/// Whether the packet surely passes the uplink layer.
+#[inline(always)]
+fn is_covered(skb: Skb) -> bool {
+    who::interface(skb.interface()).flags & interface_flags::COVERED != 0
+}
+
+/// Whether it is a TCP socket, and not one whose packets are made by hand.
+#[inline(always)]
+fn is_stream(socket: *mut bpf_sock) -> bool {
+    const TCP: u32 = 6;
+    const SOCK_STREAM: u32 = 1;
+    // SAFETY: fields of a whole socket that programs may read.
+    unsafe {
+        core::ptr::read_volatile(&raw const (*socket).protocol) == TCP
+            && core::ptr::read_volatile(&raw const (*socket).type_) == SOCK_STREAM
+    }
+}

@@ -1,0 +1,56 @@
+//! What the packet layers remember of sockets of this node.
+
+use aya_ebpf::{
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    helpers::generated,
+};
+use limiter_common::flow::{SocketState, flow_flags};
+
+use crate::maps;
+
+/// What is remembered of a socket; made if it is not there and `make` says so.
+#[inline(always)]
+pub fn state_of(socket: *mut bpf_sock, make: bool) -> Option<*mut SocketState> {
+    let flags = if make { BPF_SK_STORAGE_GET_F_CREATE } else { 0 };
+    // SAFETY: a whole socket of the context; without an initial value it begins as zeros.
+    let state = unsafe {
+        generated::bpf_sk_storage_get(
+            (&raw const maps::SOCKETS).cast_mut().cast(),
+            socket.cast(),
+            core::ptr::null_mut(),
+            u64::from(flags),
+        )
+    }
+    .cast::<SocketState>();
+    if state.is_null() { None } else { Some(state) }
+}
+
+/// Whether nothing was sent through a TCP socket yet.
+#[inline(always)]
+pub fn is_fresh(socket: *mut bpf_sock) -> bool {
+    // SAFETY: a whole socket of the context; the field is one that programs may read.
+    unsafe {
+        let tcp = generated::bpf_tcp_sock(socket);
+        !tcp.is_null() && core::ptr::read_volatile(&raw const (*tcp).data_segs_out) == 0
+    }
+}
+
+/// Whether the socket layer decided to cut what this socket sends.
+#[inline(always)]
+pub fn is_cut(socket: *mut bpf_sock) -> bool {
+    state_of(socket, false).is_some_and(|state| {
+        // SAFETY: looked up.
+        let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
+        flags & u64::from(flow_flags::CUT) != 0
+    })
+}
+
+/// Notes down flags of a socket.
+#[inline(always)]
+pub fn note(state: *mut SocketState, flags: u32) {
+    // SAFETY: looked up by the caller; whole words.
+    unsafe {
+        let old = core::ptr::read_volatile(&raw const (*state).flags);
+        core::ptr::write_volatile(&raw mut (*state).flags, old | u64::from(flags));
+    }
+}
