@@ -10,7 +10,7 @@ use crate::run::{Run, say};
 
 /// What is made in the tests' networks, and what the product attaches to. A kernel may have one
 /// built in, or not have it at all.
-const MODULES: [&str; 45] = [
+const MODULES: [&str; 43] = [
     // Interfaces.
     "veth",
     "tun",
@@ -55,12 +55,10 @@ const MODULES: [&str; 45] = [
     "nft_tproxy",
     "nft_fib_inet",
     // Looking at sockets and packets, and closing them.
-    "af_packet",
     "inet_diag",
     "tcp_diag",
     "udp_diag",
     "mptcp_diag",
-    "ipv6",
 ];
 
 /// Which files a module needs, by its own file: all as `modules.dep` names them.
