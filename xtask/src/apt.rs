@@ -34,7 +34,14 @@ pub fn known(names: &[&str]) -> Known {
 
 /// The packages that `package` depends on.
 pub fn depends(package: &str) -> Vec<String> {
-    direct(&ask("apt-cache", &["depends", "--important", package]).unwrap_or_default())
+    depends_with(&[], package)
+}
+
+/// The packages that `package` depends on, as an apt with these options knows it.
+pub fn depends_with(options: &[&str], package: &str) -> Vec<String> {
+    let mut args = options.to_vec();
+    args.extend(["depends", "--important", package]);
+    direct(&ask("apt-cache", &args).unwrap_or_default())
 }
 
 /// Reads the output of `apt-cache policy`.

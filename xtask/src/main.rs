@@ -9,6 +9,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -62,6 +63,15 @@ enum Which {
         /// Only tests whose name contains this
         name: Option<String>,
     },
+    /// The tests that show what other kernels do, in virtual machines (as root)
+    Vm {
+        /// Kernels by the beginning of their version, as 6.1, or `newest`; if none is named,
+        /// Debian's from 5.10 to the newest
+        versions: Vec<String>,
+        /// How many virtual machines run at once
+        #[arg(long, default_value_t = 2)]
+        machines: usize,
+    },
 }
 
 #[derive(Args)]
@@ -101,6 +111,7 @@ fn perform(task: Task) -> Result<()> {
                 None => test::all(&selection(None)),
                 Some(Which::Unit) => test::unit(),
                 Some(Which::E2e { name }) => test::end_to_end(&selection(name)),
+                Some(Which::Vm { versions, machines }) => vm::run(&versions, machines),
             }
         }
         Task::Demo => test::demo(),

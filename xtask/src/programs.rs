@@ -59,7 +59,7 @@ pub fn exim() -> PathBuf {
 pub fn missing() -> Vec<&'static str> {
     let mut missing: Vec<&str> = PROGRAMS
         .iter()
-        .filter(|program| !present(program))
+        .filter(|program| !present(program.name))
         .map(|program| program.name)
         .collect();
     if !exim_program().is_file() {
@@ -89,7 +89,12 @@ pub fn install() -> Result<()> {
             missing.join(", ")
         );
     }
-    let packages = packages(&PROGRAMS.iter().filter(|p| !present(p)).collect::<Vec<_>>());
+    let packages = packages(
+        &PROGRAMS
+            .iter()
+            .filter(|p| !present(p.name))
+            .collect::<Vec<_>>(),
+    );
     if !packages.is_empty() {
         say(&format!(
             "Installing for the end-to-end tests, with apt: {}.",
@@ -119,12 +124,13 @@ fn exim_program() -> PathBuf {
     exim().join("usr/sbin/exim4")
 }
 
-fn present(program: &Program) -> bool {
+/// Whether a program is installed.
+pub fn present(name: &str) -> bool {
     // Users other than root rarely have these two on their PATH.
-    on_path(program.name).is_some()
+    on_path(name).is_some()
         || ["/usr/sbin", "/sbin"]
             .iter()
-            .any(|dir| Path::new(dir).join(program.name).is_file())
+            .any(|dir| Path::new(dir).join(name).is_file())
 }
 
 /// Each package once, in the order of the list.

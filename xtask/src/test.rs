@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::programs;
@@ -81,7 +81,46 @@ pub fn demo() -> Result<()> {
     equipped(run, &agent).run()
 }
 
-fn needs_root(because: &str) -> Result<()> {
+/// Builds the agent and the end-to-end tests without running them: the agent, and the test programs
+/// by name.
+///
+/// # Errors
+/// When something needed cannot be had or does not compile.
+pub fn built() -> Result<(PathBuf, Vec<(String, PathBuf)>)> {
+    setup::if_needed()?;
+    let agent = build::build(PROFILE)?;
+    progress("building the end-to-end tests");
+    let which = ["-p", "limiter-tests", "--test", "kernel", "--test", "e2e"];
+    let [compile, _] = test(&which, "building the end-to-end tests");
+    compile.run()?;
+    let manifest = workspace::root().join("Cargo.toml");
+    let manifest = manifest.to_string_lossy();
+    let mut args = vec!["test", "--no-run", "--message-format=json"];
+    args.extend(["--manifest-path", &manifest]);
+    args.extend(which);
+    let said = run::ask(run::cargo(), &args).context("cargo does not say what it built")?;
+    Ok((agent, programs_in(&said)))
+}
+
+/// The test programs that cargo names in its messages.
+fn programs_in(messages: &str) -> Vec<(String, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["kind"][0] == "test")
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?;
+            let path = message["executable"].as_str()?;
+            Some((name.to_owned(), path.into()))
+        })
+        .collect()
+}
+
+/// Refuses anybody but root, who needs it because of this.
+///
+/// # Errors
+/// When the caller is not root.
+pub fn needs_root(because: &str) -> Result<()> {
     if is_root() {
         return Ok(());
     }

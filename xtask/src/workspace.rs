@@ -31,6 +31,11 @@ pub fn test_programs() -> PathBuf {
     root().join("target/test-programs")
 }
 
+/// Where kernels are unpacked and virtual machines keep what they write.
+pub fn virtual_machines() -> PathBuf {
+    root().join("target/vm")
+}
+
 /// The build profile of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
