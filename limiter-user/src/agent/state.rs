@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     inspect::{self, View},
-    kernel::{
-        Changes, Kernel, LayerState, Mirror, Outcome, Wanted, attach::other_limiters, clock,
-    },
+    kernel::{Changes, Kernel, LayerState, Mirror, Outcome, Wanted, attach::other_limiters, clock},
     policy::{
         fault::{Fault, Severity},
         image::Image,
