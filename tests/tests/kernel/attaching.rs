@@ -8,11 +8,12 @@ use std::{
     thread,
 };
 
-use limiter_common::verdict::Layer;
+use limiter_common::{flow::interface_flags, owner::Owner, verdict::Layer};
 use limiter_user::kernel::{
     LayerState, Wanted,
     attach::{How, Place, Side, pinned_layers},
     pins::Pins,
+    sync_interfaces,
 };
 
 use crate::{
@@ -543,5 +544,36 @@ fn an_unmounted_file_system_is_mounted_again() {
         lab.stop();
         run(&format!("umount -l {}", mount.display()));
         fs::remove_dir(&mount).unwrap();
+    });
+}
+
+#[test]
+fn the_map_of_interfaces_is_kept_in_step() {
+    in_lab(|lab| {
+        let owner = Owner::tenant(7);
+        let mut sync = |owners: &[(u32, Owner)], judged: &[u32], covered: &[u32]| {
+            let set = |of: &[u32]| of.iter().copied().collect();
+            let maps = &mut lab.kernel().maps;
+            sync_interfaces(maps, owners, &set(judged), &set(covered)).unwrap();
+            let mut all: Vec<(u32, u32, u32)> = maps
+                .interfaces
+                .entries()
+                .unwrap()
+                .iter()
+                .map(|(index, info)| (*index, info.owner, info.flags))
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        let mine = owner.to_wire();
+        assert_eq!(
+            sync(&[(4, owner)], &[4], &[2]),
+            [
+                (2, 0, interface_flags::COVERED),
+                (4, mine, interface_flags::JUDGED)
+            ]
+        );
+        assert_eq!(sync(&[(4, owner)], &[], &[]), [(4, mine, 0)]);
+        assert_eq!(sync(&[], &[], &[]), []);
     });
 }
