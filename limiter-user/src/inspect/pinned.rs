@@ -70,9 +70,7 @@ impl PinnedNode {
 
 impl Node for PinnedNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
-        let mut status = self
-            .view()
-            .status(tenant, &pinned_layers(&self.pins))?;
+        let mut status = self.view().status(tenant, &pinned_layers(&self.pins))?;
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
         status.judge();

@@ -25,11 +25,7 @@ impl View<'_> {
     /// # Errors
     ///
     /// There is no such tenant, or a map cannot be read.
-    pub fn status(
-        &self,
-        tenant: Option<&str>,
-        layers: &[LayerState],
-    ) -> Result<Status, NodeError> {
+    pub fn status(&self, tenant: Option<&str>, layers: &[LayerState]) -> Result<Status, NodeError> {
         let moment = Moment::now();
         let settings = self.settings()?;
         let names = self.maps.tenant_names()?;

@@ -4,7 +4,11 @@ use std::{fmt, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{KernelError, attach::{detach_filters, other_limiters}, pins::Pins};
+use super::{
+    KernelError,
+    attach::{detach_filters, other_limiters},
+    pins::Pins,
+};
 use crate::{policy::model::Places, system::mounts::find_cgroup2};
 
 /// What was removed.

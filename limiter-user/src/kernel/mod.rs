@@ -12,6 +12,7 @@ pub mod detach;
 pub mod doctor;
 mod error;
 pub mod identities;
+pub mod interfaces;
 pub mod limits;
 mod load;
 pub mod maps;
@@ -26,6 +27,7 @@ mod sys;
 pub use attach::{LayerState, Outcome, Wanted};
 pub use detach::{Detached, detach};
 pub use error::KernelError;
+pub use interfaces::sync_interfaces;
 pub use load::{Kernel, Needs};
 pub use sync::{
     Changes, Ended, InForce, LONGEST_SANCTION, LayerNeeds, Mirror, Reinstated, SHORTEST_SANCTION,

@@ -192,9 +192,7 @@ pub fn tcx_query(ifindex: u32, kind: bpf_attach_type) -> Result<TcxPrograms, Ker
     match bpf("BPF_PROG_QUERY", bpf_cmd::BPF_PROG_QUERY, &mut attr) {
         Ok(_) => {}
         // Nothing was ever attached there.
-        Err(KernelError::Syscall { source, .. })
-            if source.raw_os_error() == Some(libc::ENOENT) =>
-        {
+        Err(KernelError::Syscall { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
             return Ok(TcxPrograms::default());
         }
         Err(error) => return Err(error),

@@ -9,8 +9,8 @@ use std::{
 
 use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 
-/// The list of mounts as this process sees them.
-const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// The list of mounts as this thread sees them.
+const MOUNTINFO: &str = "/proc/thread-self/mountinfo";
 
 /// Why a mount could not be found.
 #[derive(Debug, thiserror::Error)]

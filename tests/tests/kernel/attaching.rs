@@ -8,11 +8,12 @@ use std::{
     thread,
 };
 
-use limiter_common::verdict::Layer;
+use limiter_common::{flow::interface_flags, owner::Owner, verdict::Layer};
 use limiter_user::kernel::{
     LayerState, Wanted,
     attach::{How, Place, Side, pinned_layers},
     pins::Pins,
+    sync_interfaces,
 };
 
 use crate::{
@@ -53,7 +54,9 @@ fn attach(lab: &mut Lab, wanted: &Wanted) -> Vec<LayerState> {
 fn mended(lab: &mut Lab, wanted: &Wanted) -> String {
     let outcome = lab.kernel().reconcile(wanted);
     assert_eq!(outcome.problems, Vec::<String>::new());
-    assert!(outcome.layers.iter().all(|state| state.attached));
+    for state in &outcome.layers {
+        assert!(state.attached, "{state}: {:?}", state.problem);
+    }
     assert!(!outcome.repaired.is_empty(), "it was not noticed");
     attach(lab, wanted);
     outcome.repaired.join("\n")
@@ -183,22 +186,26 @@ fn classic_filters_are_found_again_and_leave_no_trace() {
             let wanted = wanted();
             let layers = attach(lab, &wanted);
             assert_eq!(how(&layers, Layer::Guest), [(How::Clsact, "v1".to_owned())]);
-            assert_eq!(how(&layers, Layer::Uplink), [(How::Clsact, "v0".to_owned())]);
+            assert_eq!(
+                how(&layers, Layer::Uplink),
+                [(How::Clsact, "v0".to_owned())]
+            );
             let before = filters("v1", "ingress");
-            assert_eq!(before.matches("limiter_guest").count(), 1, "{before}");
+            assert_eq!(before.matches("handle ").count(), 1, "{before}");
+            assert!(before.contains("limiter_guest"), "{before}");
             assert!(before.contains("direct-action"), "{before}");
             let handle = |text: &str| -> String {
                 let (_, rest) = text.split_once("handle ").unwrap();
                 rest.split_whitespace().next().unwrap().to_owned()
             };
-            assert_eq!(filters("v0", "egress").matches("limiter_uplink").count(), 1);
+            assert!(filters("v0", "egress").contains("limiter_uplink"));
             assert_eq!(attach(lab, &wanted), layers);
 
             lab.stop();
             lab.start();
             attach(lab, &wanted);
             let after = filters("v1", "ingress");
-            assert_eq!(after.matches("limiter_guest").count(), 1, "{after}");
+            assert_eq!(after.matches("handle ").count(), 1, "{after}");
             assert_eq!(handle(&after), handle(&before));
             assert_ne!(after, before, "the program is the new one");
 
@@ -235,6 +242,7 @@ fn others_are_left_alone() {
         let theirs = tcx_links(index("v1"), INGRESS);
         let wanted = wanted();
         attach(lab, &wanted);
+        let pass = foreign::program(foreign::CLASSIFIER, -1);
         let after = foreign::attach_tcx(&pass, index("v1"), INGRESS);
         let all = tcx_links(index("v1"), INGRESS);
         assert_eq!(all.len(), 3);
@@ -250,16 +258,16 @@ fn others_are_left_alone() {
         without_tcx(|| {
             // Filters of theirs, before and after ours; the discipline is theirs too.
             run("tc qdisc add dev v1 clsact");
-            run("tc filter add dev v1 ingress prio 7 matchall action pass");
+            run("tc filter add dev v1 ingress prio 7 u32 match u32 0 0");
             let theirs = filters("v1", "ingress");
             attach(lab, &wanted);
             let both = filters("v1", "ingress");
             let ours_at = both.find("limiter_guest").unwrap();
-            assert!(ours_at < both.find("matchall").unwrap(), "{both}");
+            assert!(ours_at < both.find("u32").unwrap(), "{both}");
             attach(lab, &Wanted::default());
             assert_eq!(filters("v1", "ingress"), theirs);
             // The first place is taken: ours comes next, and says so.
-            run("tc filter add dev v1 ingress prio 1 matchall action continue");
+            run("tc filter add dev v1 ingress prio 1 protocol ip u32 match u32 0 0");
             let theirs = filters("v1", "ingress");
             let layers = attach(lab, &wanted);
             let guest = layers.iter().find(|state| state.layer == Layer::Guest);
@@ -270,9 +278,9 @@ fn others_are_left_alone() {
             assert!(!qdiscs("v0").contains("clsact"), "ours goes with us");
             // A discipline that was ours and is used by others stays.
             attach(lab, &wanted);
-            run("tc filter add dev v0 egress prio 9 matchall action pass");
+            run("tc filter add dev v0 egress prio 9 u32 match u32 0 0");
             attach(lab, &Wanted::default());
-            assert!(filters("v0", "egress").contains("matchall"));
+            assert!(filters("v0", "egress").contains("u32"));
         });
     });
 }
@@ -336,7 +344,10 @@ fn what_somebody_takes_away_comes_back() {
         foreign::detach(link);
         assert_eq!(tcx_links(guest, INGRESS), [0_u32; 0]);
         let said = mended(lab, &wanted);
-        assert!(said.contains("limiter_guest") && said.contains("v1"), "{said}");
+        assert!(
+            said.contains("limiter_guest") && said.contains("v1"),
+            "{said}"
+        );
         assert_eq!(tcx_links(guest, INGRESS).len(), 1);
         // Its pin: nothing stops for a moment.
         let link = tcx_links(guest, INGRESS);
@@ -359,14 +370,20 @@ fn what_somebody_takes_away_comes_back() {
         fs::remove_dir_all(lab.pin_dir()).unwrap();
         assert_eq!(tcx_links(guest, INGRESS), link);
         let said = mended(lab, &wanted);
-        assert!(said.contains("maps") && said.contains("limiter_connect4"), "{said}");
+        assert!(
+            said.contains("maps") && said.contains("limiter_connect4"),
+            "{said}"
+        );
         lab.stop();
         assert_eq!(tcx_links(guest, INGRESS), link, "pinned again");
         lab.start();
         assert!(lab.kernel().adopted);
         attach(lab, &wanted);
         // The directory under another name, and what is detached is detached there too.
-        let moved = lab.pin_dir().with_extension("").with_file_name("limiter-ktest-moved");
+        let moved = lab
+            .pin_dir()
+            .with_extension("")
+            .with_file_name("limiter-ktest-moved");
         fs::rename(lab.pin_dir(), &moved).unwrap();
         mended(lab, &wanted);
         lab.stop();
@@ -456,7 +473,9 @@ fn two_hundred_interfaces_are_looked_at_in_no_time() {
     in_lab(|lab| {
         for number in 0..100 {
             let peer = number + 100;
-            run(&format!("ip link add g{number} type veth peer name g{peer}"));
+            run(&format!(
+                "ip link add g{number} type veth peer name g{peer}"
+            ));
         }
         let wanted = Wanted {
             guests: (0..200)
@@ -515,11 +534,46 @@ fn an_unmounted_file_system_is_mounted_again() {
         fs::create_dir(lab.pin_dir()).unwrap();
         std::os::unix::fs::chown(lab.pin_dir(), Some(65534), Some(65534)).unwrap();
         let outcome = lab.kernel().reconcile(&wanted);
-        assert!(outcome.problems[0].contains("65534"), "{:?}", outcome.problems);
+        assert!(
+            outcome.problems[0].contains("65534"),
+            "{:?}",
+            outcome.problems
+        );
         assert!(outcome.layers.iter().all(|state| state.attached));
         assert_eq!(tcx_links(index("v1"), INGRESS), link);
         lab.stop();
         run(&format!("umount -l {}", mount.display()));
         fs::remove_dir(&mount).unwrap();
+    });
+}
+
+#[test]
+fn the_map_of_interfaces_is_kept_in_step() {
+    in_lab(|lab| {
+        let owner = Owner::tenant(7);
+        let mut sync = |owners: &[(u32, Owner)], judged: &[u32], covered: &[u32]| {
+            let set = |of: &[u32]| of.iter().copied().collect();
+            let maps = &mut lab.kernel().maps;
+            sync_interfaces(maps, owners, &set(judged), &set(covered)).unwrap();
+            let mut all: Vec<(u32, u32, u32)> = maps
+                .interfaces
+                .entries()
+                .unwrap()
+                .iter()
+                .map(|(index, info)| (*index, info.owner, info.flags))
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        let mine = owner.to_wire();
+        assert_eq!(
+            sync(&[(4, owner)], &[4], &[2]),
+            [
+                (2, 0, interface_flags::COVERED),
+                (4, mine, interface_flags::JUDGED)
+            ]
+        );
+        assert_eq!(sync(&[(4, owner)], &[], &[]), [(4, mine, 0)]);
+        assert_eq!(sync(&[], &[], &[]), []);
     });
 }

@@ -26,10 +26,7 @@ const ON_XDP: u32 = 37;
 /// A program that answers `answer` to everything.
 pub fn program(kind: u32, answer: i32) -> OwnedFd {
     // r0 = answer; exit
-    let code: [u64; 2] = [
-        u64::from(answer.cast_unsigned()) << 32 | 0xb7,
-        0x95,
-    ];
+    let code: [u64; 2] = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
     let license = c"GPL";
     let mut attr = [0_u64; 16];
     attr[0] = u64::from(kind) | (code.len() as u64) << 32;

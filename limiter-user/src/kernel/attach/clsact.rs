@@ -130,37 +130,22 @@ pub enum Discipline {
 
 /// What hangs at the discipline's place of an interface.
 pub fn discipline(netlink: &mut Netlink, ifindex: u32) -> io::Result<Discipline> {
-    let header = TcHeader {
-        ifindex,
-        handle: CLSACT_HANDLE,
-        parent: CLSACT,
-        info: 0,
-    };
-    let mut found = Discipline::None;
-    let asked = netlink.ask(Request::new(RTM_GETQDISC, ACK, header), |message| {
-        found = match message.attributes.get(TCA_KIND).and_then(text) {
-            Some("clsact") => Discipline::Clsact,
-            Some("ingress") => Discipline::IngressOnly,
-            _ => found,
-        };
-    });
-    match asked {
-        Ok(()) => Ok(found),
-        // Nothing was ever there; nothing is there any more.
-        Err(error) if is(&error, &[libc::ENOENT, libc::EINVAL]) => Ok(Discipline::None),
-        Err(error) => Err(error),
-    }
+    let all = disciplines(netlink)?;
+    let found = all.iter().find(|(index, _)| *index == ifindex);
+    Ok(found.map_or(Discipline::None, |(_, discipline)| *discipline))
 }
 
-/// The interfaces that have `clsact` or `ingress`.
-pub fn with_discipline(netlink: &mut Netlink) -> io::Result<Vec<u32>> {
+/// The interfaces that have `clsact` or `ingress`. The kernel tells of all at once only.
+pub fn disciplines(netlink: &mut Netlink) -> io::Result<Vec<(u32, Discipline)>> {
     let mut found = Vec::new();
     let request = Request::new(RTM_GETQDISC, LIST, TcHeader::default());
     netlink.ask(request, |message| {
-        let kind = message.attributes.get(TCA_KIND).and_then(text);
-        if message.header.parent == CLSACT && matches!(kind, Some("clsact" | "ingress")) {
-            found.push(message.header.ifindex);
-        }
+        let discipline = match message.attributes.get(TCA_KIND).and_then(text) {
+            Some("clsact") => Discipline::Clsact,
+            Some("ingress") => Discipline::IngressOnly,
+            _ => return,
+        };
+        found.push((message.header.ifindex, discipline));
     })?;
     Ok(found)
 }

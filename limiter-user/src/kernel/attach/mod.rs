@@ -29,9 +29,7 @@ use self::{
 };
 use super::{KernelError, pins::Pins};
 
-pub use self::{
-    pinned::{other_limiters, pinned_layers},
-};
+pub use self::pinned::{other_limiters, pinned_layers};
 pub(super) use self::{
     pinned::{detach_filters, pinned_programs},
     place::CGROUP,
@@ -263,7 +261,10 @@ impl Attacher {
                         problem,
                     });
                 }
-                Err(_) if task.is_gone() => debug!("{} is gone", task.target),
+                Err(_) if task.is_gone() => {
+                    debug!("{} is gone", task.target);
+                    tie::forget(&tools, task);
+                }
                 Err(error) => {
                     outcome.layers.push(task.missing(error.to_string()));
                 }
@@ -467,4 +468,3 @@ impl Attacher {
         layers
     }
 }
-

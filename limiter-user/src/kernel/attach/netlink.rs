@@ -287,6 +287,10 @@ mod tests {
     #[test]
     fn what_is_cut_short_ends() {
         assert_eq!(Attributes(&[8, 0, 1, 0, 5]).next(), None);
-        assert_eq!(Attributes(&[3, 0, 1, 0]).next(), None, "shorter than itself");
+        assert_eq!(
+            Attributes(&[3, 0, 1, 0]).next(),
+            None,
+            "shorter than itself"
+        );
     }
 }

@@ -139,7 +139,7 @@ pub fn our_filters(netlink: &mut Netlink, pins: &Pins) -> Vec<Filter> {
 /// The filters of all limiters, on all interfaces of this network namespace.
 fn limiter_filters(netlink: &mut Netlink) -> Vec<Filter> {
     let mut found = Vec::new();
-    for ifindex in clsact::with_discipline(netlink).unwrap_or_default() {
+    for (ifindex, _) in clsact::disciplines(netlink).unwrap_or_default() {
         for side in [Side::Ingress, Side::Egress] {
             let all = clsact::filters(netlink, Where { ifindex, side });
             found.extend(all.unwrap_or_default());

@@ -16,16 +16,8 @@ pub const WITHOUT_LAYER: &str = "LIMITER_TEST_WITHOUT_LAYER";
 
 /// The hooks of a cgroup, and what belongs there.
 pub const CGROUP: [(Duty, &str, bpf_attach_type); 4] = [
-    (
-        Duty::Connect4,
-        programs::CONNECT4,
-        BPF_CGROUP_INET4_CONNECT,
-    ),
-    (
-        Duty::Connect6,
-        programs::CONNECT6,
-        BPF_CGROUP_INET6_CONNECT,
-    ),
+    (Duty::Connect4, programs::CONNECT4, BPF_CGROUP_INET4_CONNECT),
+    (Duty::Connect6, programs::CONNECT6, BPF_CGROUP_INET6_CONNECT),
     (Duty::Socket, programs::SOCKET, BPF_CGROUP_INET_EGRESS),
     (Duty::Mailbox, programs::MAILBOX, BPF_CGROUP_SOCK_OPS),
 ];
@@ -229,7 +221,11 @@ pub fn tasks(cgroup: &Path, wanted: &Wanted) -> Vec<Task> {
     }
     for place in uplinks {
         let program = pick(place, programs::UPLINK, programs::UPLINK_L3);
-        all.push(on_interface(place, Duty::Uplink, both(program, Side::Egress)));
+        all.push(on_interface(
+            place,
+            Duty::Uplink,
+            both(program, Side::Egress),
+        ));
     }
     for place in guests {
         let program = pick(place, programs::GUEST, programs::GUEST_L3);
@@ -301,7 +297,10 @@ mod tests {
                     continue;
                 };
                 let (duty, program, how) = of_pin(&name).unwrap();
-                assert_eq!((duty, program, how), (task.key.duty, way.program(), way.how()));
+                assert_eq!(
+                    (duty, program, how),
+                    (task.key.duty, way.program(), way.how())
+                );
                 assert!(is_pin_of_link(&format!("{name}{UNFINISHED}")));
                 assert!(!name.contains('.'));
                 names.push(name);

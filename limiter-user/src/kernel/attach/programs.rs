@@ -127,7 +127,10 @@ mod tests {
         assert_eq!(last_words("a\n  b"), "a b");
         let long = format!("{}ö the end", "xö".repeat(400));
         let short = last_words(&long);
-        assert!(short.starts_with("… ") && short.ends_with("the end"), "{short}");
+        assert!(
+            short.starts_with("… ") && short.ends_with("the end"),
+            "{short}"
+        );
         assert!(short.len() <= LAST_WORDS + 4, "{}", short.len());
     }
 }

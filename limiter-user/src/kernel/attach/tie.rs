@@ -442,8 +442,9 @@ impl Held {
     /// Whether it holds, without touching it.
     pub fn holds(&self) -> bool {
         match self {
-            Self::Link(keepsake, way, index) => sys::link_info(keepsake.fd.as_fd())
-                .is_ok_and(|info| way.fits(info.tie, *index)),
+            Self::Link(keepsake, way, index) => {
+                sys::link_info(keepsake.fd.as_fd()).is_ok_and(|info| way.fits(info.tie, *index))
+            }
             Self::Filter {
                 at,
                 handle,
@@ -499,6 +500,18 @@ pub fn drop_other_ways(tools: &mut Tools<'_>, task: &Task, held: &Held) {
     }
 }
 
+/// Removes what is pinned for an interface that is gone.
+pub fn forget(tools: &Tools<'_>, task: &Task) {
+    let names = task.ways.iter().filter_map(|way| way.pin_name(task.key));
+    let marker = discipline_pin(task.key.index);
+    for name in names.chain(std::iter::once(marker)) {
+        let path = tools.pins.link(&name);
+        if path.exists() {
+            remove_pin(&path);
+        }
+    }
+}
+
 /// Detaches the link pinned at `path`, for whoever else holds it too, and removes the pin.
 pub fn remove_pin(path: &Path) {
     if let Ok(link) = sys::open_pin(path) {
@@ -521,7 +534,10 @@ pub fn remove_filter(tools: &mut Tools<'_>, at: Where, handle: u32, priority: u1
             Some(libc::ENODEV | libc::ENOENT | libc::EINVAL)
         )
     {
-        warn!("cannot remove a filter of interface {}: {error}", at.ifindex);
+        warn!(
+            "cannot remove a filter of interface {}: {error}",
+            at.ifindex
+        );
     }
     let marker = tools.pins.link(&discipline_pin(at.ifindex));
     if !marker.exists() {
