@@ -153,14 +153,9 @@ fn refused(settings: &Settings, seen: &mut Seen, now_ns: u64) -> Option<Judgemen
         && (packet.opens() || packet.kind != Kind::Tcp)
         && blocked::matches(&packet.source)
     {
-        return Some(Judgement::of_node(
-            settings,
-            Reason::BlockedAddress,
-            now_ns,
-        ));
+        return Some(Judgement::of_node(settings, Reason::BlockedAddress, now_ns));
     }
-    if packet.kind != Kind::Tcp
-        || !matches!(group_of(packet.destination_port), PortGroup::Mailbox)
+    if packet.kind != Kind::Tcp || !matches!(group_of(packet.destination_port), PortGroup::Mailbox)
     {
         return None;
     }

@@ -145,8 +145,7 @@ fn folded(mut sum: u32) -> u16 {
 fn store<const N: usize>(skb: Skb, at: u32, bytes: &[u8; N]) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "some bytes")]
     // SAFETY: the array is as long as said; the helper checks the offset.
-    let result = unsafe {
-        generated::bpf_skb_store_bytes(skb.0, at, bytes.as_ptr().cast(), N as u32, 0)
-    };
+    let result =
+        unsafe { generated::bpf_skb_store_bytes(skb.0, at, bytes.as_ptr().cast(), N as u32, 0) };
     result == 0
 }

@@ -3,8 +3,7 @@
 
 use limiter_common::{
     abi::DEFAULT,
-    address,
-    event,
+    address, event,
     flow::{Flow, FlowKey, RETRY_NS, flow_flags},
     owner::{Owner, Parties},
     packet::{Kind, Packet},
@@ -123,7 +122,8 @@ impl Seen {
         let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
         if !is_mail
             && settings.flags & UNUSUAL == 0
-            && (matches!(group, PortGroup::Other) || settings.flags & settings::flags::SANCTIONS == 0)
+            && (matches!(group, PortGroup::Other)
+                || settings.flags & settings::flags::SANCTIONS == 0)
         {
             return Act::Pass;
         }
@@ -248,10 +248,7 @@ fn follow(seen: &Seen, now_ns: u64) -> u32 {
         unsafe {
             let flags = core::ptr::read_volatile(&raw const (*flow).flags);
             if !opens {
-                core::ptr::write_volatile(
-                    &raw mut (*flow).flags,
-                    flags | flow_flags::PROGRESSED,
-                );
+                core::ptr::write_volatile(&raw mut (*flow).flags, flags | flow_flags::PROGRESSED);
                 return flags;
             }
             // With data in it the same first packet again can be the same mail again.

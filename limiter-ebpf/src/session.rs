@@ -108,7 +108,12 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
     if HAVE_LOOP.load() == 0 || packet.truncated {
         state.distrust();
     }
-    let part = state.segment(packet.seq, packet.ack, packet.payload_len, &settings.factors);
+    let part = state.segment(
+        packet.seq,
+        packet.ack,
+        packet.payload_len,
+        &settings.factors,
+    );
     if HAVE_LOOP.load() != 0 && part.len != 0 {
         let mut reader = Reader {
             skb,
@@ -135,9 +140,7 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
         estimated,
     } = state.due(&settings.factors);
     let messages = if messages > 0xffff { 0xffff } else { messages };
-    u64::from(messages)
-        | u64::from(recipients) << 32
-        | if estimated { ESTIMATED } else { 0 }
+    u64::from(messages) | u64::from(recipients) << 32 | if estimated { ESTIMATED } else { 0 }
 }
 
 /// Where reading stands.
@@ -162,7 +165,11 @@ extern "C" fn read_some(_round: u32, reader: *mut Reader) -> i64 {
     }
     let pass = session.body_left();
     if pass != 0 {
-        let pass = if pass < reader.left { pass } else { reader.left };
+        let pass = if pass < reader.left {
+            pass
+        } else {
+            reader.left
+        };
         session.skip(pass);
         reader.at = reader.at.wrapping_add(pass);
         reader.left -= pass;

@@ -27,12 +27,7 @@ impl Bytes for Skb {
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool {
         // SAFETY: the array is as long as said; the helper checks the offset.
         let result = unsafe {
-            generated::bpf_skb_load_bytes(
-                self.0.cast(),
-                offset,
-                to.as_mut_ptr().cast(),
-                N as u32,
-            )
+            generated::bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), N as u32)
         };
         result == 0
     }

@@ -74,13 +74,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
 
 /// A packet of a connection that connect judged: what happened since?
 #[inline(always)]
-fn own(
-    skb: Skb,
-    settings: &Settings,
-    seen: &mut Seen,
-    pointer: *mut bpf_sock,
-    now_ns: u64,
-) -> i32 {
+fn own(skb: Skb, settings: &Settings, seen: &mut Seen, pointer: *mut bpf_sock, now_ns: u64) -> i32 {
     let group = seen.group();
     let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
     if !matches!(group, PortGroup::Other) && seen.stays() {
