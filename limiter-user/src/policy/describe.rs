@@ -6,7 +6,7 @@ use limiter_common::verdict::PortGroup;
 
 use super::{
     claims::text as uid_text,
-    model::{Limit, Mode, Pace, Policy, Rules, Tenant},
+    model::{Estimate, Limit, Mode, Node, Pace, Policy, Rules, Tenant},
     value::human,
 };
 
@@ -56,6 +56,7 @@ pub fn summary(policy: &Policy) -> String {
             ),
         );
     }
+    networks(&mut text, node);
     if let Some(accounts) = &policy.accounts {
         let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
         text.list("accounts of uids", &uids);
@@ -68,6 +69,41 @@ pub fn summary(policy: &Policy) -> String {
     text.rules(2, &policy.default);
     tenants(&mut text, policy);
     text.0
+}
+
+/// What the node has to do with other networks, as far as anything is configured.
+fn networks(text: &mut Text, node: &Node) {
+    if !node.blocked.prefixes.is_empty() {
+        let prefixes = count_of(node.blocked.prefixes.len(), "prefix", "prefixes");
+        text.line(
+            0,
+            &format!("blocked: {prefixes} (files are read again at a reload)"),
+        );
+    }
+    if !node.management.is_empty() {
+        let management: Vec<String> = node.management.iter().map(ToString::to_string).collect();
+        text.list("reachable under suspension", &management);
+    }
+    if let Some(limit) = &node.mailbox {
+        text.line(
+            0,
+            &format!(
+                "mailbox connections of one client: {} per {}, then locked for {}",
+                limit.max,
+                human(limit.window),
+                human(limit.lock)
+            ),
+        );
+    }
+    if node.estimate != Estimate::default() {
+        text.line(
+            0,
+            &format!(
+                "encrypted sessions: a message for every {} turnarounds or {} bytes of answers",
+                node.estimate.turnarounds_per_message, node.estimate.reply_bytes_per_message
+            ),
+        );
+    }
 }
 
 fn tenants(text: &mut Text, policy: &Policy) {
@@ -120,13 +156,24 @@ fn tenant(text: &mut Text, tenant: &Tenant, mode: Mode) {
             .map(|parent| format!("below {parent}")),
     );
     about.extend(tenant.plan.as_ref().map(|plan| format!("plan {plan}")));
+    let matches = &tenant.matches;
+    if !matches.interfaces.is_empty() {
+        about.push(count(matches.interfaces.len(), "interface glob"));
+    }
+    if !matches.addresses.is_empty() {
+        let addresses = matches.addresses.len();
+        about.push(count_of(addresses, "address prefix", "address prefixes"));
+    }
     text.line(2, &format!("{} ({})", tenant.name, about.join(", ")));
     text.rules(4, &tenant.rules);
 }
 
 fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
+    count_of(number, noun, &format!("{noun}s"))
+}
+
+fn count_of(number: usize, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 /// `300 connections per 1h`.

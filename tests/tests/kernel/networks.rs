@@ -280,7 +280,7 @@ fn a_million_prefixes() {
     in_lab(|lab| {
         let mut draft = two();
         draft.0.blocked = hosts(0, MILLION);
-        let mut apply = |what: &str, draft: &Draft, lab: &mut crate::lab::Lab, expected: usize| {
+        let apply = |what: &str, draft: &Draft, lab: &mut crate::lab::Lab, expected: usize| {
             let start = Instant::now();
             assert_eq!(lab.apply(&draft.0).blocked, expected, "{what}");
             let _ = writeln!(std::io::stderr(), "{what}: {:?}", start.elapsed());

@@ -153,3 +153,32 @@ fn factors_of(estimate: &Estimate) -> Factors {
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_the_kernels() {
+        assert_eq!(factors_of(&Estimate::default()), Factors::DEFAULT);
+        let most = Estimate {
+            turnarounds_per_message: 1_000,
+            reply_bytes_per_message: 1 << 20,
+            payload_bytes_per_message: 1 << 31,
+            free_turnarounds: 1_000,
+            free_reply_bytes: 1 << 20,
+            blind_turnarounds: 1_000,
+            blind_reply_bytes: 1 << 20,
+        };
+        let least = Estimate {
+            turnarounds_per_message: 1,
+            reply_bytes_per_message: 1 << 4,
+            payload_bytes_per_message: 1 << 20,
+            free_turnarounds: 0,
+            free_reply_bytes: 0,
+            blind_turnarounds: 0,
+            blind_reply_bytes: 0,
+        };
+        assert!(factors_of(&most).is_sound() && factors_of(&least).is_sound());
+    }
+}

@@ -15,6 +15,9 @@ use crate::policy::{
     model::{Located, Policy, Tenant},
 };
 
+/// That a prefix is somebody's: the tenant, and where it says so.
+type Claim<'a> = (TenantRef, &'a Tenant, &'a Located<IpNet>);
+
 /// The owners of the prefixes that the policy claims, sorted; a narrower one beats a wider.
 ///
 /// This node's own addresses are not a tenant's by a wider prefix. Claimed one by one they are,
@@ -25,7 +28,7 @@ pub(super) fn addresses(
     faults: &mut Vec<Fault>,
 ) -> Vec<AddressBinding> {
     let own: HashSet<IpNet> = own.iter().map(|address| IpNet::from(*address)).collect();
-    let mut claims: BTreeMap<IpNet, Vec<(TenantRef, &Tenant, &Located<IpNet>)>> = BTreeMap::new();
+    let mut claims: BTreeMap<IpNet, Vec<Claim<'_>>> = BTreeMap::new();
     for (index, tenant) in policy.tenants.iter().enumerate() {
         for claim in &tenant.matches.addresses {
             if own.contains(&claim.value) {
@@ -44,7 +47,7 @@ pub(super) fn addresses(
             claims.push((FIRST + index, tenant, claim));
         }
     }
-    let decide = |(net, claims): (IpNet, Vec<(TenantRef, &Tenant, &Located<IpNet>)>)| {
+    let decide = |(net, claims): (IpNet, Vec<Claim<'_>>)| {
         let (at, first, place) = *claims.first()?;
         if let Some((_, other, other_place)) = claims.iter().find(|claim| claim.0 != at) {
             // The files were checked; a policy that was kept by another version was not.
@@ -109,7 +112,8 @@ pub(super) fn check_blocked(policy: &Policy, own: &[IpAddr], faults: &mut Vec<Fa
         };
         warn(
             format!("blocked: {net} holds this node's own address {address}{more}"),
-            "take it out: neighbours of this node are probably in it too, such as its router",
+            "take it out: this node could not connect to itself there, nor to neighbours such as its \
+             router",
         );
     }
     let loopback = [
@@ -119,7 +123,7 @@ pub(super) fn check_blocked(policy: &Policy, own: &[IpAddr], faults: &mut Vec<Fa
     if let Some(net) = loopback.iter().find_map(|net| set.overlapping(*net)) {
         warn(
             format!("blocked: {net} holds loopback addresses"),
-            "only what comes from or goes to other hosts is refused; the node's own stays",
+            "loopback stays open whatever is blocked; take it out",
         );
     }
     for management in &policy.node.management {

@@ -122,7 +122,7 @@ fn the_summary_names_what_counts() {
         "accounts of uids: 1000-60000",
         "tenants: 2 (1 enforced, 1 observed, 1 with limits), 1 domain\n",
         "plan starter: 1 tenant\n",
-        "alice (enforce, below reseller-7, plan starter)\n",
+        "alice (enforce, below reseller-7, plan starter, 1 interface glob, 2 address\n      prefixes)\n",
         "    300 connections per 1h\n",
         "300 recipients per 1h\n",
     ] {

@@ -14,8 +14,11 @@ use crate::{
 };
 
 fn compiled(config: &Config, own: &[&str]) -> Compiled {
-    let mut system = System::default();
-    system.own_addresses = own.iter().map(|address| address.parse().unwrap()).collect();
+    let own = own.iter().map(|address| address.parse().unwrap());
+    let system = System {
+        own_addresses: own.collect(),
+        ..System::default()
+    };
     compile(&config.policy(), &system)
 }
 
@@ -151,10 +154,10 @@ fn what_the_node_needs_itself_is_warned_about() {
         config.print(&faults),
         [
             "limiter.yaml:2:10: warning: blocked: 10.0.0.0/8 holds this node's own address \
-             10.1.2.3 (and 1 more); take it out: neighbours of this node are probably in it too, \
-             such as its router",
-            "limiter.yaml:2:10: warning: blocked: 127.0.0.0/8 holds loopback addresses; only what \
-             comes from or goes to other hosts is refused; the node's own stays",
+             10.1.2.3 (and 1 more); take it out: this node could not connect to itself there, \
+             nor to neighbours such as its router",
+            "limiter.yaml:2:10: warning: blocked: 127.0.0.0/8 holds loopback addresses; loopback \
+             stays open whatever is blocked; take it out",
             "limiter.yaml:2:10: warning: blocked: 192.0.2.0/24 shares addresses with \
              192.0.2.128/25 of `management`; take it out of one: what is blocked is refused, also \
              for management",
@@ -284,6 +287,24 @@ fn who_counts_mail() {
     let config = Config::new("limits: [{unit: messages, max: 1, window: 1h}]\n");
     let image = compiled(&config, &[]).image.unwrap();
     assert!(image.counts_mail().iter().all(|counts| *counts));
+}
+
+#[test]
+fn the_summary_says_what_is_blocked() {
+    let config = Config::new(
+        "management: [192.0.2.0/24]\nblocked: [203.0.113.0/24]\n\
+         mailbox: {per_client: {max: 30, window: 1h, lock: 10m}}\n\
+         estimate: {turnarounds_per_message: 2}\n",
+    );
+    let text = crate::policy::describe::summary(&config.policy());
+    for expected in [
+        "blocked: 1 prefix (files are read again at a reload)\n",
+        "reachable under suspension: 192.0.2.0/24\n",
+        "mailbox connections of one client: 30 per 1h, then locked for 10m\n",
+        "encrypted sessions: a message for every 2 turnarounds or 256 bytes of answers\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
 }
 
 #[test]
