@@ -85,10 +85,7 @@ fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) ->
     if !concerns || address::is_loopback(&destination) {
         return ALLOW;
     }
-    // SAFETY: only whether it is there counts.
-    if unsafe { maps::OWN_ADDRESSES.get(destination) }.is_some()
-        && !matches!(group, PortGroup::Other)
-    {
+    if !matches!(group, PortGroup::Other) && is_own(&destination) {
         return ALLOW;
     }
     judge_sender::<V6>(ctx, settings, group, destination, port)
@@ -116,7 +113,10 @@ fn judge_sender<const V6: bool>(
         port,
         flags: if senders.local { call::LOCAL } else { 0 } | if V6 { call::V6 } else { 0 },
     };
-    if settings.flags & settings::flags::BLOCKED != 0 && blocked::matches(&destination) {
+    if settings.flags & settings::flags::BLOCKED != 0
+        && blocked::matches(&destination)
+        && !is_own(&destination)
+    {
         let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
         tell(ctx, &destination, call.pack(), judgement, now_ns);
         return if judgement.refuses() { REFUSE } else { ALLOW };
@@ -150,6 +150,13 @@ fn judge_sender<const V6: bool>(
     };
     tell(ctx, &destination, call.pack(), judgement, now_ns);
     if refuses { REFUSE } else { ALLOW }
+}
+
+/// Whether an address is the node's own.
+#[inline(always)]
+fn is_own(address: &Address) -> bool {
+    // SAFETY: only whether it is there counts.
+    unsafe { maps::OWN_ADDRESSES.get(*address) }.is_some()
 }
 
 /// What [`tell`] has to know, in a number.

@@ -33,7 +33,11 @@ impl Cutter for SessionCutter {
     fn cut(&self, tenant: &str, sanction: Sanction, affected: &[u32]) -> CutOutcome {
         let (whose, cgroups) = {
             let state = self.shared.lock();
-            Whose::of(&state.image, &state.affected(affected), &state.cgroup_mount())
+            Whose::of(
+                &state.image,
+                &state.affected(affected),
+                &state.cgroup_mount(),
+            )
         };
         let place = if cgroups.is_empty() {
             Where::OwnOnly
@@ -50,13 +54,13 @@ impl Cutter for SessionCutter {
                     report.took.as_millis()
                 );
                 CutOutcome {
-                    sessions: report.cut,
-                    left: report.left,
+                    sessions: report.cut as u64,
+                    left: report.left as u64,
                     failures: report.failures.iter().map(ToString::to_string).collect(),
                 }
             }
             Err(error) => {
-                if !matches!(error, CutError::Unsupported(..)) {
+                if !matches!(error, CutError::Unsupported) {
                     warn!("sessions of {tenant:?} cannot be cut: {error}");
                 }
                 CutOutcome {
@@ -83,7 +87,11 @@ struct Whose {
 
 impl Whose {
     /// Of an image; with it the cgroups that are theirs.
-    fn of(image: &Image, tenants: &BTreeSet<usize>, mount: &std::path::Path) -> (Self, Vec<PathBuf>) {
+    fn of(
+        image: &Image,
+        tenants: &BTreeSet<usize>,
+        mount: &std::path::Path,
+    ) -> (Self, Vec<PathBuf>) {
         let mut claims: Vec<_> = image.cgroups.iter().collect();
         claims.sort_by_key(|claim| claim.depth);
         let mut cgroups = BTreeMap::new();
@@ -127,7 +135,10 @@ impl Whose {
         let uid = facts.uid.filter(|_| facts.namespace.is_own);
         let within = |uid: u32, first: u32, last: u32| (first..=last).contains(&uid);
         if let Some(uid) = uid
-            && self.mta.iter().any(|(first, last)| within(uid, *first, *last))
+            && self
+                .mta
+                .iter()
+                .any(|(first, last)| within(uid, *first, *last))
         {
             return false;
         }
@@ -155,7 +166,10 @@ impl Whose {
                 mail || (group == Some(PortGroup::Mailbox) && !self.own_addresses.contains(&remote))
             }
             Sanction::SuspendNetwork | Sanction::NullRoute => {
-                mail || !self.management.iter().any(|prefix| prefix.contains(&remote))
+                mail || !self
+                    .management
+                    .iter()
+                    .any(|prefix| prefix.contains(&remote))
             }
         }
     }

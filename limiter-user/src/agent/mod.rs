@@ -4,11 +4,13 @@
 //! When it stops, enforcement goes on: everything that refuses is pinned in the kernel.
 
 mod boot;
+mod cutter;
 mod error;
 mod events;
 mod eyes;
 mod live;
 mod names;
+mod networks;
 mod run;
 mod state;
 mod tally;

@@ -1,13 +1,9 @@
 //! The ways in and out: which interfaces there are, which programs belong on them, and what the
 //! programs are told of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use limiter_common::{
-    flow::{InterfaceInfo, interface_flags},
-    owner::Owner,
-    settings::flags::COUNT_EVERYWHERE,
-};
+use limiter_common::{owner::Owner, settings::flags::COUNT_EVERYWHERE};
 use log::{debug, warn};
 
 use super::state::{State, Trouble};
@@ -15,6 +11,7 @@ use crate::{
     kernel::{
         Wanted,
         attach::{Place, Side},
+        sync_interfaces,
     },
     report::problem::Problem,
     system::interfaces::{self, Coverage, Interfaces, resolve},
@@ -25,8 +22,8 @@ use crate::{
 pub struct Networks {
     interfaces: Interfaces,
     coverage: Coverage,
-    /// What stands in the kernel.
-    written: Option<BTreeMap<u32, InterfaceInfo>>,
+    /// Which interfaces the programs were told to be judged and covered.
+    told: (BTreeSet<u32>, BTreeSet<u32>),
     /// What was said already.
     said: BTreeSet<String>,
 }
@@ -65,7 +62,7 @@ impl State {
         self.layers = outcome.layers;
         let judged = interfaces::judged(&self.networks.interfaces, &guests, &uplinks);
         let covered = interfaces::covered(&self.networks.interfaces, &uplinks);
-        self.tell_programs(&judged, &covered);
+        self.tell_programs((judged, covered));
         // Where a layer is missing that would count what containers send, connect counts it.
         let value = if complete { 0 } else { COUNT_EVERYWHERE };
         let told = self
@@ -100,85 +97,40 @@ impl State {
         }
     }
 
-    /// Before anything is detached or reattached: nobody may rely on an interface's program of
-    /// which it is not sure that it stays.
+    /// Before anything is detached: nobody may rely on a program that is about to go.
     fn withdraw_claims(&mut self) {
         let coverage = &self.networks.coverage;
-        let judged = coverage.judged.clone();
-        let covered = coverage.covered.clone();
-        let Some(written) = self.networks.written.clone() else {
-            return;
-        };
-        for (index, mut info) in written {
-            let mut flags = info.flags;
-            if !judged.contains(&index) {
-                flags &= !interface_flags::JUDGED;
-            }
-            if !covered.contains(&index) {
-                flags &= !interface_flags::COVERED;
-            }
-            if flags != info.flags {
-                info.flags = flags;
-                self.write_interface(index, info);
-            }
+        let (judged, covered) = &self.networks.told;
+        let kept = (judged & &coverage.judged, covered & &coverage.covered);
+        if kept != self.networks.told {
+            self.tell_programs(kept);
         }
     }
 
     /// Lets the programs know whose interfaces are, and what sees their traffic.
-    fn tell_programs(&mut self, judged: &BTreeSet<u32>, covered: &BTreeSet<u32>) {
-        if self.networks.written.is_none() {
-            match self.kernel.maps.interfaces.entries() {
-                Ok(entries) => self.networks.written = Some(entries.into_iter().collect()),
-                Err(error) => {
-                    warn!("cannot read what is known of interfaces: {error}");
-                    return;
-                }
-            }
-        }
-        let mut wanted: BTreeMap<u32, InterfaceInfo> = BTreeMap::new();
-        for (index, tenant) in &self.networks.coverage.owners {
-            let name = self.policy.tenants.get(*tenant).map(|tenant| &tenant.name);
-            if let Some(owner) = name.and_then(|name| self.mirror.index_of(name)) {
-                wanted.entry(*index).or_default().owner = Owner::tenant(owner).to_wire();
-            }
-        }
-        for index in judged {
-            wanted.entry(*index).or_default().flags |= interface_flags::JUDGED;
-        }
-        for index in covered {
-            wanted.entry(*index).or_default().flags |= interface_flags::COVERED;
-        }
-        let written = self.networks.written.clone().unwrap_or_default();
-        for (index, info) in &wanted {
-            if written.get(index) != Some(info) {
-                self.write_interface(*index, *info);
-            }
-        }
-        for index in written.keys().filter(|index| !wanted.contains_key(index)) {
-            match self.kernel.maps.interfaces.remove(index) {
-                Ok(()) => {
-                    if let Some(written) = &mut self.networks.written {
-                        written.remove(index);
-                    }
-                }
-                Err(error) => warn!("cannot forget interface {index}: {error}"),
-            }
-        }
-    }
-
-    fn write_interface(&mut self, index: u32, info: InterfaceInfo) {
-        match self.kernel.maps.interfaces.insert(index, info) {
+    fn tell_programs(&mut self, told: (BTreeSet<u32>, BTreeSet<u32>)) {
+        let owners: Vec<(u32, Owner)> = self
+            .networks
+            .coverage
+            .owners
+            .iter()
+            .filter_map(|(index, tenant)| {
+                let tenant = self.policy.tenants.get(*tenant)?;
+                let owner = self.mirror.index_of(&tenant.name)?;
+                Some((*index, Owner::tenant(owner)))
+            })
+            .collect();
+        match sync_interfaces(&mut self.kernel.maps, &owners, &told.0, &told.1) {
             Ok(()) => {
-                if let Some(written) = &mut self.networks.written {
-                    written.insert(index, info);
-                }
+                self.networks.told = told;
+                self.mended(Trouble::InterfaceMap);
             }
             Err(error) => self.trouble(
-                Trouble::Interfaces,
+                Trouble::InterfaceMap,
                 Problem::error(
-                    format!("interface {index} cannot be told to the programs: {error}"),
-                    "its traffic is the default's until this is mended; it is tried again every \
-                     two seconds",
+                    format!("the programs cannot be told whose interfaces are: {error}"),
+                    "their traffic is the default's until this is mended; it is tried again \
+                     every two seconds",
                 ),
             ),
         }
@@ -191,7 +143,12 @@ impl State {
             .coverage
             .warnings
             .iter()
-            .map(ToString::to_string)
+            .map(|warning| {
+                format!(
+                    "{}: {}; {}",
+                    warning.origin, warning.problem, warning.advice
+                )
+            })
             .collect();
         for line in now.difference(&self.networks.said) {
             warn!("{line}");

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     AgentError, boot,
+    cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
     live::LiveNode,
@@ -35,7 +36,7 @@ use crate::{
         problem::Problem,
         store::{Store, StoreOptions},
     },
-    system::{Sources, mounts, namespace, watch::Watcher},
+    system::{Sources, interfaces, mounts, namespace, watch::Watcher},
 };
 
 /// How to run.
@@ -90,6 +91,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let names = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
     // Watched before it is looked at again, so that nothing changes unseen in between.
     let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
+    let interfaces = interfaces::Watch::open();
     let (state, reports) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
@@ -120,7 +122,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         follow,
         since: Timestamp::now(),
         policy_changed,
-        cutter: None,
+        cutter: Some(Box::new(SessionCutter::new(shared.clone()))),
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
@@ -135,6 +137,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     };
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
+    let mut interfaces = watched(&shared, interfaces);
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,6 +169,14 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                     cannot_watch(&shared, &why);
                 }
                 follow_machine(&shared).await;
+            }
+            () = changed(&mut interfaces) => {
+                let shared = shared.clone();
+                let followed =
+                    tokio::task::spawn_blocking(move || shared.lock().follow_interfaces());
+                if let Err(error) = followed.await {
+                    error!("following the interfaces failed: {error}");
+                }
             }
             changed = eyes.next(&shared) => {
                 match changed {
@@ -222,6 +233,32 @@ async fn follow_machine(shared: &Shared) {
     if let Err(error) = followed {
         error!("following the machine failed: {error}");
     }
+}
+
+/// The watch on interfaces; without it they are looked for every two seconds.
+fn watched(shared: &Shared, watch: io::Result<interfaces::Watch>) -> Option<interfaces::Watch> {
+    match watch {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let problem = Problem::error(
+                format!("changes of interfaces are not told, only looked for: {error}"),
+                "new interfaces are open for up to a second; restart the agent",
+            );
+            shared.lock().trouble(Trouble::InterfaceWatch, problem);
+            None
+        }
+    }
+}
+
+/// Waits until the interfaces changed, or may have.
+async fn changed(watch: &mut Option<interfaces::Watch>) {
+    if let Some(watch) = watch {
+        match watch.next().await {
+            Ok(()) => return,
+            Err(error) => warn!("the watch on interfaces failed: {error}"),
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 fn cannot_watch(shared: &Shared, why: &str) {

@@ -1,7 +1,8 @@
 //! What the agent holds: the policy in force, and the kernel that enforces it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,12 +14,13 @@ use super::{
     AgentError,
     boot::{self, Ready},
     names::TenantNames,
+    networks::Networks,
 };
 use crate::{
     inspect::{self, View},
     kernel::{
         Changes, Ended, Kernel, LayerState, Mirror, Outcome, Reinstated, SanctionError, Sanctioned,
-        Wanted, attach::other_limiters, clock,
+        attach::other_limiters, clock,
     },
     policy::{
         fault::{Fault, Severity},
@@ -35,11 +37,13 @@ pub struct State {
     pub(super) policy: Policy,
     pub(super) image: Image,
     pub(super) kernel: Kernel,
-    mirror: Mirror,
-    /// What is to be attached beside the connect layer.
-    wanted: Wanted,
+    pub(super) mirror: Mirror,
+    /// The interfaces, and what belongs on them.
+    pub(super) networks: Networks,
+    /// The sanction that is about to come into force, for which layers may be needed.
+    pub(super) coming: Option<Sanction>,
     /// What was attached when it was last looked after.
-    layers: Vec<LayerState>,
+    pub(super) layers: Vec<LayerState>,
     sources: Sources,
     tenant_names: TenantNames,
     /// Where things were at the start, and still are.
@@ -65,6 +69,12 @@ pub enum Trouble {
     Watching,
     /// Being told when they change.
     Eyes,
+    /// Listing the interfaces.
+    Interfaces,
+    /// Being told when they change.
+    InterfaceWatch,
+    /// Telling the programs of them.
+    InterfaceMap,
     /// Writing the policy into the kernel.
     Kernel,
     /// The event history.
@@ -121,13 +131,14 @@ impl State {
             image: ready.image,
             kernel,
             mirror,
-            wanted: Wanted::default(),
+            networks: Networks::default(),
+            coming: None,
             layers: Vec::new(),
             sources,
             tenant_names,
             problems: HashMap::new(),
         };
-        state.look_after_layers();
+        state.follow_interfaces();
         state.publish_names();
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));
@@ -170,14 +181,7 @@ impl State {
         self.kernel.look(&self.layers)
     }
 
-    /// Attaches what is to be attached and is not, and mends what somebody took away.
-    pub fn look_after_layers(&mut self) {
-        let outcome = self.kernel.reconcile(&self.wanted);
-        self.say_layers(&outcome);
-        self.layers = outcome.layers;
-    }
-
-    fn say_layers(&mut self, outcome: &Outcome) {
+    pub(super) fn say_layers(&mut self, outcome: &Outcome) {
         if let Some(first) = outcome.repaired.first() {
             let more = match outcome.repaired.len() - 1 {
                 0 => String::new(),
@@ -240,6 +244,7 @@ impl State {
         self.mended(Trouble::Contested);
         self.policy = ready.policy;
         self.image = ready.image;
+        self.follow_interfaces();
         self.keep_last_good();
         Ok(changes)
     }
@@ -362,8 +367,34 @@ impl State {
         sanction: Sanction,
         duration: Option<Duration>,
     ) -> Result<Sanctioned, SanctionError> {
-        self.mirror
-            .sanction(tenant, sanction, duration, &mut self.kernel)
+        self.coming = Some(sanction);
+        self.look_after_layers();
+        let sanctioned = self
+            .mirror
+            .sanction(tenant, sanction, duration, &mut self.kernel);
+        self.coming = None;
+        sanctioned
+    }
+
+    /// Where the cgroups are.
+    pub fn cgroup_mount(&self) -> PathBuf {
+        self.sources.cgroup_mount.clone()
+    }
+
+    /// The places in the image of the tenants with these indices in the kernel.
+    pub fn affected(&self, indices: &[u32]) -> BTreeSet<usize> {
+        let affected: HashSet<u32> = indices.iter().copied().collect();
+        self.image
+            .tenants
+            .iter()
+            .enumerate()
+            .filter(|(_, tenant)| {
+                self.mirror
+                    .index_of(&tenant.name)
+                    .is_some_and(|index| affected.contains(&index))
+            })
+            .map(|(at, _)| at)
+            .collect()
     }
 
     /// Takes back a tenant's own sanction, or all of them. Gives what was lifted and what is in

@@ -94,6 +94,8 @@ pub struct LayerNeeds {
     pub socket: bool,
     /// The edge: somebody is null-routed.
     pub edge: bool,
+    /// Somebody is sanctioned.
+    pub sanctions: bool,
 }
 
 /// A tenant's sanction and whose it is: its own, or an ancestor's.
@@ -242,6 +244,7 @@ impl Mirror {
         LayerNeeds {
             socket: flags & settings::flags::SANCTIONS != 0 || counts_mail,
             edge: flags & settings::flags::NULL_ROUTES != 0,
+            sanctions: flags & settings::flags::SANCTIONS != 0,
         }
     }
 
@@ -362,12 +365,6 @@ impl Mirror {
         }
         Ok(())
     }
-}
-
-/// What stands in the settings about sanctions, to be kept when they are written for another
-/// reason.
-pub(super) const fn kept_flags(settings: &Settings) -> u32 {
-    settings.flags & FLAGS
 }
 
 /// The flags that stand for one sanction.

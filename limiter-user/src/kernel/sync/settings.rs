@@ -7,7 +7,7 @@ use limiter_common::{
     sanction,
     settings::{
         PortTable, Settings,
-        flags::{BLOCKED, COUNT_EVERYWHERE, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
+        flags::{BLOCKED, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
     },
     smtp::Factors,
     window,
@@ -20,8 +20,7 @@ use crate::{
 };
 
 /// The flags that follow from the image. The others belong to whoever sets them, and stay.
-const FROM_IMAGE: u32 =
-    ENFORCE | COUNT_EVERYWHERE | EXEMPT | RECORD_ALLOWED | COUNTS_MAIL | MAILBOX | BLOCKED;
+const FROM_IMAGE: u32 = ENFORCE | EXEMPT | RECORD_ALLOWED | COUNTS_MAIL | MAILBOX | BLOCKED;
 
 impl Mirror {
     /// Writes what holds for the whole node, if it changed.
@@ -111,7 +110,7 @@ impl Mirror {
 }
 
 fn flags_of(image: &Image) -> u32 {
-    let mut flags = COUNT_EVERYWHERE | RECORD_ALLOWED;
+    let mut flags = RECORD_ALLOWED;
     for (holds, flag) in [
         (image.enforce, ENFORCE),
         (!image.exempt.is_empty(), EXEMPT),
