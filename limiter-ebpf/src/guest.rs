@@ -57,7 +57,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
     }
     seen.came_in(who::interface(skb.interface()).owner);
     let now_ns = kernel::now_ns();
-    let mut act = seen::judge(&seen, settings, now_ns);
+    let mut act = seen::judge(&mut seen, settings, now_ns);
     if act == Act::Judged
         && session::counts(settings, &seen)
         && let Some(flow) = seen::flow_of(&seen)

@@ -22,12 +22,13 @@ use crate::{
 };
 
 /// A packet and who sent it.
+#[derive(Clone, Copy)]
 pub struct Seen {
     /// The packet.
     pub packet: Packet,
     /// Who sent it.
     pub owner: Owner,
-    /// The interface where it came in, 0 for what the node sends.
+    /// The interface where it came in; where it goes out, of what the node sends.
     pub interface: u32,
     /// The uid of the socket's creator, where one is known.
     pub uid: u32,
@@ -51,6 +52,19 @@ pub enum Act {
     Drop = 2,
     /// Answer it with a reset.
     Reset = 3,
+}
+
+impl Act {
+    /// The act that a number stands for.
+    #[inline(always)]
+    pub const fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Pass,
+            1 => Self::Judged,
+            2 => Self::Drop,
+            _ => Self::Reset,
+        }
+    }
 }
 
 /// While one of these is set, packets of every port are judged.
@@ -146,10 +160,18 @@ impl Seen {
             destination: self.packet.destination,
             source_port: self.packet.source_port,
             destination_port: self.packet.destination_port,
-            interface: self.interface,
+            // What the node sends is one connection wherever it is seen.
+            interface: if self.flags & OUTGOING != 0 {
+                0
+            } else {
+                self.interface
+            },
         }
     }
 }
+
+/// Beside [`event::flags`], which do not use it: the node itself sends it.
+pub const OUTGOING: u8 = 1 << 7;
 
 /// What is to be done with a packet, and what is to be told of it, as a plain number: ways that lead
 /// to the same are one for the verifier.
@@ -186,12 +208,7 @@ impl Opinion {
     /// What is to be done.
     #[inline(always)]
     pub const fn act(self) -> Act {
-        match (self.0 >> 24) & 3 {
-            0 => Act::Pass,
-            1 => Act::Judged,
-            2 => Act::Drop,
-            _ => Act::Reset,
-        }
+        Act::of((self.0 >> 24) as u32 & 3)
     }
 
     /// What is to be told, if something is.
@@ -207,7 +224,8 @@ impl Opinion {
 
 /// Judges a packet, tells of it, and says what is to be done.
 #[inline(always)]
-pub fn judge(seen: &Seen, settings: &Settings, now_ns: u64) -> Act {
+pub fn judge(seen: &mut Seen, settings: &Settings, now_ns: u64) -> Act {
+    kernel::forget(seen);
     let mut opinion = opinion(seen, settings, now_ns);
     kernel::forget(&mut opinion);
     if let Some(judgement) = opinion.news() {
@@ -405,7 +423,7 @@ pub fn tell(seen: &Seen, judgement: Judgement, now_ns: u64) -> u32 {
         source: packet.source,
         interface: seen.interface,
         layer: seen.layer,
-        flags: seen.flags,
+        flags: seen.flags & !OUTGOING,
         uid: seen.uid,
         cgroup_id: seen.cgroup_id,
         now_ns,

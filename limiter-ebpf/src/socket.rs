@@ -15,7 +15,7 @@ use limiter_common::{
 use crate::{
     judge::{self, Question},
     kernel, maps, report,
-    seen::{self, Act, Seen},
+    seen::{self, Act, OUTGOING, Seen},
     session,
     skb::Skb,
     sockets, uplink,
@@ -43,6 +43,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
     let socket = Socket::of(pointer);
     let local = socket.is_local(settings);
     let mut seen = Seen::new(Layer::Socket, 0);
+    seen.flags = OUTGOING;
     seen.read::<false>(skb);
     if seen.packet.kind == Kind::Foreign || address::is_loopback(&seen.packet.destination) {
         return ALLOW;
@@ -66,7 +67,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
         // Rewritten on the way: where it goes out it can be answered.
         return ALLOW;
     }
-    match seen::judge(&seen, settings, now_ns) {
+    match seen::judge(&mut seen, settings, now_ns) {
         Act::Pass | Act::Judged => ALLOW,
         Act::Drop | Act::Reset => REFUSE,
     }

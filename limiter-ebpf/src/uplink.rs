@@ -16,7 +16,7 @@ use limiter_common::{
 use crate::{
     judge, kernel, maps, report,
     reset::{Toward, reset},
-    seen::{self, Act, Seen, UNUSUAL},
+    seen::{self, Act, OUTGOING, Seen, UNUSUAL},
     session,
     skb::{DROP, PASS, Skb},
     sockets,
@@ -43,33 +43,33 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         return PASS;
     }
     let from = skb.came_from();
-    let came_in = who::interface(from);
-    if came_in.flags & interface_flags::JUDGED != 0 && skb.mark() == JUDGED_MARK {
+    if from != 0 && skb.mark() == JUDGED_MARK && is_judged(from) {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Uplink, from);
+    if from == 0 {
+        seen.interface = skb.interface();
+        seen.flags = OUTGOING;
+    }
+    kernel::forget(&mut seen);
     seen.read::<L2>(skb);
-    if seen.packet.kind == Kind::Foreign {
-        return PASS;
+    let mut sender = sender(skb, settings, &mut seen);
+    kernel::forget(&mut sender);
+    match sender {
+        JUDGE => {}
+        CUT => return reset::<L2>(skb, &seen.packet, Toward::Node),
+        _ => return PASS,
     }
     let now_ns = kernel::now_ns();
-    let pointer = skb.socket();
-    if !pointer.is_null() {
-        let socket = Socket::of(pointer);
-        let local = socket.is_local(settings);
-        if local && is_its_own(pointer, &seen.packet) {
-            // Connect judged it, and the socket layer whatever came after.
-            return match sockets::is_cut(pointer) {
-                true => reset::<L2>(skb, &seen.packet, Toward::Node),
-                false => PASS,
-            };
-        }
-        seen.sent_by(socket, local, settings);
-    }
-    seen.came_in(came_in.owner);
-    let mut act = match null_route(settings, &seen, now_ns) {
-        Some(act) => act,
-        None => seen::judge(&seen, settings, now_ns),
+    let mut act = if settings.flags & settings::flags::NULL_ROUTES != 0 {
+        null_route(settings, &seen, now_ns)
+    } else {
+        GO_ON
+    };
+    kernel::forget(&mut act);
+    let mut act = match act {
+        GO_ON => seen::judge(&mut seen, settings, now_ns),
+        act => Act::of(act),
     };
     if act == Act::Judged
         && session::counts(settings, &seen)
@@ -88,6 +88,43 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         // Back in as if from outside: the node knows the way to whoever sent it.
         Act::Reset => reset::<L2>(skb, &seen.packet, Toward::Node),
     }
+}
+
+/// Whether what comes in there is judged there.
+#[inline(always)]
+fn is_judged(interface: u32) -> bool {
+    who::interface(interface).flags & interface_flags::JUDGED != 0
+}
+
+/// What [`sender`] says: judge it.
+const JUDGE: u32 = 0;
+/// It was judged, and is let go.
+const LET_GO: u32 = 1;
+/// It was judged, and is cut.
+const CUT: u32 = 2;
+
+/// Finds out who sent a packet, and whether it was judged before. A frame of its own.
+#[inline(never)]
+fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
+    if seen.packet.kind == Kind::Foreign {
+        return LET_GO;
+    }
+    let pointer = skb.socket();
+    if !pointer.is_null() {
+        let socket = Socket::of(pointer);
+        let local = socket.is_local(settings);
+        if local && is_its_own(pointer, &seen.packet) {
+            // Connect judged it, and the socket layer whatever came after.
+            return if sockets::is_cut(pointer) {
+                CUT
+            } else {
+                LET_GO
+            };
+        }
+        seen.sent_by(socket, local, settings);
+    }
+    seen.came_in(who::interface(skb.came_from()).owner);
+    JUDGE
 }
 
 /// Whether the packet goes where its socket is connected to: then connect saw where it goes.
@@ -124,23 +161,24 @@ pub fn is_its_own(socket: *mut bpf_sock, packet: &Packet) -> bool {
     }
 }
 
-/// Whether the packet comes from or goes to an address that is null-routed.
-#[inline(always)]
-fn null_route(settings: &Settings, seen: &Seen, now_ns: u64) -> Option<Act> {
-    if settings.flags & settings::flags::NULL_ROUTES == 0 {
-        return None;
-    }
+/// What [`null_route`] says of what is not null-routed.
+const GO_ON: u32 = 0xff;
+
+/// What is to be done with a packet that comes from or goes to an address that is null-routed, as
+/// an [`Act`]. A frame of its own.
+#[inline(never)]
+fn null_route(settings: &Settings, seen: &Seen, now_ns: u64) -> u32 {
     let owner = null_routed(&seen.packet, now_ns);
     if owner == DEFAULT {
-        return None;
+        return GO_ON;
     }
     let judgement = judge::refusal_by_sanction(settings, owner, Reason::NullRoute, now_ns);
     seen::tell(seen, judgement, now_ns);
-    Some(if judgement.refuses() {
-        Act::Drop
+    if judgement.refuses() {
+        Act::Drop as u32
     } else {
-        Act::Judged
-    })
+        Act::Judged as u32
+    }
 }
 
 /// The null-routed tenant that one of the addresses belongs to, [`DEFAULT`] if there is none. A

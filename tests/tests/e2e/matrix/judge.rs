@@ -219,12 +219,11 @@ fn told(
         Who::Shop => is("uid", SHOPS_UID.into()),
         // Whose sockets they are is known at the uplink, too, and not told by whom.
         Who::Macvlan => {}
-        Who::Container
-        | Who::Addressed
-        | Who::Bridged
-        | Who::Machine
-        | Who::BridgedMachine
-        | Who::Macvtap => is("uid", Value::Null),
+        // As the node numbers them: a container's own numbers are nobody's.
+        Who::Container | Who::Addressed | Who::Bridged => {
+            assert_ne!(event["uid"], Value::from(0), "{event:#}");
+        }
+        Who::Machine | Who::BridgedMachine | Who::Macvtap => is("uid", Value::Null),
     }
     if ["guest", "uplink"].contains(&stop.layer) {
         is("pid", Value::Null);
