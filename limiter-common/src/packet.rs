@@ -94,6 +94,8 @@ pub struct Packet {
     pub truncated: bool,
     /// The protocol behind IP headers, 0 if it was not reached.
     pub protocol: u8,
+    /// It was inside a tunnel.
+    pub inner: bool,
 }
 
 const IPV4: u16 = 0x0800;
@@ -101,7 +103,22 @@ const IPV6: u16 = 0x86dd;
 const PPPOE_SESSION: u16 = 0x8864;
 /// Below this an Ethernet frame states its length instead of its type.
 const FIRST_TYPE: u16 = 0x0600;
+/// Ethernet inside something else.
+const ETHERNET: u16 = 0x6558;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
+const VXLAN: u16 = 4789;
+/// Linux' own, from before there was another.
+const OLD_VXLAN: u16 = 8472;
+const GENEVE: u16 = 6081;
+
+/// Whether what is sent to this UDP port may be inside a tunnel.
+#[must_use]
+#[inline(always)]
+pub const fn is_tunnel_port(port: u16) -> bool {
+    matches!(port, VXLAN | OLD_VXLAN | GENEVE)
+}
+
 const TCP_HEADER: u32 = 20;
 
 impl Packet {
@@ -116,9 +133,62 @@ impl Packet {
     /// Reads a frame of `len` bytes that starts with an Ethernet header.
     #[inline(always)]
     pub fn of_frame<B: Bytes + ?Sized>(bytes: &B, len: u32) -> Self {
+        Self::of_frame_at(bytes, len, 0)
+    }
+
+    /// What is inside a tunnel that ends at this packet's destination, if it is one of those that
+    /// Linux ends without further ado: IPIP, SIT, GRE, VXLAN and Geneve at their usual ports.
+    #[inline(always)]
+    pub fn inside<B: Bytes + ?Sized>(&self, bytes: &B, len: u32) -> Self {
+        let mut inner = Self::default();
+        if self.kind != Kind::Other {
+            return inner;
+        }
+        let mut head = [0; 4];
+        let (kind, at) = match self.protocol {
+            4 => (IPV4, self.transport),
+            41 => (IPV6, self.transport),
+            47 => {
+                if !bytes.load(self.transport, &mut head) || head[1] & 7 != 0 {
+                    return inner;
+                }
+                // Checksum, key and sequence number, four bytes each.
+                let mut at = self.transport + 4;
+                at += u32::from(head[0] >> 7) * 4;
+                at += u32::from(head[0] >> 5 & 1) * 4;
+                at += u32::from(head[0] >> 4 & 1) * 4;
+                (u16::from_be_bytes([head[2], head[3]]), at)
+            }
+            UDP => {
+                let mut datagram = [0; 12];
+                if !bytes.load(self.transport, &mut datagram) {
+                    return inner;
+                }
+                match u16::from_be_bytes([datagram[2], datagram[3]]) {
+                    VXLAN | OLD_VXLAN => (ETHERNET, self.transport + 16),
+                    GENEVE => (
+                        u16::from_be_bytes([datagram[10], datagram[11]]),
+                        self.transport + 16 + u32::from(datagram[8] & 0x3f) * 4,
+                    ),
+                    _ => return inner,
+                }
+            }
+            _ => return inner,
+        };
+        if kind == ETHERNET {
+            inner = Self::of_frame_at(bytes, len, at);
+        } else {
+            inner.read_ip(bytes, len, at, kind);
+        }
+        inner.inner = true;
+        inner
+    }
+
+    #[inline(always)]
+    fn of_frame_at<B: Bytes + ?Sized>(bytes: &B, len: u32, start: u32) -> Self {
         let mut packet = Self::default();
         let mut two = [0; 2];
-        let mut at = 12;
+        let mut at = start + 12;
         if !bytes.load(at, &mut two) {
             return packet;
         }
@@ -302,8 +372,11 @@ impl Packet {
                     next = head[0];
                     at += (u32::from(head[1]) + 2) * 4;
                 }
+                // Experiments, which may be headers that somebody walks.
+                253 | 254 if v6 => return,
                 other => {
                     self.protocol = other;
+                    self.transport = at;
                     self.kind = Kind::Other;
                     return;
                 }

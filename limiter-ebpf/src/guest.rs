@@ -3,6 +3,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use limiter_common::{
+    event,
     flow::{JUDGED_MARK, flow_flags},
     packet::Kind,
     verdict::Layer,
@@ -37,22 +38,25 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         // Only this layer leaves marks.
         skb.set_mark(0);
     }
-    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2>(settings) {
+    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2, true>(settings) {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Guest, skb.interface());
     seen.read::<L2>(skb);
-    if seen.packet.kind == Kind::Foreign {
-        return PASS;
+    match seen.packet.kind {
+        Kind::Foreign => return PASS,
+        // A tunnel that this node ends: what comes out of it is the guest's.
+        Kind::Other if seen.stays() => seen.look_inside(skb),
+        _ => {}
     }
     let socket = skb.socket();
     if !socket.is_null() {
         // Of a container that shares this kernel; of a virtual machine, whoever opened its tap.
+        let is_program = who::is_program(socket);
         let socket = Socket::of(socket);
-        let local = socket.is_local(settings);
         seen.sent_by(socket, false, settings);
-        if local {
-            seen.flags &= !limiter_common::event::flags::HAS_SOCKET;
+        if !is_program {
+            seen.flags &= !event::flags::HAS_SOCKET;
         }
     }
     seen.came_in(who::interface(skb.interface()).owner);
@@ -76,6 +80,14 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
             PASS
         }
         Act::Drop => DROP,
-        Act::Reset => reset::<L2>(skb, &seen.packet, Toward::Guest),
+        Act::Reset => {
+            // What a macvtap's guest sends goes out of it, and what comes in goes to the guest.
+            let toward = if skb.came_from() == 0 {
+                Toward::Node
+            } else {
+                Toward::Guest
+            };
+            reset::<L2>(skb, &seen.packet, toward)
+        }
     }
 }

@@ -25,7 +25,7 @@ const HOPS: u8 = 64;
 /// listens; any other by a RST at the number that its sender expects next.
 #[inline(never)]
 pub fn reset<const L2: bool>(skb: Skb, packet: &Packet, toward: Toward) -> i32 {
-    if packet.flags & tcp::RST != 0 || packet.truncated && packet.flags == 0 {
+    if packet.flags & tcp::RST != 0 || packet.inner || packet.truncated && packet.flags == 0 {
         return DROP;
     }
     let done = if packet.v6 {

@@ -97,6 +97,17 @@ impl Seen {
         kernel::forget(&mut self.packet);
     }
 
+    /// Looks inside a tunnel: if there is something that could be mail, that is the packet. A frame
+    /// of its own.
+    #[inline(never)]
+    pub fn look_inside(&mut self, skb: Skb) {
+        let mut inner = self.packet.inside(&skb, skb.len());
+        kernel::forget(&mut inner);
+        if matches!(inner.kind, Kind::Tcp | Kind::Unresolved | Kind::Rest) {
+            self.packet = inner;
+        }
+    }
+
     /// Notes down whose the socket is. In another network namespace only its cgroup counts. A frame
     /// of its own.
     #[inline(never)]
@@ -197,7 +208,7 @@ impl Opinion {
     pub fn of(judgement: Judgement, packet: &Packet) -> Self {
         let act = if !judgement.refuses() {
             Act::Judged
-        } else if packet.kind == Kind::Tcp {
+        } else if packet.kind == Kind::Tcp && !packet.inner {
             Act::Reset
         } else {
             Act::Drop

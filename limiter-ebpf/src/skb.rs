@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::generated,
 };
 use limiter_common::{
-    packet::Bytes,
+    packet::{Bytes, is_tunnel_port},
     settings::{self, Settings},
     verdict::PortGroup,
 };
@@ -84,9 +84,12 @@ impl Skb {
 
     /// Whether it surely is no mail: looked at in place, for that is what most packets are. What is
     /// not plain goes the long way.
+    ///
+    /// `GUEST`: tunnels that may end here are not plain either.
     #[inline(always)]
-    pub fn is_unrelated<const L2: bool>(self, settings: &Settings) -> bool {
+    pub fn is_unrelated<const L2: bool, const GUEST: bool>(self, settings: &Settings) -> bool {
         const TCP: u8 = 6;
+        const UDP: u8 = 17;
         const AUTHENTICATION: u8 = 51;
         // SAFETY: fields of the context; every access below is inside the packet, as compared.
         unsafe {
@@ -115,13 +118,30 @@ impl Skb {
                     match byte(network + 9) {
                         TCP => network + 20,
                         AUTHENTICATION => return false,
+                        4 | 41 | 47 if GUEST => return false,
+                        UDP if GUEST => {
+                            let ports = network + 20;
+                            if start + ports + 4 > end {
+                                return true;
+                            }
+                            let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
+                            return !is_tunnel_port(port);
+                        }
                         _ => return true,
                     }
                 }
                 0x86dd => match byte(network + 6) {
                     TCP => network + 40,
+                    UDP if GUEST => {
+                        let ports = network + 40;
+                        if start + ports + 4 > end {
+                            return true;
+                        }
+                        let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
+                        return !is_tunnel_port(port);
+                    }
                     // UDP and ICMP: most of the rest.
-                    17 | 58 => return true,
+                    UDP | 58 => return true,
                     _ => return false,
                 },
                 0x0806 => return true,

@@ -32,7 +32,9 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
         report::internal();
         return REFUSE;
     };
-    if settings.flags & settings::flags::SUSPENSIONS == 0 && skb.is_unrelated::<false>(settings) {
+    if settings.flags & settings::flags::SUSPENSIONS == 0
+        && skb.is_unrelated::<false, false>(settings)
+    {
         return ALLOW;
     }
     let pointer = skb.socket();

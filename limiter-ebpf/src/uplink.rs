@@ -4,7 +4,7 @@
 use aya_ebpf::{bindings::bpf_sock, macros::classifier, programs::TcContext};
 use limiter_common::{
     abi::DEFAULT,
-    address,
+    address, event,
     flow::{JUDGED_MARK, flow_flags, interface_flags},
     owner::Owner,
     packet::{Kind, Packet},
@@ -39,7 +39,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
         report::internal();
         return DROP;
     };
-    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2>(settings) {
+    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2, false>(settings) {
         return PASS;
     }
     let from = skb.came_from();
@@ -121,7 +121,17 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
                 LET_GO
             };
         }
+        // A macvtap's guest was judged where its frames go out. Only this node's programs leave
+        // marks there.
+        if local && skb.mark() == JUDGED_MARK && !who::is_program(pointer) {
+            return LET_GO;
+        }
+        // A tap stands for a virtual machine, and not for whoever opened it.
+        let local = local && who::is_program(pointer);
         seen.sent_by(socket, local, settings);
+        if !who::is_program(pointer) {
+            seen.flags &= !event::flags::HAS_SOCKET;
+        }
     }
     seen.came_in(who::interface(skb.came_from()).owner);
     JUDGE

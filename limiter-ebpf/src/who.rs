@@ -262,6 +262,13 @@ fn owner_of(uid: u32, cgroup: u64, local: bool, settings: &Settings) -> Owner {
     by_uid
 }
 
+/// Whether a socket is a program's, and not what stands for one in a tap.
+#[inline(always)]
+pub fn is_program(socket: *const bpf_sock) -> bool {
+    // SAFETY: a field of a whole socket that programs may read.
+    unsafe { core::ptr::read_volatile(&raw const (*socket).family) != 0 }
+}
+
 /// The socket in the context.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> *mut bpf_sock {

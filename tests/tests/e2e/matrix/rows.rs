@@ -124,6 +124,11 @@ const GUEST: Stop = Stop {
     layer: "guest",
     sees: Sees::Refused,
 };
+/// The sender pretends to be another machine: the answer goes to the node, which it is not.
+const UNHEARD_UPLINK: Stop = Stop {
+    layer: "uplink",
+    sees: Sees::Nothing,
+};
 const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
@@ -144,7 +149,7 @@ pub fn routed() -> Vec<Row> {
         }
         rows.push(row(Who::User, Way::Packets(Vec::new()), v6, &[UPLINK]));
         rows.push(row(Who::Shop, Way::Packets(Vec::new()), v6, &[UPLINK]));
-        rows.push(row(Who::User, Way::Raw(Vec::new()), v6, &[UPLINK]));
+        rows.push(row(Who::User, Way::Raw(Vec::new()), v6, &[UNHEARD_UPLINK]));
 
         // Containers: the interface tells whose it is.
         for how in How::ALL {
