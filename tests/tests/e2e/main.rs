@@ -10,6 +10,7 @@
 
 mod bounds;
 mod commands;
+mod cost;
 mod destinations;
 mod events;
 mod faults;
