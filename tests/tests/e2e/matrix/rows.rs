@@ -124,11 +124,11 @@ const GUEST: Stop = Stop {
     layer: "guest",
     sees: Sees::Refused,
 };
+/// The sender pretends to be another machine: the answer goes to the node, which it is not.
 const UNHEARD_UPLINK: Stop = Stop {
+    layer: "uplink",
     sees: Sees::Nothing,
-    ..UPLINK
 };
-/// As the above, where the answer is heard.
 const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
