@@ -124,14 +124,19 @@ const GUEST: Stop = Stop {
     layer: "guest",
     sees: Sees::Refused,
 };
-const UNHEARD_UPLINK: Stop = Stop {
+/// As the above, where no answer is given.
+const UNHEARD_GUEST: Stop = Stop {
     sees: Sees::Nothing,
-    ..UPLINK
+    ..GUEST
 };
-/// As the above, where the answer is heard.
 const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
+};
+/// As the above, where the answer is not heard.
+const UNHEARD_UPLINK: Stop = Stop {
+    sees: Sees::Nothing,
+    ..UPLINK
 };
 
 /// The rows of a node that routes.
@@ -199,8 +204,9 @@ pub fn routed() -> Vec<Row> {
         rows.push(row(who, Way::Mapped, false, stops));
     }
     for who in [Who::Container, Who::Machine] {
-        // Behind the tunnel nothing tells whose it is.
-        rows.push(row(who, Way::Tunnel, false, &[GUEST]));
+        // Behind the tunnel nothing tells whose it is. An answer would have to be put into a tunnel
+        // back, of which the kernel's programs know too little.
+        rows.push(row(who, Way::Tunnel, false, &[UNHEARD_GUEST]));
     }
     rows
 }
