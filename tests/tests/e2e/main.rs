@@ -9,6 +9,7 @@
 )]
 
 mod bounds;
+mod charged;
 mod commands;
 mod cost;
 mod destinations;
