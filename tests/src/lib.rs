@@ -38,6 +38,7 @@ pub mod process;
 pub mod programs;
 mod sink;
 mod smtp_sink;
+pub mod talk;
 pub mod wait;
 
 pub use agent::{Agent, Config, find_tenant, repeated};
