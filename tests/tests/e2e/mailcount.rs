@@ -4,7 +4,8 @@
 use std::{net::SocketAddr, thread, time::Duration};
 
 use limiter_tests::{
-    Agent, Cgroup, Config, Guest, Node, OUTSIDE_MX, OUTSIDE_MX6, Output, Place, Postfix, Wiring, mx,
+    Agent, Cgroup, Config, Guest, Node, OUTSIDE_MX, OUTSIDE_MX6, Output, Place, Postfix, Wiring,
+    mx,
     packets::{Ended, PacketReport},
     process::run,
     wait,
