@@ -80,6 +80,14 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
             PASS
         }
         Act::Drop => DROP,
-        Act::Reset => reset::<L2>(skb, &seen.packet, Toward::Guest),
+        Act::Reset => {
+            // What a macvtap's guest sends goes out of it, and what comes in goes to the guest.
+            let toward = if skb.came_from() == 0 {
+                Toward::Node
+            } else {
+                Toward::Guest
+            };
+            reset::<L2>(skb, &seen.packet, toward)
+        }
     }
 }

@@ -121,6 +121,11 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
                 LET_GO
             };
         }
+        // A macvtap's guest was judged where its frames go out. Only this node's programs leave
+        // marks there.
+        if local && skb.mark() == JUDGED_MARK && !who::is_program(pointer) {
+            return LET_GO;
+        }
         // A tap stands for a virtual machine, and not for whoever opened it.
         let local = local && who::is_program(pointer);
         seen.sent_by(socket, local, settings);

@@ -22,7 +22,7 @@ pub mod disguise;
 mod etc;
 mod exim;
 pub mod guest;
-mod load;
+pub mod load;
 mod mail;
 mod maildir;
 mod namespace;

@@ -63,6 +63,7 @@ fn an_event_has_every_field() {
         "interface",
         "source",
         "destination",
+        "estimated",
         "limit",
         "repeated",
     ];

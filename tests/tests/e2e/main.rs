@@ -11,6 +11,7 @@
 mod bounds;
 mod charged;
 mod commands;
+mod cost;
 mod destinations;
 mod events;
 mod faults;

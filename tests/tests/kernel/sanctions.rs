@@ -186,6 +186,7 @@ fn a_sanction_ends_on_time_with_nobody_there() {
         let all = LayerNeeds {
             socket: true,
             edge: true,
+            sanctions: true,
         };
         assert_eq!(mirror.layer_needs(None), all);
         lift(lab, "bob");

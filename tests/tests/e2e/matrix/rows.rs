@@ -133,7 +133,7 @@ const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
 };
-/// As the above, where the answer is not heard.
+/// The sender pretends to be another machine: the answer goes to the node, which it is not.
 const UNHEARD_UPLINK: Stop = Stop {
     sees: Sees::Nothing,
     ..UPLINK
