@@ -111,6 +111,7 @@ fn whoever_is_seen_by_every_layer_is_counted_once() {
                 || agent.used(tenant, CONNECTIONS) >= made,
             );
             assert_eq!(agent.used(tenant, CONNECTIONS), made, "{tenant}, {how:?}");
+            eprintln!("{tenant} {how:?} messages {}", agent.used(tenant, MESSAGES));
         }
     }
     counts(&agent, "alice", CONNECTIONS, made);
@@ -136,7 +137,9 @@ fn a_first_packet_that_is_repeated_is_one_attempt() {
     let capture = Capture::start(node.outside());
     nft(
         &node.elsewhere(),
-        "table inet silent { chain in { type filter hook input priority 0; tcp dport 25 drop; } }",
+        "table inet silent {
+            chain in { type filter hook input priority 0; tcp dport 25 drop; }
+        }",
     );
     let boxed = Guest::unprivileged(&node, Wiring::Veth, "veth-box", 1);
     let machine = Guest::new(&node, Wiring::Tap, "tap9i0", 2);
@@ -203,8 +206,10 @@ fn whose_address_is_hidden_is_counted_once() {
     let outside = Sink::mail(node.outside(), &[25, 80], "outside.example");
     nft(
         &node.root(),
-        "table ip hide { chain out { type nat hook postrouting priority 100;
-            ip saddr 192.0.2.0/24 oifname eth0 masquerade; } }",
+        "table ip hide {
+            chain out { type nat hook postrouting priority 100;
+                ip saddr 192.0.2.0/24 oifname eth0 masquerade; }
+        }",
     );
     let boxed = Guest::unprivileged(&node, Wiring::Veth, "veth-box", 1);
     let machine = Guest::new(&node, Wiring::Tap, "tap9i0", 2);
@@ -250,8 +255,9 @@ fn what_a_helper_relays_is_counted_once() {
     nft(
         &boxed.root(),
         &format!(
-            "table ip turn {{ chain out {{ type nat hook output priority -100;
-                tcp dport 25 redirect to :{port}; }} }}"
+            "table ip turn {{
+                chain out {{ type nat hook output priority -100; tcp dport 25 redirect to :{port}; }}
+            }}"
         ),
     );
     let program = node.directory().join("limiter-relay");

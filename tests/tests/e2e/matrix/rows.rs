@@ -124,11 +124,6 @@ const GUEST: Stop = Stop {
     layer: "guest",
     sees: Sees::Refused,
 };
-/// The sender pretends to be another machine: the answer goes to the node, which it is not.
-const UNHEARD_UPLINK: Stop = Stop {
-    layer: "uplink",
-    sees: Sees::Nothing,
-};
 /// As the above, where no answer is given.
 const UNHEARD_GUEST: Stop = Stop {
     sees: Sees::Nothing,
@@ -137,6 +132,11 @@ const UNHEARD_GUEST: Stop = Stop {
 const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
+};
+/// The sender pretends to be another machine: the answer goes to the node, which it is not.
+const UNHEARD_UPLINK: Stop = Stop {
+    sees: Sees::Nothing,
+    ..UPLINK
 };
 
 /// The rows of a node that routes.
