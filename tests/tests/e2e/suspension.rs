@@ -10,8 +10,7 @@ use std::{
 
 use limiter_common::sanction::Sanction;
 use limiter_tests::{
-    Agent, Capture, Config, Guest, Node, Place, Running, Sink, Wiring,
-    mx,
+    Agent, Capture, Config, Guest, Node, Place, Running, Sink, Wiring, mx,
     packets::{Ended, PacketReport},
     talk::{By, Talk, Talking, talk},
     wait,
@@ -228,10 +227,10 @@ fn takes_hold(sanction: Sanction) {
             let end = session.ended(SOON.saturating_sub(start.elapsed()));
             match end {
                 // A disconnected MPTCP socket reads as if the peer had closed it.
-                Some(end) => assert!(
-                    end.is_cut() || session.by() == By::Mptcp,
-                    "{what}: {end:?}"
-                ),
+                Some(end) => assert!(end.is_cut() || session.by() == By::Mptcp, "{what}: {end:?}"),
+                // Whose a container is that only its interface tells of, the node does not see in
+                // its sockets: its subflow is reset, and what it goes on writing goes nowhere.
+                None if tenant == "box" && session.by() == By::Mptcp => {}
                 None => panic!("{what} still lives after {:?}", start.elapsed()),
             }
         }
