@@ -228,6 +228,9 @@ fn takes_hold(sanction: Sanction) {
             match end {
                 // A disconnected MPTCP socket reads as if the peer had closed it.
                 Some(end) => assert!(end.is_cut() || session.by() == By::Mptcp, "{what}: {end:?}"),
+                // Whose a container is that only its interface tells of, the node does not see in
+                // its sockets: its subflow is reset, and what it goes on writing goes nowhere.
+                None if tenant == "box" && session.by() == By::Mptcp => {}
                 None => panic!("{what} still lives after {:?}", start.elapsed()),
             }
         }
