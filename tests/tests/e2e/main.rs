@@ -8,15 +8,19 @@
     reason = "tests: also what they share may fail with a trace"
 )]
 
+mod blocked;
 mod bounds;
 mod commands;
+mod defence;
 mod destinations;
 mod events;
 mod faults;
 mod following;
 mod ground;
+mod hotplug;
 mod limits;
 mod mail;
+mod mailbox;
 mod matrix;
 mod observe;
 mod reload;
