@@ -8,17 +8,21 @@
     reason = "tests: also what they share may fail with a trace"
 )]
 
+mod blocked;
 mod bounds;
 mod charged;
 mod commands;
 mod cost;
+mod defence;
 mod destinations;
 mod events;
 mod faults;
 mod following;
 mod ground;
+mod hotplug;
 mod limits;
 mod mail;
+mod mailbox;
 mod mailcount;
 mod matrix;
 mod observe;
