@@ -124,7 +124,7 @@ impl Sent {
     fn is_cut(&self) {
         let error = self.error.as_deref().unwrap_or("none");
         // Python's TLS does not tell a reset from an end.
-        let cut = ["ECONNRESET", "ECONNABORTED", "EPIPE", "[Errno 0] closed"];
+        let cut = ["ECONNRESET", "ECONNABORTED", "EPIPE", "TLS"];
         assert!(cut.contains(&error), "{self:?}");
         assert!(self.waited < SOON.as_secs_f64(), "{self:?}");
     }
@@ -383,7 +383,8 @@ try:
         state["taken"] += 1
     server.ask(b"QUIT", b"221")
 except OSError as error:
-    state["error"] = errno.errorcode.get(error.errno, str(error))
+    tls = isinstance(error, ssl.SSLError) or way.startswith("tls") and error.errno == 0
+    state["error"] = "TLS" if tls else errno.errorcode.get(error.errno, str(error))
     state["waited"] = time.monotonic() - since
 print(json.dumps(state))
 "#;

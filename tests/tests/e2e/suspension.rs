@@ -3,15 +3,17 @@
 //! wire outside.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     thread,
     time::{Duration, Instant},
 };
 
 use limiter_common::sanction::Sanction;
 use limiter_tests::{
-    Agent, Capture, Config, Guest, Node, Place, Running, Sink, Wiring, mx,
+    Agent, Capture, Config, Guest, LOAD_PORT, LoadSink, NATTED, NODE4, NODE6, Node, Place, Running,
+    Sink, Wiring, mx,
     packets::{Ended, PacketReport},
+    process::run,
     talk::{By, Talk, Talking, talk},
     wait,
 };
@@ -176,7 +178,6 @@ fn open(place: &Place) -> Vec<Talking> {
         let to = SocketAddr::new(mx(v6).ip(), port);
         all.push(talk(place, to, by, Talk::Mail));
     }
-    all.push(talk(place, mx(false), By::Tcp, Talk::Idle));
     all
 }
 
@@ -206,8 +207,14 @@ fn takes_hold(sanction: Sanction) {
             "machine" => vec![machine_talk(&street, false), machine_talk(&street, true)],
             _ => Vec::new(),
         };
-        for session in &sessions[..sessions.len().saturating_sub(1)] {
+        for session in &sessions {
             street.goes_on(session);
+        }
+        // Of a container that only its interface tells of, an idle session learns of it when it
+        // speaks again.
+        if let Some(place) = street.place(tenant).filter(|_| tenant != "box") {
+            sessions.push(talk(&place, mx(false), By::Tcp, Talk::Idle));
+            sessions.push(talk(&place, mx(true), By::Mptcp, Talk::Idle));
         }
         let start = Instant::now();
         let taken = suspend(&agent, tenant, sanction, &[]);
@@ -267,6 +274,170 @@ fn takes_hold(sanction: Sanction) {
             street.goes_on(session);
         }
     }
+}
+
+/// A try to send something from there: the error's name, or `ok`; for UDP without an answer.
+fn try_from(place: &Place, udp: bool, to: SocketAddr) -> String {
+    let mut command = place.command("/usr/bin/python3");
+    command
+        .args(["-c", TRY, &to.ip().to_string(), &to.port().to_string()])
+        .arg(if udp { "udp" } else { "tcp" });
+    let out = run(&mut command, "").success("the try");
+    out.stdout.trim().to_owned()
+}
+
+const TRY: &str = r#"
+import errno, socket, sys
+host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+s.settimeout(3)
+try:
+    if kind == "udp":
+        s.sendto(b"anything", (host, port))
+    else:
+        s.connect((host, port))
+    print("ok")
+except OSError as error:
+    print(errno.errorcode.get(error.errno, str(error)))
+"#;
+
+/// Whether somebody outside gets an answer to a ping.
+fn answers(street: &Street, address: IpAddr) -> bool {
+    let mut ping = street.node.elsewhere().command("ping");
+    ping.args(["-c", "2", "-i", "0.2", "-W", "1", &address.to_string()]);
+    run(&mut ping, "").code == 0
+}
+
+#[test]
+fn under_suspend_network_only_management_is_reachable() {
+    let node = Node::new();
+    let street = Street::new(&node);
+    let agent = street.agent(&format!("management: [{NATTED}/32]\n"));
+    let management = |port| SocketAddr::new(NATTED.into(), port);
+    for tenant in ["alice", "bag", "box"] {
+        let place = street.place(tenant).expect("it has one");
+        let udp = SocketAddr::new(mx(false).ip(), 4_242);
+        let web = |v6| SocketAddr::new(mx(v6).ip(), 80);
+        assert_eq!(try_from(&place, true, udp), "ok", "{tenant}");
+        assert_eq!(try_from(&place, false, web(true)), "ok", "{tenant}");
+        suspend(&agent, tenant, Sanction::SuspendNetwork, &[]);
+        let mark = street.wire.mark();
+        for v6 in [false, true] {
+            for port in [25, 80, 587, 993, 2525] {
+                let to = SocketAddr::new(mx(v6).ip(), port);
+                let said = try_from(&place, false, to);
+                assert!(
+                    ["EPERM", "ECONNREFUSED", "ECONNRESET"].contains(&said.as_str()),
+                    "{tenant} to {to}: {said}"
+                );
+            }
+            for port in [53, 443, 4_242] {
+                let to = SocketAddr::new(mx(v6).ip(), port);
+                let said = try_from(&place, true, to);
+                // What comes out of a network of its own can only be dropped.
+                let fits = said == "EPERM" || (said == "ok" && tenant == "box");
+                assert!(fits, "{tenant} to {to}/udp: {said}");
+            }
+        }
+        let traffic = street.wire.since(mark);
+        let out = traffic.only(|seen| [6, 17].contains(&seen.protocol) && !seen.reset);
+        assert!(out.frames().is_empty(), "{tenant}: {:?}", out.frames());
+        assert_eq!(try_from(&place, false, management(80)), "ok", "{tenant}");
+        assert_eq!(try_from(&place, true, management(4_242)), "ok", "{tenant}");
+        agent.must(&["reinstate", tenant, "--reason", "cleaned"]);
+        assert_eq!(try_from(&place, true, udp), "ok", "{tenant}");
+        assert_eq!(try_from(&place, false, web(false)), "ok", "{tenant}");
+    }
+}
+
+#[test]
+fn a_null_route_drops_both_ways_and_nothing_else() {
+    let node = Node::new();
+    let street = Street::new(&node);
+    let agent = street.agent("");
+    let _inside = Sink::listen(street.by_interface.namespace(), &[80], "box.example");
+    for v6 in [false, true] {
+        let (own, other) = (street.by_interface.kernel(v6), street.neighbour.kernel(v6));
+        let web = SocketAddr::new(own, 80);
+        let elsewhere = node.elsewhere();
+        assert!(answers(&street, own), "{own}");
+        assert_eq!(try_from(&elsewhere, false, web), "ok");
+        suspend(&agent, "box", Sanction::NullRoute, &[]);
+        let inside = Capture::start(street.by_interface.namespace());
+        let mark = street.wire.mark();
+        assert!(!answers(&street, own), "{own}");
+        assert_ne!(try_from(&elsewhere, false, web), "ok");
+        let arrived = inside.all().only(|seen| seen.to.ip() == own);
+        assert!(arrived.frames().is_empty(), "{:?}", arrived.frames());
+        let left = street.wire.since(mark).only(|seen| seen.from.ip() == own);
+        assert!(left.frames().is_empty(), "{:?}", left.frames());
+        assert!(answers(&street, other), "{other}");
+        let node_itself = if v6 { NODE6.into() } else { NODE4.into() };
+        assert!(answers(&street, node_itself), "the node itself");
+        agent.must(&["reinstate", "box", "--reason", "cleaned"]);
+        assert!(answers(&street, own), "{own}");
+        assert_eq!(try_from(&elsewhere, false, web), "ok");
+    }
+}
+
+#[test]
+fn it_ends_on_time_for_everybody_with_no_agent() {
+    let node = Node::new();
+    let street = Street::new(&node);
+    let agent = street.agent("");
+    let start = Instant::now();
+    for tenant in ["alice", "bag", "box", "machine"] {
+        suspend(&agent, tenant, Sanction::SuspendNetwork, &["--for", "12s"]);
+    }
+    agent.kill_9();
+    let web = SocketAddr::new(mx(false).ip(), 80);
+    for tenant in ["alice", "bag", "box"] {
+        let place = street.place(tenant).expect("it has one");
+        assert_ne!(try_from(&place, false, web), "ok", "{tenant}");
+    }
+    let report: PacketReport = street.machine.packets(false).message().make();
+    assert_eq!(report.ended, Ended::Refused, "{report:?}");
+    assert!(start.elapsed() < Duration::from_secs(11), "too slow");
+    thread::sleep(Duration::from_millis(13_500).saturating_sub(start.elapsed()));
+    for tenant in ["alice", "bag", "box"] {
+        let place = street.place(tenant).expect("it has one");
+        assert_eq!(try_from(&place, false, web), "ok", "{tenant}");
+        street.goes_on(&talk(&place, mx(true), By::Tcp, Talk::Mail));
+    }
+    let report: PacketReport = street.machine.packets(false).message().make();
+    assert_eq!(report.ended, Ended::Served, "{report:?}");
+}
+
+/// A neighbour's bulk transfer, on a machine where others work too: the best tenth of a second of
+/// several rounds, with and without somebody suspended.
+#[test]
+fn a_neighbours_transfer_goes_on_as_fast() {
+    let node = Node::new();
+    let outside = LoadSink::listen(node.outside());
+    let street = Street::new(&node);
+    let agent = street.agent("");
+    let to = SocketAddr::new(mx(false).ip(), LOAD_PORT);
+    for place in [node.user(2002), street.neighbour.root()] {
+        let mut bulk = talk(&place, to, By::Tcp, Talk::Bulk);
+        let (mut before, mut under) = (Vec::new(), Vec::new());
+        for _ in 0..4 {
+            before.extend(bulk.tenths(6));
+            suspend(&agent, "alice", Sanction::SuspendNetwork, &[]);
+            under.extend(bulk.tenths(6));
+            agent.must(&["reinstate", "alice", "--reason", "cleaned"]);
+        }
+        let (before, under) = (upper_half(&mut before), upper_half(&mut under));
+        // More than four fifths.
+        assert!(under * 5 > before * 4, "{under} of {before} bytes");
+    }
+    drop(outside);
+}
+
+/// The sum of the faster half.
+fn upper_half(tenths: &mut [u64]) -> u64 {
+    tenths.sort_unstable();
+    tenths[tenths.len() / 2..].iter().sum()
 }
 
 #[test]
