@@ -6,7 +6,7 @@ use limiter_common::{
     event,
     packet::{Bytes as _, Packet, tcp},
     settings::{self, Settings},
-    smtp::{Due, Session},
+    smtp::{Due, Scan, Session},
     verdict::PortGroup,
 };
 
@@ -86,12 +86,17 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
     if HAVE_LOOP.load() == 0 || packet.truncated {
         state.distrust();
     }
-    let part = state.segment(
-        packet.seq,
-        packet.ack,
-        packet.payload_len,
-        &settings.factors,
-    );
+    let part = if packet.opens() {
+        state.first_words(packet.payload_len);
+        Scan::default()
+    } else {
+        state.segment(
+            packet.seq,
+            packet.ack,
+            packet.payload_len,
+            &settings.factors,
+        )
+    };
     if HAVE_LOOP.load() != 0 && part.len != 0 {
         let mut reader = Reader {
             skb,
