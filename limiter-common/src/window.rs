@@ -232,7 +232,7 @@ fn clear(ring: &mut [u32; BUCKETS]) {
 /// All bits if `a` is less than `b`, none otherwise, for numbers below 2^63: the sign of their
 /// difference.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "all bits are the same")]
+#[expect(clippy::cast_sign_loss, reason = "all bits are the same")]
 const fn below(a: u64, b: u64) -> u32 {
     (a.wrapping_sub(b).cast_signed() >> 63) as u32
 }

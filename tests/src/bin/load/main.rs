@@ -1,6 +1,12 @@
 //! Sends a load that has nothing to do with mail, as whoever starts it: `ADDRESS KIND MILLISECONDS`.
 //! Prints how much was sent, and the nanoseconds that it took.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "whoever starts it reads why it ended"
+)]
+
 use std::{io::Write as _, net::SocketAddr, time::Duration};
 
 use limiter_tests::{Load, load};
