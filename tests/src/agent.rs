@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use crate::{Node, Output, Process, notify::Notify, process::run, programs, wait};
 
-/// How long a start may take.
-const START: Duration = Duration::from_secs(20);
+/// How long a start may take: the kernel checks the programs for seconds, and on a busy machine
+/// several agents start at once.
+const START: Duration = Duration::from_secs(60);
 
 /// What the administrator writes.
 #[derive(Clone, Debug)]

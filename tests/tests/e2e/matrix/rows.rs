@@ -271,11 +271,12 @@ fn from_container(who: Who, v6: bool, stops: &[Stop]) -> Vec<Row> {
     ways.map(|way| row(who, way, v6, stops)).into()
 }
 
-/// Answers go to somebody else, unless it is stopped: then the one who sends it learns it.
+/// Answers go to somebody else, unless it is stopped where it comes in: then the one who sends it
+/// learns it.
 fn forged(who: Who, v6: bool) -> Row {
     Row {
         proof: Proof::Packets,
-        ..row(who, Way::Forged, v6, &[GUEST, UPLINK])
+        ..row(who, Way::Forged, v6, &[GUEST, UNHEARD_UPLINK])
     }
 }
 
