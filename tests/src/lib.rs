@@ -21,6 +21,7 @@ mod container;
 pub mod disguise;
 mod etc;
 mod exim;
+pub mod forge;
 pub mod guest;
 mod load;
 mod mail;
