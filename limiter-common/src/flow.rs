@@ -22,8 +22,10 @@ pub mod interface_flags {
     pub const COVERED: u32 = 1 << 1;
 }
 
-/// The mark that the guest layer leaves on a packet (`tc_index`) that it judged as mail, so that
-/// the uplink does not judge it again under an address that was rewritten in between.
+/// The mark that the guest layer leaves on a packet (`tc_index`) that it judged as mail. The uplink
+/// lets a marked packet go that was forwarded from a [`JUDGED`](interface_flags::JUDGED) interface,
+/// whatever its addresses were rewritten to in between. The guest layer removes any other mark, and
+/// a guest cannot set one: `tc_index` is the kernel's, and no part of a frame.
 pub const JUDGED_MARK: u32 = 0x11a7;
 
 /// A connection as a packet layer sees it.

@@ -27,8 +27,6 @@ pub mod flags {
     pub const COUNTS_MAIL: u32 = 1 << 8;
     /// Mailbox connections are limited by client.
     pub const MAILBOX: u32 = 1 << 9;
-    /// The socket layer is attached.
-    pub const SOCKET_LAYER: u32 = 1 << 10;
 }
 
 /// The node's settings.

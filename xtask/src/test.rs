@@ -74,6 +74,12 @@ pub fn demo() -> Result<()> {
     needs_root("the demo loads programs into the kernel and makes network namespaces")?;
     let agent = prepare()?;
     progress("demo");
+    // The programs that its customers run are beside it.
+    Run::new(run::cargo(), "building the demo")
+        .dir(workspace::root())
+        .args(["build", "--quiet", "-p", "limiter-tests", "--bins"])
+        .shown()
+        .run()?;
     let run = Run::new(run::cargo(), "running the demo")
         .dir(workspace::root())
         .args(["run", "--quiet", "-p", "limiter-tests", "--bin", "demo"])

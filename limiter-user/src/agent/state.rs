@@ -53,10 +53,10 @@ pub struct State {
 }
 
 /// What a reload says that changed the places.
-const PLACES_CHANGED: &str = "`attach`, `pin_dir`, `state_dir`, `control` or `tenants` changed: \
-                              where things are is only read at the start";
-const PLACES_REMEDY: &str = "to move `pin_dir` or `attach`, stop the agent and `limiter detach` \
-                             with the old file first; else restart the agent";
+const PLACES_CHANGED: &str = "`attach.cgroup`, `pin_dir`, `state_dir`, `control` or `tenants` \
+                              changed: where things are is only read at the start";
+const PLACES_REMEDY: &str = "to move `pin_dir` or `attach.cgroup`, stop the agent and `limiter \
+                             detach` with the old file first; else restart the agent";
 
 /// What a problem of the agent's is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,7 +233,13 @@ impl State {
         let changes = self.write(&ready.image)?;
         boot::say_warnings(&ready.faults);
         self.mended(Trouble::Configuration);
-        if ready.policy.places == self.places {
+        // Which interfaces are looked at is followed at once.
+        let places = Places {
+            uplinks: self.places.uplinks.clone(),
+            guests: self.places.guests.clone(),
+            ..ready.policy.places.clone()
+        };
+        if places == self.places {
             self.mended(Trouble::Places);
         } else {
             self.trouble(

@@ -1,7 +1,9 @@
 //! Looking at a node: what `status` and `explain` say, from the maps in the kernel and the
 //! compiled policy. The running agent and the commands without one answer from the same code.
 
+pub mod coverage;
 mod explain;
+mod layers;
 mod pinned;
 mod status;
 mod subject;

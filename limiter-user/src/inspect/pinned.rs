@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::View;
+use super::{View, coverage};
 use crate::{
     control::node::{Node, NodeError},
     kernel::{
-        KernelError,
-        attach::{other_limiters, pinned_layers},
+        KernelError, LayerState,
+        attach::{How, other_limiters, pinned_layers},
         maps::Maps,
         pins::Pins,
     },
@@ -17,7 +17,10 @@ use crate::{
         status::Status,
         store::{EventFilter, History, Reader},
     },
-    system::{Sources, System},
+    system::{
+        Sources, System,
+        interfaces::{Coverage, Wanted},
+    },
 };
 
 /// The node without an agent.
@@ -28,6 +31,8 @@ pub struct PinnedNode {
     node: String,
     cgroup_mount: PathBuf,
     attach_point: PathBuf,
+    /// What belongs on the interfaces; none if they cannot be listed.
+    coverage: Option<Coverage>,
     events: Reader,
 }
 
@@ -54,8 +59,26 @@ impl PinnedNode {
             node: policy.node.name.clone(),
             attach_point: policy.places.attach_point(&cgroup_mount),
             cgroup_mount,
+            coverage: coverage::expected(&Wanted::of(policy)).ok(),
             events: Reader::new(&policy.places.state_dir),
         })
+    }
+
+    /// What is attached, and what should be.
+    fn layers(&self) -> Vec<LayerState> {
+        let mut layers = pinned_layers(&self.pins);
+        for state in layers
+            .iter_mut()
+            .filter(|state| state.how == How::CgroupLink)
+        {
+            if state.target.is_empty() {
+                state.target = self.attach_point.display().to_string();
+            }
+        }
+        if let Some(coverage) = &self.coverage {
+            layers.extend(coverage::missing(coverage, &layers));
+        }
+        layers
     }
 
     fn view(&self) -> View<'_> {
@@ -70,7 +93,7 @@ impl PinnedNode {
 
 impl Node for PinnedNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
-        let mut status = self.view().status(tenant, &pinned_layers(&self.pins))?;
+        let mut status = self.view().status(tenant, &self.layers())?;
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
         status.judge();

@@ -6,16 +6,15 @@ use limiter_common::{
     sanction::{WITHOUT_END, seconds},
     settings,
     tenant::{Tenant, flags},
-    verdict::Layer,
 };
 
-use super::{Moment, View, mode, usage};
+use super::{Moment, View, layers, mode, usage};
 use crate::{
     control::node::NodeError,
     kernel::{KernelError, LayerState, read::KnownNames},
     report::{
         problem::Problem,
-        status::{LayerStatus, SanctionStatus, Standing, Status, TenantStatus},
+        status::{SanctionStatus, Standing, Status, TenantStatus},
     },
 };
 
@@ -50,7 +49,7 @@ impl View<'_> {
             healthy: true,
             problems: self.problems(layers)?,
             agent: None,
-            layers: layers.iter().map(layer).collect(),
+            layers: layers::of(layers),
             tenants,
         };
         status.judge();
@@ -150,7 +149,7 @@ impl View<'_> {
 
     /// What is wrong as far as the kernel tells.
     fn problems(&self, layers: &[LayerState]) -> Result<Vec<Problem>, KernelError> {
-        let mut problems: Vec<Problem> = layers.iter().filter_map(layer_problem).collect();
+        let mut problems = layers::problems(layers);
         let health = self.maps.health()?;
         if health.internal > 0 {
             problems.push(Problem::error(
@@ -192,40 +191,5 @@ impl View<'_> {
             ));
         }
         Ok(problems)
-    }
-}
-
-/// What is wrong with a layer at one place, if anything.
-fn layer_problem(state: &LayerState) -> Option<Problem> {
-    match (&state.problem, state.attached) {
-        (None, true) => None,
-        (Some(problem), true) => Some(Problem::warning(
-            format!("{state}: {problem}"),
-            "`limiter doctor` says more",
-        )),
-        (problem, false) => {
-            let what = match state.layer {
-                Layer::Connect => "connections are not judged",
-                Layer::Socket => "what goes past connect() is not judged on its way out",
-                Layer::Guest => "mail of this guest is judged at the uplinks only",
-                Layer::Uplink => "what leaves there past the other layers is not judged",
-                Layer::Mailbox => "mailbox clients are not held off there",
-            };
-            let why = problem
-                .as_ref()
-                .map_or_else(String::new, |why| format!(" ({why})"));
-            Some(Problem::error(
-                format!("{state} is not attached: {what}{why}"),
-                "restart the agent: systemctl restart limiter",
-            ))
-        }
-    }
-}
-
-fn layer(state: &LayerState) -> LayerStatus {
-    LayerStatus {
-        layer: state.layer,
-        target: state.to_string(),
-        attached: state.attached,
     }
 }

@@ -6,7 +6,7 @@ use limiter_common::verdict::PortGroup;
 
 use super::{
     claims::text as uid_text,
-    model::{Estimate, Limit, Mode, Node, Pace, Policy, Rules, Tenant},
+    model::{Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
     value::human,
 };
 
@@ -57,6 +57,7 @@ pub fn summary(policy: &Policy) -> String {
         );
     }
     networks(&mut text, node);
+    interfaces(&mut text, &policy.places);
     if let Some(accounts) = &policy.accounts {
         let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
         text.list("accounts of uids", &uids);
@@ -104,6 +105,15 @@ fn networks(text: &mut Text, node: &Node) {
             ),
         );
     }
+}
+
+/// Where packets are looked at.
+fn interfaces(text: &mut Text, places: &Places) {
+    match &places.uplinks {
+        None => text.line(0, "uplinks: whatever a route to the world goes by"),
+        Some(uplinks) => text.list("uplinks", uplinks),
+    }
+    text.list("interfaces of guests", &places.guests);
 }
 
 fn tenants(text: &mut Text, policy: &Policy) {

@@ -1,24 +1,16 @@
-//! The part of the main file that says where things are. Changing any of it needs a restart.
+//! The part of the main file that says where things are. Changing it needs a restart, but for the
+//! interfaces.
 
 use std::path::{Path, PathBuf};
 
 use super::{
-    findings::{Findings, NotYet},
+    findings::Findings,
     glob::Glob,
     item::{Fields, refuse},
     model::Places,
     section_node::section,
     section_tenant::texts,
     value,
-};
-
-const UPLINKS: NotYet = NotYet {
-    part: "attach.uplinks",
-    means: "connections are watched where they are made; packets on the way out are not",
-};
-const GUESTS: NotYet = NotYet {
-    part: "attach.guests",
-    means: "virtual machines and networks of their own pass unseen; nothing is attached there",
 };
 
 /// Reads it; relative paths start at the directory of `config`, the absolute path of the file.
@@ -35,9 +27,6 @@ pub(super) fn places(fields: &Fields<'_>, config: &Path, out: &mut Findings) -> 
         })
         .unwrap_or_else(|| "/".to_owned());
     let uplinks = attach.get("uplinks").map(|item| {
-        if !item.is_empty() {
-            out.not_yet(item.mark(), UPLINKS);
-        }
         texts(
             &item,
             out,
@@ -50,9 +39,6 @@ pub(super) fn places(fields: &Fields<'_>, config: &Path, out: &mut Findings) -> 
             .map(str::to_owned)
             .to_vec(),
         Some(item) => {
-            if !item.is_empty() {
-                out.not_yet(item.mark(), GUESTS);
-            }
             let allowed = "a list of globs of interfaces, such as [\"veth*\"]";
             texts(&item, out, allowed, value::interface)
         }

@@ -57,6 +57,10 @@ pub struct LayerStatus {
     pub target: String,
     /// Whether it is.
     pub attached: bool,
+    /// How: a cgroup link, TCX, clsact, native or generic XDP. Of what is not attached, how it would
+    /// be.
+    #[serde(default)]
+    pub how: String,
 }
 
 /// One tenant.

@@ -1,6 +1,6 @@
 //! `status` for people: problems first, then layers, then the tenants that were refused most.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -8,7 +8,7 @@ use super::{
     duration::Seconds,
     problem::Severity,
     status::{Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
-    text::{Align, WIDTH, count, fit, printable, table},
+    text::{Align, WIDTH, count, few, fit, printable, table},
 };
 use crate::policy::model::Mode;
 
@@ -31,7 +31,7 @@ pub struct Style {
 pub fn node(status: &Status, style: &Style) -> String {
     let mut out = problems(status, style);
     head(&mut out, status, style);
-    layers(&mut out, status);
+    layers(&mut out, status, style);
     tenants(&mut out, status, style);
     out
 }
@@ -90,27 +90,67 @@ fn head(out: &mut String, status: &Status, style: &Style) {
     }
 }
 
-fn layers(out: &mut String, status: &Status) {
+/// A line for all places of a layer that are alike; what is not attached comes first.
+fn layers(out: &mut String, status: &Status, style: &Style) {
     if status.layers.is_empty() {
         return;
     }
     out.push('\n');
-    let rows = status.layers.iter().map(|layer| {
-        let attached = if layer.attached { "yes" } else { "NO" };
-        [
-            layer.layer.as_str().to_owned(),
-            attached.to_owned(),
-            layer.target.clone(),
-        ]
-    });
+    let mut alike: BTreeMap<(bool, u8, &str), (&'static str, Vec<&str>)> = BTreeMap::new();
+    for layer in &status.layers {
+        let key = (layer.attached, layer.layer as u8, layer.how.as_str());
+        let (_, targets) = alike
+            .entry(key)
+            .or_insert_with(|| (layer.layer.as_str(), Vec::new()));
+        targets.push(&layer.target);
+    }
+    let mut rows = Vec::new();
+    for ((attached, _, how), (layer, targets)) in alike {
+        // What is missing is named, however much it is.
+        let lines = if attached && !style.all {
+            vec![few(&targets)]
+        } else {
+            packed(&targets, PLACES)
+        };
+        let is_it = match (attached, targets.len()) {
+            (true, 1) => "yes".to_owned(),
+            (true, number) => format!("yes, {number}"),
+            (false, 1) => "NO".to_owned(),
+            (false, number) => format!("NO, {number}"),
+        };
+        let mut head = [layer.to_owned(), is_it, how.to_owned()];
+        for line in lines {
+            let [layer, is_it, how] = std::mem::take(&mut head);
+            rows.push([layer, is_it, how, line]);
+        }
+    }
     out.push_str(&table(
         [
             ("LAYER", 8, Align::Left),
-            ("ATTACHED", 8, Align::Left),
-            ("TARGET", WIDTH - 18, Align::Left),
+            ("ATTACHED", 9, Align::Left),
+            ("HOW", 11, Align::Left),
+            ("WHERE", PLACES, Align::Left),
         ],
         rows,
     ));
+}
+
+/// How wide the names of places may be.
+const PLACES: usize = WIDTH - 31;
+
+/// Names in lines of at most `width` columns; a longer name has a line of its own.
+fn packed(names: &[&str], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for name in names {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + name.chars().count() <= width => {
+                line.push_str(", ");
+                line.push_str(name);
+            }
+            _ => lines.push((*name).to_owned()),
+        }
+    }
+    lines
 }
 
 fn tenants(out: &mut String, status: &Status, style: &Style) {

@@ -316,6 +316,7 @@ fn status(tenants: Vec<TenantStatus>) -> Status {
             layer: Layer::Connect,
             target: "/sys/fs/cgroup".into(),
             attached: true,
+            how: "cgroup link".into(),
         }],
         tenants,
     }
@@ -336,7 +337,9 @@ fn a_status_has_the_keys_of_the_contract() {
     }
     assert_eq!(
         value["layers"][0],
-        json!({"layer": "connect", "target": "/sys/fs/cgroup", "attached": true})
+        json!({
+            "layer": "connect", "target": "/sys/fs/cgroup", "attached": true, "how": "cgroup link"
+        })
     );
     let alice = &value["tenants"][0];
     assert_eq!(alice["standing"], "good");
@@ -442,4 +445,39 @@ fn one_tenant_is_told_whole() {
          300 connections per 1h: 287 used\n  \
          1 of recipients every 15s, 5 at once: 1 used\n"
     );
+}
+
+#[test]
+fn many_places_of_a_layer_are_one_line_and_what_is_missing_is_named() {
+    let mut status = status(vec![]);
+    let at = |layer, target: String, attached| LayerStatus {
+        layer,
+        target,
+        attached,
+        how: "TCX".into(),
+    };
+    let guests = (0..50).map(|n| at(Layer::Guest, format!("veth{n}"), n != 7 && n != 9));
+    status.layers.extend(guests);
+    status.layers.push(at(Layer::Uplink, "eth0".into(), true));
+    let text = node(&status, &style(false));
+    let layers: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("LAYER"))
+        .take_while(|line| !line.is_empty())
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            "LAYER    ATTACHED  HOW         WHERE",
+            "guest    NO, 2     TCX         veth7, veth9",
+            "connect  yes       cgroup link /sys/fs/cgroup",
+            "guest    yes, 48   TCX         veth0, veth1, veth2, veth3, veth4 and 43 more",
+            "uplink   yes       TCX         eth0",
+        ]
+    );
+    let all = node(&status, &style(true));
+    for n in 0..50 {
+        assert!(all.contains(&format!("veth{n}")), "{all}");
+    }
+    assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
 }

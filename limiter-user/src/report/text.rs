@@ -41,6 +41,17 @@ pub fn fit(text: &str, width: usize) -> String {
         .collect()
 }
 
+/// The first of many names, and how many more there are.
+#[must_use]
+pub fn few(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// A count in at most six columns: `999999`, `1.23M`, `12.3G`.
 #[must_use]
 pub fn count(count: u64) -> String {

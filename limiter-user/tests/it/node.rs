@@ -88,6 +88,7 @@ impl Node for FakeNode {
                 layer: Layer::Connect,
                 target: "/sys/fs/cgroup".into(),
                 attached: true,
+                how: "cgroup link".into(),
             }],
             tenants,
         };

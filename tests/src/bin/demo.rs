@@ -14,13 +14,16 @@ use std::{
 };
 
 use limiter_tests::{
-    Agent, Cgroup, Config, Container, Letter, Mailer, Node, OUTSIDE_MX, OUTSIDE_MX6, Output, Place,
-    Postfix, mx, wait,
+    Agent, Cgroup, Config, Guest, Letter, Mailer, Node, OUTSIDE_MX, OUTSIDE_MX6, Output, Place,
+    Postfix, Wiring, mx,
+    packets::{Ended, PacketReport},
+    wait,
 };
+use nix::errno::Errno;
 
 const NODE: &str = "mode: enforce";
 
-fn tenants(shop: &Cgroup) -> String {
+fn tenants(shop: &Guest<'_>) -> String {
     format!(
         "\
 tenant: alice                 # a shared-hosting account: no direct SMTP
@@ -35,14 +38,15 @@ direct_smtp: allow
 limits: [{{unit: connections, max: 5, window: 1m}}]
 match: {{users: [carol]}}
 ---
-tenant: shop                  # a container, whoever is inside
-match: {{cgroups: ['{}']}}
+tenant: shop                  # a container with a network of its own, whoever is inside
+match: {{cgroups: ['{}'], interfaces: [{}]}}
 ---
 tenant: dave                  # only watched so far
 mode: observe
 match: {{users: [dave]}}
 ",
-        shop.path()
+        shop.cgroup().path(),
+        shop.interface()
     )
 }
 
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
 fn play(tale: &mut Tale) -> (PathBuf, PathBuf) {
     heading("A hosting node, and the world outside, in network namespaces of their own");
     let node = Node::new();
-    let shop = Container::unprivileged(&node, "shop");
+    let shop = Guest::unprivileged(&node, Wiring::Veth, "veth-shop", 1);
     let outside = Postfix::start(
         &node.elsewhere(),
         Cgroup::at_top(),
@@ -87,7 +91,7 @@ fn play(tale: &mut Tale) -> (PathBuf, PathBuf) {
     );
     println!("  outside.example: a Postfix on {OUTSIDE_MX} and {OUTSIDE_MX6}");
     println!("  node.example:    a Postfix on 127.0.0.1 and ::1, and these customers:\n");
-    let tenants = tenants(shop.cgroup());
+    let tenants = tenants(&shop);
     for line in tenants.lines() {
         println!("    {line}");
     }
@@ -100,6 +104,7 @@ fn play(tale: &mut Tale) -> (PathBuf, PathBuf) {
         agent: &agent,
     };
     scene.customers(tale, &shop);
+    scene.suspended(tale);
     scene.without_agent(tale);
     scene.report(&shop);
     scene.detach(tale);
@@ -116,7 +121,7 @@ struct Scene<'d> {
 }
 
 impl Scene<'_> {
-    fn customers(&self, tale: &mut Tale, shop: &Container) {
+    fn customers(&self, tale: &mut Tale, shop: &Guest<'_>) {
         heading("Who tries what, and what comes of it");
         let alice = self.node.user(2001);
         let refused = [
@@ -135,14 +140,9 @@ impl Scene<'_> {
         for (who, mailer, v6) in refused {
             self.refused(tale, who, &alice, mailer, v6);
         }
-        let root = shop.user(0);
-        self.refused(
-            tale,
-            "root inside the container shop",
-            &root,
-            Mailer::Python,
-            false,
-        );
+        let who = "root inside the container shop";
+        self.refused(tale, who, &shop.root(), Mailer::Python, false);
+        by_hand(tale, "the same root, with packets made by hand", shop);
 
         let bob = self.node.user(2002);
         let subject = self.sends(
@@ -183,6 +183,27 @@ impl Scene<'_> {
         self.arrives(tale, &letter.subject, true);
     }
 
+    /// A session that is under way when its customer is suspended.
+    fn suspended(&self, tale: &mut Tale) {
+        heading("limiter suspend");
+        let dave = self.node.sender(2004).attempt(mx(false));
+        let session = dave.say("newsletter.dave.example").hold().start();
+        let session = session.go_and_hold();
+        println!("  dave is in a session with the world's mail server: it has greeted him.");
+        let arguments = ["suspend", "dave", "--for", "24h", "--reason", "phishing"];
+        println!("  $ limiter suspend dave --for 24h --reason phishing");
+        indent(&self.agent.must(&arguments));
+        let report = session.go().finish();
+        println!("  dave goes on with his session");
+        let error = report.errno().map(Errno::from_raw);
+        if let Some(error) = error {
+            println!("          {error}");
+        }
+        tale.check("his session is cut", error.is_some());
+        let again = self.node.user(2004);
+        self.refused(tale, "dave connects again", &again, Mailer::Python, false);
+    }
+
     /// What customers do not notice: that nobody runs.
     fn without_agent(&self, tale: &mut Tale) {
         heading("kill -9 of the agent");
@@ -201,16 +222,17 @@ impl Scene<'_> {
         );
     }
 
-    fn report(&self, shop: &Container) {
+    fn report(&self, shop: &Guest<'_>) {
         heading("limiter explain");
         let to = mx(false).to_string();
-        let shop = shop.cgroup().path();
+        let cgroup = shop.cgroup().path();
         for (what, who) in [
             ("--uid", "2001"),
             ("--uid", "2002"),
             ("--uid", "2003"),
             ("--uid", "2004"),
-            ("--cgroup", &shop),
+            ("--cgroup", &cgroup),
+            ("--interface", shop.interface()),
         ] {
             println!("  $ limiter explain {what} {who} --to {to}");
             indent(&self.agent.must(&["explain", what, who, "--to", &to]));
@@ -299,6 +321,19 @@ impl Scene<'_> {
                 .is_some_and(|message| by(message) == by_mta),
         );
     }
+}
+
+/// Somebody in a container passes by all system calls and writes frames to the wire.
+fn by_hand(tale: &mut Tale, who: &str, container: &Guest<'_>) {
+    let PacketReport {
+        ended, taken_ns, ..
+    } = container.packets(false).make();
+    let taken = Duration::from_nanos(taken_ns);
+    println!("  {who}  [{} ms]", taken.as_millis());
+    println!(
+        "          {ended:?}, as if nobody listened there, {taken:.0?} after the first packet"
+    );
+    tale.check("refused with a reset", ended == Ended::Refused);
 }
 
 /// What happened, and how much of it should not have.

@@ -139,7 +139,7 @@ fn more_prefixes_than_fit_change_nothing() {
 #[test]
 fn settings_say_what_the_policy_says_and_keep_what_others_set() {
     in_lab(|lab| {
-        let others = flags::SANCTIONS | flags::SUSPENSIONS | flags::SOCKET_LAYER;
+        let others = flags::SANCTIONS | flags::SUSPENSIONS;
         lab.apply(&two().0);
         lab.set_flags(others | flags::NULL_ROUTES, others);
         let mut draft = two();

@@ -79,18 +79,42 @@ const LAYERS: [Layer; 4] = [
                 "bpf_probe_read_kernel",
                 "whose a passed socket is",
             ),
+            (
+                CONNECT,
+                BPF_FUNC_ktime_get_ns,
+                "bpf_ktime_get_ns",
+                "the clock",
+            ),
             (CONNECT, BPF_FUNC_spin_lock, "bpf_spin_lock", "exact counts"),
+            (
+                CONNECT,
+                BPF_FUNC_ringbuf_reserve,
+                "bpf_ringbuf_reserve",
+                "events",
+            ),
             (
                 CONNECT,
                 BPF_FUNC_ringbuf_output,
                 "bpf_ringbuf_output",
-                "events",
+                "the record of what was allowed",
+            ),
+            (
+                CONNECT,
+                BPF_FUNC_get_current_pid_tgid,
+                "bpf_get_current_pid_tgid",
+                "the process in events",
             ),
             (
                 CONNECT,
                 BPF_FUNC_get_current_comm,
                 "bpf_get_current_comm",
                 "the program's name in events",
+            ),
+            (
+                SchedClassifier,
+                BPF_FUNC_spin_lock,
+                "bpf_spin_lock",
+                "the agent's changes of counts",
             ),
         ],
         without: None,
@@ -104,8 +128,17 @@ const LAYERS: [Layer; 4] = [
     Layer {
         name: "socket",
         programs: &[(SOCKET, "cgroup_skb programs")],
-        maps: &[(MapType::SkStorage, "socket storage")],
+        maps: &[
+            (MapType::SkStorage, "socket storage"),
+            (MapType::LruHash, "LRU hash"),
+        ],
         helpers: &[
+            (
+                SOCKET,
+                BPF_FUNC_sk_fullsock,
+                "bpf_sk_fullsock",
+                "the session of a packet",
+            ),
             (
                 SOCKET,
                 BPF_FUNC_sk_storage_get,
@@ -114,9 +147,9 @@ const LAYERS: [Layer; 4] = [
             ),
             (
                 SOCKET,
-                BPF_FUNC_sk_fullsock,
-                "bpf_sk_fullsock",
-                "the session of a packet",
+                BPF_FUNC_tcp_sock,
+                "bpf_tcp_sock",
+                "whether a session is seen from its start",
             ),
             (
                 SOCKET,
@@ -126,22 +159,22 @@ const LAYERS: [Layer; 4] = [
             ),
             (
                 SOCKET,
-                BPF_FUNC_skb_ancestor_cgroup_id,
-                "bpf_skb_ancestor_cgroup_id",
-                "who sends, by cgroup",
-            ),
-            (
-                SOCKET,
-                BPF_FUNC_get_socket_uid,
-                "bpf_get_socket_uid",
-                "who sends, by uid",
+                BPF_FUNC_probe_read_kernel,
+                "bpf_probe_read_kernel",
+                "who sends, by cgroup and by uid",
             ),
             (SOCKET, BPF_FUNC_spin_lock, "bpf_spin_lock", "exact counts"),
             (
                 SOCKET,
+                BPF_FUNC_ringbuf_reserve,
+                "bpf_ringbuf_reserve",
+                "events",
+            ),
+            (
+                SOCKET,
                 BPF_FUNC_ringbuf_output,
                 "bpf_ringbuf_output",
-                "events",
+                "the record of what was allowed",
             ),
         ],
         without: Some(
@@ -158,13 +191,34 @@ const LAYERS: [Layer; 4] = [
     Layer {
         name: "guest and uplink",
         programs: &[(SchedClassifier, "classifier programs")],
-        maps: &[(MapType::LruHash, "LRU hash")],
+        maps: &[
+            (MapType::LruHash, "LRU hash"),
+            (MapType::SkStorage, "socket storage"),
+        ],
         helpers: &[
             (
                 SchedClassifier,
                 BPF_FUNC_skb_load_bytes,
                 "bpf_skb_load_bytes",
                 "reading packets",
+            ),
+            (
+                SchedClassifier,
+                BPF_FUNC_sk_fullsock,
+                "bpf_sk_fullsock",
+                "the socket of a packet",
+            ),
+            (
+                SchedClassifier,
+                BPF_FUNC_sk_storage_get,
+                "bpf_sk_storage_get",
+                "whether the socket layer cut a session",
+            ),
+            (
+                SchedClassifier,
+                BPF_FUNC_probe_read_kernel,
+                "bpf_probe_read_kernel",
+                "who sends, by cgroup and by uid",
             ),
             (
                 SchedClassifier,
@@ -176,12 +230,6 @@ const LAYERS: [Layer; 4] = [
                 SchedClassifier,
                 BPF_FUNC_skb_change_tail,
                 "bpf_skb_change_tail",
-                "answering with a reset",
-            ),
-            (
-                SchedClassifier,
-                BPF_FUNC_csum_diff,
-                "bpf_csum_diff",
                 "answering with a reset",
             ),
             (
@@ -198,9 +246,15 @@ const LAYERS: [Layer; 4] = [
             ),
             (
                 SchedClassifier,
+                BPF_FUNC_ringbuf_reserve,
+                "bpf_ringbuf_reserve",
+                "events",
+            ),
+            (
+                SchedClassifier,
                 BPF_FUNC_ringbuf_output,
                 "bpf_ringbuf_output",
-                "events",
+                "the record of what was allowed",
             ),
         ],
         without: Some(
@@ -221,7 +275,34 @@ const LAYERS: [Layer; 4] = [
             (MapType::LruHash, "LRU hash"),
             (MapType::LpmTrie, "LPM trie"),
         ],
-        helpers: &[],
+        helpers: &[
+            (SockOps, BPF_FUNC_spin_lock, "bpf_spin_lock", "exact counts"),
+            (
+                SockOps,
+                BPF_FUNC_ringbuf_reserve,
+                "bpf_ringbuf_reserve",
+                "events",
+            ),
+            (
+                SockOps,
+                BPF_FUNC_ringbuf_output,
+                "bpf_ringbuf_output",
+                "events",
+            ),
+            (
+                Xdp,
+                BPF_FUNC_spin_lock,
+                "bpf_spin_lock",
+                "one event for many refusals",
+            ),
+            (
+                Xdp,
+                BPF_FUNC_ringbuf_reserve,
+                "bpf_ringbuf_reserve",
+                "events",
+            ),
+            (Xdp, BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "events"),
+        ],
         without: Some(
             "Mailbox clients are not limited, and null routes hold at the uplink's classifier \
              alone.",

@@ -13,6 +13,7 @@ mod places;
 mod processes;
 mod report;
 
+pub use interfaces::Interfaces;
 pub use report::{Finding, Level, Report};
 
 use crate::policy::{image::Image, model::Places};
@@ -21,10 +22,9 @@ use crate::policy::{image::Image, model::Places};
 /// programs once without attaching or pinning anything.
 ///
 /// `image` is the policy compiled for this machine, which says whose a process is; without one
-/// nobody's is a tenant's. `interfaces` are those that nothing covers although traffic of tenants
-/// can pass there, and why.
+/// nobody's is a tenant's. `interfaces` are where traffic of tenants can pass.
 #[must_use]
-pub fn examine(places: &Places, image: Option<&Image>, interfaces: &[(String, String)]) -> Report {
+pub fn examine(places: &Places, image: Option<&Image>, interfaces: &Interfaces) -> Report {
     let mut findings = Vec::new();
     offers::examine(&mut findings);
     let cgroup = places::examine(places, &mut findings);
@@ -60,7 +60,10 @@ mod tests {
             pin_dir: PathBuf::from("/sys/fs/bpf/limiter-doctor-test"),
             control: PathBuf::from("/nonexistent/control.sock"),
         };
-        let uncovered = [("veth9".to_owned(), "nothing is attached".to_owned())];
+        let uncovered = Interfaces {
+            uncovered: vec![("veth9".to_owned(), "nothing is attached".to_owned())],
+            ..Interfaces::default()
+        };
         let report = examine(&places, None, &uncovered);
         let text = report.to_string();
         for area in [

@@ -2,6 +2,7 @@
 //! node itself.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -10,11 +11,12 @@ use std::{
 use super::Finding;
 use crate::{
     kernel::{
-        KernelError,
-        attach::pinned_layers,
+        KernelError, LayerState,
+        attach::{How, pinned_layers},
         pins::{Pins, check_owner},
     },
     policy::model::Places,
+    report::text::few,
     system::mounts,
 };
 
@@ -149,10 +151,6 @@ fn in_force(places: &Places, findings: &mut Vec<Finding>) {
     let pins = Pins::new(&places.pin_dir);
     let layers = pinned_layers(&pins);
     let (attached, loose): (Vec<_>, Vec<_>) = layers.iter().partition(|state| state.attached);
-    let names = |list: &[&crate::kernel::LayerState]| {
-        let names: Vec<String> = list.iter().map(ToString::to_string).collect();
-        names.join(", ")
-    };
     if attached.is_empty() && !pins.exist() {
         findings.push(Finding::note(
             IN_FORCE,
@@ -179,6 +177,29 @@ fn in_force(places: &Places, findings: &mut Vec<Finding>) {
             "It goes when the agent of this version attaches; its counts do not carry over.",
         ));
     }
+}
+
+/// `limiter_guest at veth0, veth1 (TCX); limiter_connect4`.
+fn names(states: &[&LayerState]) -> String {
+    let mut alike: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for state in states {
+        let how = match state.how {
+            How::CgroupLink => String::new(),
+            how => format!(" ({how})"),
+        };
+        let places = alike.entry((state.program, how)).or_default();
+        if !state.target.is_empty() {
+            places.push(&state.target);
+        }
+    }
+    let named = alike.iter().map(|((program, how), places)| {
+        if places.is_empty() {
+            (*program).to_owned()
+        } else {
+            format!("{program} at {}{how}", few(places))
+        }
+    });
+    named.collect::<Vec<_>>().join("; ")
 }
 
 fn shown(path: &Path) -> String {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Kind,
     names::Names,
-    resolve::{Resolver, few, leads_to_guest},
+    resolve::{Resolver, leads_to_guest},
 };
+use crate::report::text::few;
 
 /// A tenant's glob: its place in the list of tenants, and the glob's in the tenant's.
 type Claim = (usize, usize);

@@ -17,6 +17,7 @@ use std::{
 use super::{Interface, Interfaces, Kind, covered, judged, names::Names};
 use crate::{
     policy::model::{Located, Origin, Policy},
+    report::text::few,
     system::Warning,
 };
 
@@ -290,15 +291,5 @@ pub(super) fn leads_to_guest(link: &Interface) -> bool {
         Kind::Veth | Kind::Netkit => link.peer_elsewhere,
         Kind::Tun => link.is_ethernet,
         _ => false,
-    }
-}
-
-/// The first of many names, and how many more there are.
-pub(super) fn few(names: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
     }
 }
