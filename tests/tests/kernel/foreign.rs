@@ -84,15 +84,18 @@ pub fn tcx_program(ifindex: u32, hook: u32) -> OwnedFd {
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
 }
 
-/// What a program answers to a packet.
-pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> u32 {
+/// What a program answers to a packet; `None` if the kernel makes no packet of these bytes.
+pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<u32> {
     let mut attr = [0_u64; 16];
     attr[0] = fd(program);
     attr[1] = u64::try_from(bytes.len()).unwrap();
     attr[2] = bytes.as_ptr() as u64;
     attr[4] = 1;
-    bpf(PROG_TEST_RUN, &mut attr).unwrap();
-    u32::try_from(attr[0] >> 32).unwrap()
+    match bpf(PROG_TEST_RUN, &mut attr) {
+        Ok(_) => Some(u32::try_from(attr[0] >> 32).unwrap()),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+        Err(error) => panic!("cannot run a program: {error}"),
+    }
 }
 
 /// Detaches a link by force, as `bpftool link detach` does.
