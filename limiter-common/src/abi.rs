@@ -83,7 +83,7 @@ pub mod maps {
     pub const CLIENTS: &str = "CLIENTS";
     /// `Array<LockCell>`: the locks under which [`CLIENTS`] change.
     pub const CLIENT_LOCKS: &str = "CLIENT_LOCKS";
-    /// `HashMap<Address, u64>`: locked mailbox clients, and until when, ns of the kernel's clock.
+    /// `LruHashMap<Address, u64>`: locked mailbox clients, and until when, ns of the kernel's clock.
     pub const LOCKED: &str = "LOCKED";
 
     /// All of them: what is pinned.

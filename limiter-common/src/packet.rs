@@ -71,7 +71,7 @@ pub struct Packet {
     pub network: u32,
     /// Where the TCP header starts.
     pub transport: u32,
-    /// Where the TCP payload starts.
+    /// Where the TCP payload starts; where the packet ends, if it is [`Other`](Kind::Other).
     pub payload: u32,
     /// How long it is, as the IP header says and the packet can hold.
     pub payload_len: u32,
@@ -90,7 +90,8 @@ pub struct Packet {
     /// Whether it is IPv6.
     pub v6: bool,
     /// The ports are known, but not all of the TCP header is there, or more of it can follow in
-    /// another fragment: what the receiver sees in the end is not known.
+    /// another fragment, or its destination is not where it ends: what the receiver sees in the
+    /// end is not known. Of [`Other`](Kind::Other): more follows in other fragments.
     pub truncated: bool,
     /// The protocol behind IP headers, 0 if it was not reached.
     pub protocol: u8,
@@ -107,6 +108,8 @@ const FIRST_TYPE: u16 = 0x0600;
 const ETHERNET: u16 = 0x6558;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const ROUTING: u8 = 43;
+const AUTHENTICATION: u8 = 51;
 const VXLAN: u16 = 4789;
 /// Linux' own, from before there was another.
 const OLD_VXLAN: u16 = 8472;
@@ -120,6 +123,14 @@ pub const fn is_tunnel_port(port: u16) -> bool {
 }
 
 const TCP_HEADER: u32 = 20;
+/// How far the headers in front of TCP reach in a packet that comes in fragments, bytes. Longer
+/// ones are refused with the first fragment; later fragments that start before that could write
+/// over them, and no sender makes any: IPv6 networks take at least 1,280 bytes at once.
+const FRAGMENT_HEADERS: u32 = 128;
+/// How much of what a tunnel carries must be in the first fragment: all headers there could be.
+const TUNNEL_HEADERS: u32 = 160;
+/// What Cisco's WCCP puts in GRE, which Linux takes for IPv4.
+const WCCP: u16 = 0x883e;
 
 impl Packet {
     /// Whether it opens a connection, in whatever disguise: some servers take a SYN with other
@@ -144,12 +155,19 @@ impl Packet {
         if self.kind != Kind::Other {
             return inner;
         }
+        // Behind its end the frame says what it likes.
+        let len = if self.payload < len {
+            self.payload
+        } else {
+            len
+        };
         let mut head = [0; 4];
-        let (kind, at) = match self.protocol {
+        let (mut kind, mut at) = match self.protocol {
             4 => (IPV4, self.transport),
             41 => (IPV6, self.transport),
             47 => {
                 if !bytes.load(self.transport, &mut head) || head[1] & 7 != 0 {
+                    inner.kind = self.unread();
                     return inner;
                 }
                 // Checksum, key and sequence number, four bytes each.
@@ -160,8 +178,15 @@ impl Packet {
                 (u16::from_be_bytes([head[2], head[3]]), at)
             }
             UDP => {
+                let mut ports = [0; 4];
                 let mut datagram = [0; 12];
+                if !bytes.load(self.transport, &mut ports)
+                    || !is_tunnel_port(u16::from_be_bytes([ports[2], ports[3]]))
+                {
+                    return inner;
+                }
                 if !bytes.load(self.transport, &mut datagram) {
+                    inner.kind = self.unread();
                     return inner;
                 }
                 match u16::from_be_bytes([datagram[2], datagram[3]]) {
@@ -175,6 +200,20 @@ impl Packet {
             }
             _ => return inner,
         };
+        if self.truncated && at + TUNNEL_HEADERS > len {
+            inner.kind = Kind::Unresolved;
+            return inner;
+        }
+        if kind == WCCP {
+            let mut first = [0; 1];
+            if !bytes.load(at, &mut first) {
+                return inner;
+            }
+            kind = IPV4;
+            if first[0] >> 4 != 4 {
+                at += 4;
+            }
+        }
         if kind == ETHERNET {
             inner = Self::of_frame_at(bytes, len, at);
         } else {
@@ -182,6 +221,16 @@ impl Packet {
         }
         inner.inner = true;
         inner
+    }
+
+    /// What the inside of a tunnel is whose header is not all there: the rest can follow.
+    #[inline(always)]
+    const fn unread(&self) -> Kind {
+        if self.truncated {
+            Kind::Unresolved
+        } else {
+            Kind::Foreign
+        }
     }
 
     #[inline(always)]
@@ -223,12 +272,16 @@ impl Packet {
             if !bytes.load(at + 6, &mut two) {
                 return packet;
             }
-            kind = match u16::from_be_bytes(two) {
-                0x0021 => IPV4,
-                0x0057 => IPV6,
+            // One byte is enough where the number is odd, which no other's first byte is.
+            let long;
+            (kind, long) = match two {
+                [0, 0x21] => (IPV4, 8),
+                [0, 0x57] => (IPV6, 8),
+                [0x21, _] => (IPV4, 7),
+                [0x57, _] => (IPV6, 7),
                 _ => return packet,
             };
-            at += 8;
+            at += long;
         }
         packet.read_ip(bytes, len, at, kind);
         packet
@@ -325,17 +378,32 @@ impl Packet {
     ) {
         let v6 = self.v6;
         let mut headers = 0;
+        // How much of what comes in fragments lies behind, and whether it said so in a header of
+        // its own. Not reckoned from `at`: for the verifier all places are to be the same.
+        let mut walked = 0_u32;
+        let mut split = false;
         while headers < MAX_HEADERS {
             headers += 1;
             if offset != 0 {
                 self.protocol = next;
-                // A fragment that can write over the header of the first one.
-                let overlaps = next == TCP && offset < TCP_HEADER;
+                // A fragment that can write over the headers of the first one. What an IPv6 one
+                // says of the next header counts for nothing.
+                let reach = if v6 || next == AUTHENTICATION {
+                    FRAGMENT_HEADERS
+                } else if next == TCP {
+                    TCP_HEADER
+                } else {
+                    0
+                };
+                let overlaps = offset < reach;
                 self.kind = if overlaps {
                     Kind::Unresolved
                 } else {
                     Kind::Rest
                 };
+                return;
+            }
+            if more && walked > FRAGMENT_HEADERS {
                 return;
             }
             // One 8-byte look serves all headers that are walked.
@@ -351,32 +419,46 @@ impl Packet {
                     if !bytes.load(at, &mut head) {
                         return;
                     }
+                    // The way to the destination goes on from there.
+                    self.truncated |= next == ROUTING && head[3] != 0;
                     next = head[0];
-                    at += (u32::from(head[1]) + 1) * 8;
+                    let length = (u32::from(head[1]) + 1) * 8;
+                    walked += length;
+                    at += length;
                 }
                 44 if v6 => {
                     if !bytes.load(at, &mut head) {
                         return;
                     }
+                    // Fragments of fragments: nobody makes them, and few take them.
+                    if split {
+                        return;
+                    }
+                    split = true;
                     next = head[0];
                     let place = u16::from_be_bytes([head[2], head[3]]);
                     offset = u32::from(place & 0xfff8);
-                    more = more || place & 1 != 0;
+                    more = place & 1 != 0;
                     at += 8;
+                    walked = 0;
                 }
                 // Authentication: what it protects is not hidden.
-                51 => {
+                AUTHENTICATION => {
                     if !bytes.load(at, &mut head) {
                         return;
                     }
                     next = head[0];
-                    at += (u32::from(head[1]) + 2) * 4;
+                    let length = (u32::from(head[1]) + 2) * 4;
+                    walked += length;
+                    at += length;
                 }
                 // Experiments, which may be headers that somebody walks.
                 253 | 254 if v6 => return,
                 other => {
                     self.protocol = other;
                     self.transport = at;
+                    self.payload = end;
+                    self.truncated = more;
                     self.kind = Kind::Other;
                     return;
                 }
@@ -416,7 +498,7 @@ impl Packet {
         }
         self.payload_len = end - self.payload;
         // The payload goes on elsewhere: it cannot be followed.
-        self.truncated = more;
+        self.truncated |= more;
     }
 }
 

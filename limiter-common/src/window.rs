@@ -86,37 +86,30 @@ impl Slot {
         if epoch <= self.epoch {
             return;
         }
+        // Of no bucket is asked whether it is too old: that is computed, so that the verifier finds
+        // one way through, whatever the state. Clocks are below 2^63 ns.
         let steps = epoch - self.epoch;
-        if self.total == 0 {
-            self.current = 0;
-        } else if steps > BUCKETS as u64 {
-            clear(&mut self.ring);
-            self.current = 0;
-            self.total = 0;
-        } else {
-            let mut step = 0;
-            while step < BUCKETS as u64 {
-                if step >= steps {
-                    break;
-                }
-                // The bucket that falls out of the window stands where the one that becomes the
-                // past will stand: their epochs are 32 apart.
-                let index = (self.epoch.wrapping_add(step) & MASK) as usize;
-                let place = &raw mut self.ring[index];
-                // Volatile: kept in a register the sum would be another for the verifier after
-                // every round, and new kernels give up on that.
-                // SAFETY: fields of an exclusively borrowed value; the index is masked.
-                unsafe {
-                    let left = core::ptr::read_volatile(&raw const self.total)
-                        .wrapping_sub(core::ptr::read_volatile(place));
-                    core::ptr::write_volatile(&raw mut self.total, left);
-                    let current = core::ptr::read_volatile(&raw const self.current);
-                    core::ptr::write_volatile(place, current);
-                    core::ptr::write_volatile(&raw mut self.current, 0);
-                }
-                step += 1;
+        let mut index = 0;
+        while index < BUCKETS {
+            // How far the clock has to move until this bucket falls out of the window, less one.
+            let left = (index as u64).wrapping_sub(self.epoch) & MASK;
+            let place = &raw mut self.ring[index];
+            // SAFETY: fields of an exclusively borrowed value, in bounds. Volatile: kept in a
+            // register the sum would be another for the verifier after every round.
+            unsafe {
+                let units = core::ptr::read_volatile(place);
+                let gone = units & below(left, steps);
+                core::ptr::write_volatile(place, units.wrapping_sub(gone));
+                let total = core::ptr::read_volatile(&raw const self.total);
+                core::ptr::write_volatile(&raw mut self.total, total.wrapping_sub(gone));
             }
+            index += 1;
         }
+        // Where the oldest was stands what was the current one, unless that is too old as well.
+        let past = self.current & below(steps, BUCKETS as u64 + 1);
+        self.ring[(self.epoch & MASK) as usize] = past;
+        self.total = self.total.wrapping_sub(self.current.wrapping_sub(past));
+        self.current = 0;
         self.epoch = epoch;
     }
 
@@ -234,6 +227,14 @@ fn clear(ring: &mut [u32; BUCKETS]) {
         unsafe { core::ptr::write_volatile(&raw mut ring[index], 0) };
         index += 1;
     }
+}
+
+/// All bits if `a` is less than `b`, none otherwise, for numbers below 2^63: the sign of their
+/// difference.
+#[inline(always)]
+#[expect(clippy::cast_sign_loss, reason = "all bits are the same")]
+const fn below(a: u64, b: u64) -> u32 {
+    (a.wrapping_sub(b).cast_signed() >> 63) as u32
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn set_tenant(command: &Command) -> u32 {
             if !existed {
                 // Whoever had this index before may have left it.
                 (*tenant).observe_until_ns = 0;
-                (*tenant).sanctions = command.tenant.sanctions;
+                write_sanctions(tenant, &command.tenant);
             }
         }
         kernel::unlock(&raw mut (*cell).lock);
@@ -247,14 +247,27 @@ fn set_sanctions(command: &Command) -> u32 {
         if !(*tenant).exists() {
             return status::NO_TENANT;
         }
-        let mut at = 0;
-        while at < sanction::SANCTIONS {
-            let until_s = command.tenant.sanctions.until_s[at];
-            core::ptr::write_volatile(&raw mut (*tenant).sanctions.until_s[at], until_s);
-            at += 1;
-        }
+        write_sanctions(tenant, &command.tenant);
     }
     status::DONE
+}
+
+/// Writes sanctions word by word: a copy of the whole would become a call.
+///
+/// # Safety
+///
+/// `tenant` was looked up.
+#[inline(always)]
+unsafe fn write_sanctions(tenant: *mut Tenant, policy: &Tenant) {
+    let mut at = 0;
+    while at < sanction::SANCTIONS {
+        // SAFETY: as the caller promises; aligned words, each of which means something by itself.
+        unsafe {
+            let until_s = core::ptr::read_volatile(&raw const policy.sanctions.until_s[at]);
+            core::ptr::write_volatile(&raw mut (*tenant).sanctions.until_s[at], until_s);
+        }
+        at += 1;
+    }
 }
 
 /// Decides and counts, as a layer would.

@@ -127,12 +127,14 @@ fn comes_in(packet: Packet, interface: u32) -> bool {
         Some(judgement) => judgement,
         None => return true,
     };
-    seen::tell(&seen, judgement, now_ns);
+    // A locked client's open sessions are silenced too, but each attempt counts once.
+    if !matches!(seen.layer, Layer::Mailbox) || seen.packet.opens() {
+        seen::tell(&seen, judgement, now_ns);
+    }
     !judgement.refuses()
 }
 
-/// Why a packet may not come in, if it may not. A locked client's packets other than its first are
-/// refused too, but not told.
+/// Why a packet may not come in, if it may not.
 #[inline(always)]
 fn refused(settings: &Settings, seen: &mut Seen, now_ns: u64) -> Option<Judgement> {
     let flags = settings.flags;

@@ -102,5 +102,7 @@ pub static CLIENTS: LruHashMap<Address, Client, 32768> = LruHashMap::new();
 #[btf_map]
 pub static CLIENT_LOCKS: Array<LockCell, { mailbox::LOCKS as usize }> = Array::new();
 
+// Nobody removes the locks that are over: when all places are taken, the one asked for least
+// recently makes room.
 #[btf_map]
-pub static LOCKED: HashMap<Address, u64, 65536, NO_PREALLOC> = HashMap::new();
+pub static LOCKED: LruHashMap<Address, u64, 65536> = LruHashMap::new();

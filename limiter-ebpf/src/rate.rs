@@ -9,6 +9,7 @@ use limiter_common::{
     pace,
     tenant::{self, Tenant},
     verdict::PortGroup,
+    window::Slot,
 };
 
 use crate::{kernel, maps};
@@ -163,40 +164,27 @@ impl Level {
     /// noted down in `scratch`, and the answer is no. Under the lock.
     #[inline(always)]
     fn admits(&self, demand: &Packed, scratch: *mut Scratch, owner: u32) -> bool {
-        // SAFETY: all three were looked up, and the tree's lock is held: nobody else changes the
-        // slots. Indices are masked to the arrays' lengths, which are powers of two.
-        unsafe {
-            let first = u32::from((*self.tenant).first_slot);
-            let mut at = 0;
-            while at < BLOCK_SLOTS {
-                let def = &raw const (*self.set).defs[at];
-                // Volatile: what the verifier learns of it here must not follow it further.
-                let groups = core::ptr::read_volatile(&raw const (*def).groups);
-                if groups == 0 {
-                    // Limits stand in front.
-                    break;
+        // SAFETY: looked up.
+        let first = u32::from(unsafe { (*self.tenant).first_slot });
+        macro_rules! ask {
+            ($($at:literal)*) => {$(
+                match self.one::<$at>(first, demand) {
+                    One::End => return true,
+                    One::Other => {}
+                    One::Concerns(def, slot) => {
+                        // SAFETY: see `one`; the scratch was looked up.
+                        unsafe {
+                            if !admits(def, slot, demand) {
+                                core::ptr::write_volatile(&raw mut (*scratch).full_owner, owner);
+                                core::ptr::write_volatile(&raw mut (*scratch).full_limit, $at);
+                                return false;
+                            }
+                        }
+                    }
                 }
-                at += 1;
-                if (*def).unit != demand.unit || groups & demand.group == 0 {
-                    continue;
-                }
-                let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
-                let slot = &mut (*self.block).slots[place];
-                let admits = if (*def).kind == Kind::Window as u8 {
-                    slot.advance(demand.now_ns, (*def).span_ns);
-                    slot.admits(demand.units, (*def).max)
-                } else {
-                    let (span_ns, max) = ((*def).span_ns, (*def).max);
-                    pace::admits(slot.epoch, demand.now_ns, span_ns, max, demand.units)
-                };
-                if !admits {
-                    core::ptr::write_volatile(&raw mut (*scratch).full_owner, owner);
-                    #[expect(clippy::cast_possible_truncation, reason = "at most BLOCK_SLOTS")]
-                    core::ptr::write_volatile(&raw mut (*scratch).full_limit, at as u32 - 1);
-                    return false;
-                }
-            }
+            )*};
         }
+        ask!(0 1 2 3 4 5 6 7);
         true
     }
 
@@ -204,32 +192,92 @@ impl Level {
     /// [`admits`](Self::admits) said yes.
     #[inline(always)]
     fn count(&self, demand: &Packed) {
-        // SAFETY: as in `admits`.
-        unsafe {
-            let first = u32::from(core::ptr::read_volatile(
-                &raw const (*self.tenant).first_slot,
-            ));
-            let mut at = 0;
-            while at < BLOCK_SLOTS {
-                let def = &raw const (*self.set).defs[at];
-                let groups = core::ptr::read_volatile(&raw const (*def).groups);
-                if groups == 0 {
-                    break;
+        // SAFETY: looked up.
+        let first = u32::from(unsafe { (*self.tenant).first_slot });
+        macro_rules! count {
+            ($($at:literal)*) => {$(
+                match self.one::<$at>(first, demand) {
+                    One::End => return,
+                    One::Other => {}
+                    // SAFETY: see `one`.
+                    One::Concerns(def, slot) => unsafe { count(def, slot, demand) },
                 }
-                at += 1;
-                if (*def).unit != demand.unit || groups & demand.group == 0 {
-                    continue;
-                }
-                let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
-                let slot = &mut (*self.block).slots[place];
-                if (*def).kind == Kind::Window as u8 {
-                    slot.count(demand.units);
-                } else {
-                    let span_ns = (*def).span_ns;
-                    slot.epoch = pace::count(slot.epoch, demand.now_ns, span_ns, demand.units);
-                }
-            }
+            )*};
         }
+        count!(0 1 2 3 4 5 6 7);
+    }
+
+    /// The limit at `AT`. Each is a place of its own in the program, and not a round of a loop: the
+    /// verifier forgets what it saw where it comes too often with too many differences.
+    #[inline(always)]
+    fn one<const AT: usize>(&self, first: u32, demand: &Packed) -> One {
+        // SAFETY: all were looked up, and the tree's lock is held: nobody else changes the slots.
+        // Indices are below the arrays' lengths or masked to them.
+        unsafe {
+            let def = &raw const (*self.set).defs[AT];
+            // Volatile: what the verifier learns of it here must not follow it further.
+            let groups = core::ptr::read_volatile(&raw const (*def).groups);
+            if groups == 0 {
+                // Limits stand in front.
+                return One::End;
+            }
+            if (*def).unit != demand.unit || groups & demand.group == 0 {
+                return One::Other;
+            }
+            let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
+            One::Concerns(def, &raw mut (*self.block).slots[place])
+        }
+    }
+}
+
+const _: () = assert!(BLOCK_SLOTS == 8, "so many are asked and counted");
+
+/// What stands at a place in a set of limits.
+enum One {
+    /// Nothing, nor further back.
+    End,
+    /// A limit of something else.
+    Other,
+    /// A limit of what is demanded, and its state.
+    Concerns(*const LimitDef, *mut Slot),
+}
+
+/// Moves a limit to the present; whether it admits the demand.
+///
+/// # Safety
+///
+/// Both were looked up, and the tree's lock is held.
+#[inline(always)]
+unsafe fn admits(def: *const LimitDef, slot: *mut Slot, demand: &Packed) -> bool {
+    // SAFETY: as the caller promises.
+    let (def, slot) = unsafe { (&*def, &mut *slot) };
+    if def.kind == Kind::Window as u8 {
+        slot.advance(demand.now_ns, def.span_ns);
+        slot.admits(demand.units, def.max)
+    } else {
+        pace::admits(
+            slot.epoch,
+            demand.now_ns,
+            def.span_ns,
+            def.max,
+            demand.units,
+        )
+    }
+}
+
+/// Counts the demand in a limit that admits it.
+///
+/// # Safety
+///
+/// As for [`admits`].
+#[inline(always)]
+unsafe fn count(def: *const LimitDef, slot: *mut Slot, demand: &Packed) {
+    // SAFETY: as the caller promises.
+    let (def, slot) = unsafe { (&*def, &mut *slot) };
+    if def.kind == Kind::Window as u8 {
+        slot.count(demand.units);
+    } else {
+        slot.epoch = pace::count(slot.epoch, demand.now_ns, def.span_ns, demand.units);
     }
 }
 

@@ -3,7 +3,8 @@
 
 use limiter_common::{
     abi::{DEFAULT, NOBODY},
-    address, event,
+    address::{self, Address},
+    event,
     flow::{Flow, FlowKey, RETRY_NS, flow_flags},
     owner::{Owner, Parties},
     packet::{Kind, Packet},
@@ -159,6 +160,10 @@ impl Seen {
     #[inline(always)]
     pub fn stays(&self) -> bool {
         let destination = &self.packet.destination;
+        // Nowhere is where what could not be read goes: not to this node.
+        if is_nowhere(destination) {
+            return false;
+        }
         // SAFETY: only whether it is there counts.
         address::is_loopback(destination)
             || unsafe { maps::OWN_ADDRESSES.get(*destination) }.is_some()
@@ -179,6 +184,16 @@ impl Seen {
             },
         }
     }
+}
+
+/// Whether an address is the unspecified one, of either kind.
+#[inline(always)]
+const fn is_nowhere(address: &Address) -> bool {
+    matches!(
+        *address,
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+            | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]
+    )
 }
 
 /// Beside [`event::flags`], which do not use it: the node itself sends it.

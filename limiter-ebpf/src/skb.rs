@@ -116,13 +116,20 @@ impl Skb {
                         return false;
                     }
                     match byte(network + 9) {
-                        TCP => network + 20,
+                        TCP => {
+                            // A length that ends before the ports is not plain; 0 is, of large ones.
+                            let total = u16::from_be_bytes([byte(network + 2), byte(network + 3)]);
+                            if total != 0 && total < 24 {
+                                return false;
+                            }
+                            network + 20
+                        }
                         AUTHENTICATION => return false,
                         4 | 41 | 47 if GUEST => return false,
                         UDP if GUEST => {
                             let ports = network + 20;
                             if start + ports + 4 > end {
-                                return true;
+                                return false;
                             }
                             let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
                             return !is_tunnel_port(port);
@@ -130,20 +137,33 @@ impl Skb {
                         _ => return true,
                     }
                 }
-                0x86dd => match byte(network + 6) {
-                    TCP => network + 40,
-                    UDP if GUEST => {
-                        let ports = network + 40;
-                        if start + ports + 4 > end {
-                            return true;
-                        }
-                        let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
-                        return !is_tunnel_port(port);
+                0x86dd => {
+                    if start + network + 40 > end || byte(network) >> 4 != 6 {
+                        return false;
                     }
-                    // UDP and ICMP: most of the rest.
-                    UDP | 58 => return true,
-                    _ => return false,
-                },
+                    match byte(network + 6) {
+                        TCP => {
+                            let payload =
+                                u16::from_be_bytes([byte(network + 4), byte(network + 5)]);
+                            if payload != 0 && payload < 4 {
+                                return false;
+                            }
+                            network + 40
+                        }
+                        UDP if GUEST => {
+                            let ports = network + 40;
+                            // It may be there, but not in the linear part.
+                            if start + ports + 4 > end {
+                                return false;
+                            }
+                            let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
+                            return !is_tunnel_port(port);
+                        }
+                        // UDP and ICMP: most of the rest.
+                        UDP | 58 => return true,
+                        _ => return false,
+                    }
+                }
                 0x0806 => return true,
                 _ => return false,
             };

@@ -331,6 +331,12 @@ impl<'n> Guest<'n> {
         self.place.clone()
     }
 
+    /// Its network namespace; a virtual machine's is the node's.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        self.place.namespace()
+    }
+
     /// Root inside, who sends by the kernel's own sockets.
     #[must_use]
     pub fn sender(&self) -> Sender<'n> {

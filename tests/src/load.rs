@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Namespace;
+use crate::{Namespace, Place, process::run};
 
 /// The port on which [`LoadSink`] takes everything.
 pub const LOAD_PORT: u16 = 5201;
@@ -126,6 +127,30 @@ impl LoadSink {
     }
 }
 
+/// How many nanoseconds of `place` one unit of the load costs: packets or connections sent by a
+/// process there, to [`LOAD_PORT`] at `to`.
+#[must_use]
+pub fn cost_at(place: &Place, program: &Path, to: IpAddr, load: Load, time: Duration) -> f64 {
+    let kind = match load {
+        Load::Udp { .. } => "udp",
+        Load::Tcp => "tcp",
+        Load::Connects => "connects",
+    };
+    let mut command = place.command(program);
+    command.args([
+        SocketAddr::new(to, LOAD_PORT).to_string(),
+        kind.to_owned(),
+        time.as_millis().to_string(),
+    ]);
+    let output = run(&mut command, "").success("limiter-load");
+    let mut numbers = output
+        .stdout
+        .split_whitespace()
+        .map(|number| number.parse::<f64>().expect("two numbers are printed"));
+    let (sent, took) = (numbers.next(), numbers.next());
+    took.expect("the time") / sent.expect("the count").max(1.0)
+}
+
 impl Drop for LoadSink {
     fn drop(&mut self) {
         self.counts.stop.store(true, Ordering::Relaxed);
@@ -136,7 +161,11 @@ impl Drop for LoadSink {
     }
 }
 
-fn send(to: SocketAddr, load: Load, time: Duration) -> io::Result<(u64, Duration)> {
+/// Sends the load for so long: how much was sent, and how long it took.
+///
+/// # Errors
+/// What the system says.
+pub fn send(to: SocketAddr, load: Load, time: Duration) -> io::Result<(u64, Duration)> {
     let start = Instant::now();
     let mut sent = 0;
     match load {

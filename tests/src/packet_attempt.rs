@@ -42,6 +42,8 @@ impl<'n> PacketAttempt<'n> {
                 disguises: Vec::new(),
                 name: format!("packets-{number}.sender.example"),
                 message: false,
+                more: 0,
+                talk_ms: 0,
                 uid: 0,
                 cgroup: None,
                 patience_ms: 2_000,
@@ -101,6 +103,21 @@ impl<'n> PacketAttempt<'n> {
     #[must_use]
     pub fn message(mut self) -> Self {
         self.orders.message = true;
+        self
+    }
+
+    /// With so many whole messages, one after another.
+    #[must_use]
+    pub fn messages(mut self, count: u32) -> Self {
+        self.orders.message = true;
+        self.orders.more = count.saturating_sub(1);
+        self
+    }
+
+    /// Going on to talk for so long.
+    #[must_use]
+    pub fn talking(mut self, time: Duration) -> Self {
+        self.orders.talk_ms = u64::try_from(time.as_millis()).expect("a short time");
         self
     }
 

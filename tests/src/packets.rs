@@ -62,6 +62,12 @@ pub struct PacketOrders {
     pub name: String,
     /// The whole dialog, with a message; else only a greeting each way.
     pub message: bool,
+    /// How many messages more than that one are sent in the same session.
+    #[serde(default)]
+    pub more: u32,
+    /// How long to go on saying nothing of importance after the greetings, milliseconds.
+    #[serde(default)]
+    pub talk_ms: u64,
     /// Whom to become once the link is open, keeping the link.
     pub uid: u32,
     /// The cgroup to enter first: its directory.

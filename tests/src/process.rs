@@ -100,6 +100,12 @@ impl Process {
     /// Starts the command, with everything it prints going to the file `log`.
     #[must_use]
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
+        Self::start_with(name, command, Stdio::null(), log)
+    }
+
+    /// The same, with this as its standard input.
+    #[must_use]
+    pub fn start_with(name: &str, command: &mut Command, stdin: Stdio, log: &Path) -> Self {
         let out = File::options()
             .create(true)
             .append(true)
@@ -107,7 +113,7 @@ impl Process {
             .expect("the log file can be opened");
         let err = out.try_clone().expect("a file can be opened twice");
         let child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(out)
             .stderr(err)
             .spawn()

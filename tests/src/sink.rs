@@ -1,9 +1,9 @@
 //! A server that counts who comes: every completed connection, exactly once.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsFd,
+    io::{self, ErrorKind, Read, Write},
+    net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{Backlog, SockaddrIn6, bind, listen, setsockopt, sockopt},
+};
 
 use crate::{Namespace, wait};
 
@@ -38,19 +41,31 @@ impl Sink {
     /// A server on these ports, greeting in the name of `host`.
     #[must_use]
     pub fn listen(namespace: &Namespace, ports: &[u16], host: &str) -> Self {
-        Self::start(namespace, ports, host, false)
+        Self::start(namespace, ports, host, false, plain)
     }
 
     /// The same, and it answers a whole SMTP session: every message is welcome, and forgotten.
     #[must_use]
     pub fn mail(namespace: &Namespace, ports: &[u16], host: &str) -> Self {
-        Self::start(namespace, ports, host, true)
+        Self::start(namespace, ports, host, true, plain)
     }
 
-    fn start(namespace: &Namespace, ports: &[u16], host: &str, answers: bool) -> Self {
+    /// The same, for those who come by Multipath TCP, too.
+    #[must_use]
+    pub fn multipath_mail(namespace: &Namespace, ports: &[u16], host: &str) -> Self {
+        Self::start(namespace, ports, host, true, multipath)
+    }
+
+    fn start(
+        namespace: &Namespace,
+        ports: &[u16],
+        host: &str,
+        answers: bool,
+        listener: fn(u16) -> io::Result<TcpListener>,
+    ) -> Self {
         let listeners: Vec<_> = namespace.enter(|| {
             let listen = |port: &u16| {
-                TcpListener::bind((Ipv6Addr::UNSPECIFIED, *port))
+                listener(*port)
                     .unwrap_or_else(|error| panic!("cannot listen on port {port}: {error}"))
             };
             ports.iter().map(listen).collect()
@@ -227,6 +242,28 @@ impl Guest {
             b"250 well\r\n"
         })
     }
+}
+
+/// Listens on every address of both families.
+fn plain(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+}
+
+/// The same, for TCP and Multipath TCP.
+fn multipath(port: u16) -> io::Result<TcpListener> {
+    // SAFETY: takes numbers, and the descriptor that it returns is nobody else's.
+    let socket = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        match libc::socket(libc::AF_INET6, kind, libc::IPPROTO_MPTCP) {
+            ..0 => return Err(io::Error::last_os_error()),
+            socket => OwnedFd::from_raw_fd(socket),
+        }
+    };
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(any))?;
+    listen(&socket, Backlog::new(128)?)?;
+    Ok(TcpListener::from(socket))
 }
 
 /// IPv4 as IPv4, although the socket speaks both.

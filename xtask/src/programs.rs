@@ -21,7 +21,7 @@ const fn program(name: &'static str, package: &'static str) -> Program {
 }
 
 /// Installed from their packages.
-const PROGRAMS: [Program; 12] = [
+const PROGRAMS: [Program; 16] = [
     // The local MTA and the outside world, and the senders and sinks for many sessions at once.
     program("postfix", "postfix"),
     program("smtp-source", "postfix"),
@@ -40,6 +40,12 @@ const PROGRAMS: [Program; 12] = [
     ),
     program("python3", "python3"),
     program("curl", "curl"),
+    // A mail server that mailboxes are read from.
+    program("dovecot", "dovecot-imapd"),
+    program("/usr/lib/dovecot/pop3", "dovecot-pop3d"),
+    // What others do with the kernel's programs and packets.
+    program("bpftool", "bpftool"),
+    program("nft", "nftables"),
     // Networks, and users of containers.
     program("ip", "iproute2"),
     program("newuidmap", "uidmap"),

@@ -173,6 +173,14 @@ impl Kernel {
         outcome
     }
 
+    /// Loads a program that is not needed yet and may have to be there within a second; `false` if
+    /// there is none left.
+    pub fn prepare(&mut self) -> bool {
+        self.attacher
+            .as_mut()
+            .is_some_and(|attacher| attacher.prepare(&mut self.ebpf))
+    }
+
     /// The layers of the last outcome as they are now, without touching them.
     #[must_use]
     pub fn look(&self, last: &[attach::LayerState]) -> Vec<attach::LayerState> {

@@ -469,7 +469,8 @@ fn trie<K: Pod, V: Pod>(
 
 /// A second descriptor of a map, and how many entries it can hold.
 fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, usize), KernelError> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data)) = map else {
+    let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data)) = map
+    else {
         return Err(KernelError::Btf(format!(
             "the map {name} is of another type"
         )));

@@ -8,15 +8,24 @@
     reason = "tests: also what they share may fail with a trace"
 )]
 
+mod blocked;
+#![expect(clippy::panic, reason = "a test that cannot go on says why")]
+
 mod bounds;
+mod charged;
 mod commands;
+mod cost;
+mod defence;
 mod destinations;
 mod events;
 mod faults;
 mod following;
 mod ground;
+mod hotplug;
 mod limits;
 mod mail;
+mod mailbox;
+mod mailcount;
 mod matrix;
 mod observe;
 mod reload;
@@ -24,6 +33,7 @@ mod sanctions;
 mod sockets;
 mod stage;
 mod survival;
+mod suspension;
 mod trees;
 mod verdicts;
 mod who;

@@ -286,6 +286,11 @@ impl Attacher {
         outcome
     }
 
+    /// Loads a program that can be needed soon; `false` if there is none left.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) -> bool {
+        self.programs.prepare(ebpf)
+    }
+
     /// Looks whether one program is where it belongs, and sees to it. Gives what is worth knowing.
     fn settle(
         &mut self,

@@ -28,6 +28,10 @@ pub const OPTIONAL: [&str; 9] = [
     programs::EDGE_TC_L3,
 ];
 
+/// Those that can be needed within a second: for an interface that appears, for a sanction. The
+/// verifier may take that long itself.
+const SOON: [&str; 2] = [programs::GUEST, programs::SOCKET];
+
 /// How much of what the verifier says is passed on: its last words say why.
 const LAST_WORDS: usize = 400;
 
@@ -41,6 +45,18 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Loads one of those that can be needed soon; `false` if all were tried. One that the kernel
+    /// refuses is said where it is needed.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) -> bool {
+        let next = SOON
+            .into_iter()
+            .find(|name| !self.ids.contains_key(name) && !self.refused.contains_key(name));
+        if let Some(name) = next {
+            let _ = self.get(ebpf, name);
+        }
+        next.is_some()
+    }
+
     /// The program and its id, loaded if it was not. One that was refused is not tried again.
     ///
     /// # Errors

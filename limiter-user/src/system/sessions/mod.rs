@@ -106,7 +106,7 @@ pub struct CutReport {
     pub cut: usize,
     /// How many of these were connections of MPTCP sessions.
     pub subflows: usize,
-    /// How many MPTCP sessions lost connections.
+    /// How many MPTCP sessions lost connections, some of them before this.
     pub mptcp: usize,
     /// How many of them were ended as a whole, so that their programs know. The others swallow
     /// what is written, for a minute.
@@ -122,8 +122,10 @@ pub struct CutReport {
     pub failed: usize,
     /// How long it took.
     pub took: Duration,
-    /// MPTCP sessions that lost connections and are still to be ended.
+    /// MPTCP sessions that are still to be ended.
     unended: holders::Sessions,
+    /// This kernel does not list MPTCP sessions.
+    lists_no_mptcp: bool,
 }
 
 impl CutReport {
@@ -156,6 +158,7 @@ impl CutReport {
             failed,
             took: _,
             unended,
+            lists_no_mptcp: _,
         } = other;
         self.namespaces += namespaces;
         self.hidden += hidden;
@@ -419,7 +422,7 @@ fn pass(
             other => other?,
         }
     }
-    remember_mptcp(diag, &meant, report);
+    remember_mptcp(diag, namespace, &meant, is_meant, report);
     let mut result = Pass::default();
     for entry in meant {
         let destroyed = diag
@@ -441,23 +444,36 @@ fn pass(
     Ok(result)
 }
 
-/// Notes the MPTCP sessions that these connections belong to. A kernel that does not list them is
-/// one of before 5.9, whose MPTCP is none yet.
-fn remember_mptcp(diag: &mut Diag, meant: &[Entry], report: &mut CutReport) {
+/// Notes the MPTCP sessions that these connections belong to, and those that are meant although
+/// they have none any more: the layers that see packets may have been quicker. A kernel that does
+/// not list them is one of before 5.9, whose MPTCP is none yet.
+fn remember_mptcp(
+    diag: &mut Diag,
+    namespace: Ns,
+    meant: &[Entry],
+    is_meant: &impl Fn(&SessionFacts) -> bool,
+    report: &mut CutReport,
+) {
+    if report.lists_no_mptcp {
+        return;
+    }
     let inodes: HashSet<u32> = meant
         .iter()
         .filter(|entry| entry.is_subflow && entry.inode != 0)
         .map(|entry| entry.inode)
         .collect();
-    if inodes.is_empty() {
-        return;
-    }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let _ = diag.list(family, Protocol::Mptcp, |session| {
-            if inodes.contains(&session.inode) {
+        let listed = diag.list(family, Protocol::Mptcp, |session| {
+            let alone = || is_meant(&SessionFacts::of(&session, namespace));
+            if session.inode != 0 && (inodes.contains(&session.inode) || alone()) {
                 let cookie = session.id.cookie();
                 report.unended.insert(u64::from(session.inode), cookie);
             }
         });
+        if listed.is_err() {
+            // Asking again would make the kernel look for a module each time.
+            report.lists_no_mptcp = true;
+            return;
+        }
     }
 }

@@ -107,15 +107,31 @@ impl Host {
         }
         let name = &orders.name;
         let mut words = vec![(format!("EHLO {name}\r\n"), "250")];
-        if orders.message {
+        if orders.talk_ms > 0 {
+            self.say(words[0].0.as_bytes())?;
+            self.answer("250")?;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(orders.talk_ms) {
+                *last = Instant::now();
+                self.say(b"NOOP\r\n")?;
+                self.answer("250")?;
+                self.turn(Duration::from_millis(5));
+            }
+        }
+        for number in 0..=orders.more {
+            if !orders.message {
+                break;
+            }
             let body = format!("Subject: {name}\r\n\r\n{name}\r\n.\r\n");
             words.extend([
                 (format!("MAIL FROM:<{name}@sender.example>\r\n"), "250"),
                 ("RCPT TO:<somebody@outside.example>\r\n".to_owned(), "250"),
                 ("DATA\r\n".to_owned(), "354"),
                 (body, "250"),
-                ("QUIT\r\n".to_owned(), "221"),
             ]);
+            if number == orders.more {
+                words.push(("QUIT\r\n".to_owned(), "221"));
+            }
         }
         for (line, code) in &words {
             *last = Instant::now();

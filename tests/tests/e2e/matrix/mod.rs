@@ -11,11 +11,11 @@ mod world;
 
 use std::time::Duration;
 
-use limiter_tests::{Load, LoadSink, Node, Reached, mx, orders::Report, wait};
+use limiter_tests::{Load, LoadSink, Node, Reached, Sender, mx, orders::Report, wait};
 
 use self::{
     judge::{Expect, run},
-    rows::Row,
+    rows::{Row, Who},
     world::{Verdict, World},
 };
 
@@ -138,23 +138,43 @@ fn whoever_may_is_not_hindered() {
     }
 }
 
-/// Who was connected before limiter came is cut at the next word.
+/// Who was connected before limiter came is cut at the next word, where packets are judged. What the
+/// node's own users connected before goes on: connect judges attempts, and nobody refused theirs. A
+/// sanction cuts those, too.
 #[test]
 fn a_session_from_before_is_cut() {
     let node = Node::new();
     let world = world::routed(&node);
-    let attempt = || node.sender(2001).attempt(mx(false));
-    let held = attempt()
-        .say("from-before.example")
-        .hold()
-        .start()
-        .go_and_hold();
+    let hold = |sender: Sender, v6, name: &str| {
+        let attempt = sender.attempt(mx(v6)).say(name).hold();
+        attempt.start().go_and_hold()
+    };
+    let mut cut = Vec::new();
+    for who in [Who::Container, Who::Addressed, Who::Bridged, Who::Macvlan] {
+        for v6 in [false, true] {
+            let guest = world.guest(who, 0);
+            let name = format!("{who:?}-{v6}-from-before.example");
+            cut.push((guest, hold(guest.sender(), v6, &name), name));
+        }
+    }
+    let users = hold(node.sender(2001), false, "user-from-before.example");
+
     let agent = world.agent(Verdict::Block, &[]);
-    let report = held.go().finish_within(Duration::from_secs(3));
-    let errno = report.as_ref().and_then(Report::errno);
-    assert_eq!(errno, Some(libc::ECONNRESET), "{report:?}");
-    assert!(!world.capture.all().holds(b"from-before.example"));
-    assert_eq!(attempt().make(&agent), Reached::Refused);
+    for (guest, held, name) in cut {
+        let report = held.go().finish_within(Duration::from_secs(3));
+        let errno = report.as_ref().and_then(Report::errno);
+        assert_eq!(errno, Some(libc::ECONNRESET), "{name}: {report:?}");
+        assert!(!world.capture.all().holds(name.as_bytes()), "{name}");
+        let tenant = guest.interface();
+        let told = wait::until("the event", wait::SOON, || {
+            agent.events(&["--tenant", tenant]).pop()
+        });
+        assert_eq!(told["reason"], "direct_smtp", "{told:#}");
+    }
+    let report = users.go().finish_within(Duration::from_secs(3));
+    assert_eq!(report.map(|report| report.connected), Some(1));
+    let attempt = node.sender(2001).attempt(mx(false));
+    assert_eq!(attempt.make(&agent), Reached::Refused);
 }
 
 /// What the ratios elsewhere rest on: a load arrives, and is counted.

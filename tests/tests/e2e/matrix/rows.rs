@@ -124,14 +124,19 @@ const GUEST: Stop = Stop {
     layer: "guest",
     sees: Sees::Refused,
 };
-/// The sender pretends to be another machine: the answer goes to the node, which it is not.
-const UNHEARD_UPLINK: Stop = Stop {
-    layer: "uplink",
+/// As the above, where no answer is given.
+const UNHEARD_GUEST: Stop = Stop {
     sees: Sees::Nothing,
+    ..GUEST
 };
 const UPLINK: Stop = Stop {
     layer: "uplink",
     sees: Sees::Refused,
+};
+/// The sender pretends to be another machine: the answer goes to the node, which it is not.
+const UNHEARD_UPLINK: Stop = Stop {
+    sees: Sees::Nothing,
+    ..UPLINK
 };
 
 /// The rows of a node that routes.
@@ -199,8 +204,9 @@ pub fn routed() -> Vec<Row> {
         rows.push(row(who, Way::Mapped, false, stops));
     }
     for who in [Who::Container, Who::Machine] {
-        // Behind the tunnel nothing tells whose it is.
-        rows.push(row(who, Way::Tunnel, false, &[GUEST]));
+        // Behind the tunnel nothing tells whose it is. An answer would have to be put into a tunnel
+        // back, of which the kernel's programs know too little.
+        rows.push(row(who, Way::Tunnel, false, &[UNHEARD_GUEST]));
     }
     rows
 }
