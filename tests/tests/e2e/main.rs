@@ -5,12 +5,11 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     reason = "tests: also what they share may fail with a trace"
 )]
 
 mod blocked;
-#![expect(clippy::panic, reason = "a test that cannot go on says why")]
-
 mod bounds;
 mod charged;
 mod commands;
