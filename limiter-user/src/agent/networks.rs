@@ -50,6 +50,11 @@ impl State {
         self.look_after_layers();
     }
 
+    /// Gets ready for sanctions to come.
+    pub fn load_ahead(&mut self) {
+        self.kernel.load_ahead();
+    }
+
     /// Attaches what is to be attached and is not, lets go of what is not needed any more, mends
     /// what somebody took away, and tells the programs.
     pub fn look_after_layers(&mut self) {

@@ -158,6 +158,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                     let mut state = shared.lock();
                     state.tidy_sanctions();
                     state.look_after_layers();
+                    state.load_ahead();
                 });
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");

@@ -129,6 +129,13 @@ impl Kernel {
         Ok(())
     }
 
+    /// Loads one more of the programs that a sanction needs, so that it need not wait for that.
+    pub fn load_ahead(&mut self) {
+        if let Some(attacher) = &mut self.attacher {
+            attacher.load_ahead(&mut self.ebpf);
+        }
+    }
+
     /// Makes what is attached and pinned what is wanted, and mends what somebody took away. Cheap
     /// where all is well. The first time, programs of other versions are let go after it.
     ///

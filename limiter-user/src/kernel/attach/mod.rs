@@ -19,7 +19,7 @@ use std::{
 };
 
 use aya::Ebpf;
-use limiter_common::verdict::Layer;
+use limiter_common::{abi, verdict::Layer};
 use log::{debug, error, info, warn};
 
 use self::{
@@ -284,6 +284,13 @@ impl Attacher {
             error!("{what}");
         }
         outcome
+    }
+
+    /// Loads one more of the programs that a sanction needs, if there is one left: the kernel takes
+    /// up to a second to check each, and a sanction has to hold sooner.
+    pub fn load_ahead(&mut self, ebpf: &mut Ebpf) {
+        self.programs
+            .load_ahead(ebpf, &[abi::programs::SOCKET, abi::programs::EDGE]);
     }
 
     /// Looks whether one program is where it belongs, and sees to it. Gives what is worth knowing.

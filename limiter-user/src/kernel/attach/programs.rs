@@ -77,6 +77,24 @@ impl Programs {
         let fd = fd.map_err(KernelError::program(name))?;
         Ok((fd.as_fd(), id))
     }
+
+    /// Loads the first of these that is not loaded yet. One that is refused is told of when it is
+    /// wanted.
+    pub fn load_ahead(&mut self, ebpf: &mut Ebpf, names: &[&'static str]) {
+        let known = |name: &&&str| self.ids.contains_key(*name) || self.refused.contains_key(*name);
+        let Some(name) = names.iter().find(|name| !known(name)) else {
+            return;
+        };
+        match load(ebpf, name) {
+            Ok(id) => {
+                self.ids.insert(name, id);
+            }
+            Err(error) => {
+                debug!("{name} cannot be loaded ahead: {error}");
+                self.refused.insert(name, last_words(&error.to_string()));
+            }
+        }
+    }
 }
 
 /// Loads a program, if it is not yet, and gives its id.
