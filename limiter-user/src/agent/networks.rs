@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use limiter_common::{owner::Owner, settings::flags::COUNT_EVERYWHERE};
+use limiter_common::{abi::programs, owner::Owner, settings::flags::COUNT_EVERYWHERE};
 use log::{debug, warn};
 
 use super::state::{State, Trouble};
@@ -31,9 +31,14 @@ pub struct Networks {
 impl State {
     /// Looks which interfaces there are, and attaches what belongs on them.
     pub fn follow_interfaces(&mut self) {
+        let asked = interfaces::Wanted::of(&self.policy);
+        // The first guest and the first way out are judged as soon as any other.
+        self.kernel.prepare(programs::UPLINK);
+        if !asked.guests.is_empty() || !asked.tenants.is_empty() {
+            self.kernel.prepare(programs::GUEST);
+        }
         match Interfaces::snapshot() {
             Ok(interfaces) => {
-                let asked = interfaces::Wanted::of(&self.policy);
                 self.networks.coverage = resolve(&interfaces, &asked);
                 self.networks.interfaces = interfaces;
                 self.mended(Trouble::Interfaces);

@@ -129,6 +129,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Loads a program that is not needed yet and may be at any moment: the verifier takes seconds,
+    /// and what is to be judged would pass meanwhile. One that is refused is told of when it is
+    /// needed.
+    pub fn prepare(&mut self, program: &'static str) {
+        if let Some(attacher) = &mut self.attacher {
+            attacher.prepare(&mut self.ebpf, program);
+        }
+    }
+
     /// Makes what is attached and pinned what is wanted, and mends what somebody took away. Cheap
     /// where all is well. The first time, programs of other versions are let go after it.
     ///

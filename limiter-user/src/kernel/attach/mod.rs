@@ -230,6 +230,13 @@ impl Attacher {
         Ok(())
     }
 
+    /// Loads a program that may be wanted soon.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf, program: &'static str) {
+        if let Err(error) = self.programs.get(ebpf, program) {
+            debug!("{program}: {error}");
+        }
+    }
+
     /// Makes what is attached what is wanted. What is there already is looked at and left as it is.
     /// One place that fails stops none of the others.
     pub fn reconcile(&mut self, ebpf: &mut Ebpf, pins: &Pins, wanted: &Wanted) -> Outcome {
