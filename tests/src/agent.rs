@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{Node, Output, Process, notify::Notify, process::run, programs, wait};
 
-/// How long a start may take.
-const START: Duration = Duration::from_secs(20);
+/// How long a start may take: on a busy machine the verifier takes several seconds a program.
+const START: Duration = Duration::from_secs(60);
 
 /// What the administrator writes.
 #[derive(Clone, Debug)]

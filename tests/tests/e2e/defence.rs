@@ -99,15 +99,6 @@ fn pins_that_are_removed_moved_or_squatted_are_back() {
     agent.run();
     expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
     assert_eq!(stage.outside.settled(), 0);
-    let link = directory.join("v1/links/limiter_connect4");
-    let is_link = stage.node.inside().enter(|| link.exists());
-    assert!(
-        is_link
-            || agent
-                .pins()
-                .iter()
-                .any(|pin| pin.ends_with("limiter_connect4"))
-    );
 }
 
 #[test]
@@ -217,11 +208,6 @@ fn in_hiding(before: bool, at: impl Fn(&Stage) -> &Cgroup) {
 #[test]
 fn a_rewriter_at_the_same_cgroup_before_limiter() {
     in_hiding(true, |stage| stage.node.cgroup());
-}
-
-#[test]
-fn a_rewriter_at_the_same_cgroup_after_limiter() {
-    in_hiding(false, |stage| stage.node.cgroup());
 }
 
 #[test]

@@ -110,7 +110,8 @@ fn fifty_interfaces_are_judged_within_a_second_each() {
         .iter()
         .filter(|pin| pin.to_string_lossy().contains("/links/guest-"))
         .count();
-    assert_eq!(left, 2, "{pins:?}");
+    // The container went with its end of the pair; the machine's tap is there.
+    assert_eq!(left, 1, "{pins:?}");
 }
 
 #[test]
