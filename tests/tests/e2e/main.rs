@@ -19,6 +19,13 @@ mod destinations;
 mod events;
 mod faults;
 mod following;
+#[path = "../kernel/foreign.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared with the tests of the kernel alone"
+)]
+mod foreign;
 mod ground;
 mod hotplug;
 mod limits;
