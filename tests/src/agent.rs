@@ -14,12 +14,7 @@ use serde_json::Value;
 
 use crate::{Node, Output, Process, notify::Notify, process::run, programs, wait};
 
-<<<<<<< HEAD
-/// How long a start may take: the kernel checks the programs for seconds, and on a busy machine
-/// several agents start at once.
-=======
 /// How long a start may take: on a busy machine the verifier takes several seconds a program.
->>>>>>> wt-mbox
 const START: Duration = Duration::from_secs(60);
 
 /// What the administrator writes.
