@@ -18,6 +18,11 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn lines(frames: &[&[u8]]) -> String {
+    let lines: Vec<String> = frames.iter().map(|frame| hex(frame)).collect();
+    lines.join("\n")
+}
+
 fn start(name: &str) -> (Rng, u64) {
     let (seed, count) = (forge::seed(), forge::count(FRAMES));
     println!("{name}: {count} frames, LIMITER_FUZZ_SEED={seed}");
@@ -94,9 +99,8 @@ fn no_fragments_bring_mail_past_it() {
         for order in orders(passed.len()) {
             let frames: Vec<&[u8]> = order.iter().map(|at| passed[*at]).collect();
             for overlap in [Overlap::First, Overlap::Last] {
-                let text: Vec<String> = frames.iter().map(|frame| hex(frame)).collect();
                 let missed = gets_mail(&frames, overlap, false);
-                assert!(!missed, "{overlap:?}\n{}", text.join("\n"));
+                assert!(!missed, "{overlap:?}\n{}", lines(&frames));
             }
         }
         // The node itself ends the tunnels that are looked into: it is Linux, and takes no overlaps.
@@ -106,8 +110,7 @@ fn no_fragments_bring_mail_past_it() {
             .filter(|frame| !is_held(&inside(frame)))
             .collect();
         let missed = gets_mail(&passed, Overlap::Refused, true);
-        let text: Vec<String> = passed.iter().map(|frame| hex(frame)).collect();
-        assert!(!missed, "{}", text.join("\n"));
+        assert!(!missed, "{}", lines(&passed));
     }
     println!("{mail} sets would bring mail, {tunnelled} with tunnels; 0 missed");
     assert!(mail > seen / 200 && tunnelled > seen / 200, "too few try");
