@@ -124,6 +124,10 @@ fn judge_sender<const V6: bool>(
     if is_mta {
         return ALLOW;
     }
+    let unknown = !senders.caller.is_tenant() && !senders.socket.is_tenant();
+    if unknown && !senders.local && is_judged_later(settings) {
+        return ALLOW;
+    }
     who::trace(port, senders.caller, senders.socket);
     let count = senders.local || settings.flags & settings::flags::COUNT_EVERYWHERE != 0;
     let question = Question {
@@ -150,6 +154,14 @@ fn judge_sender<const V6: bool>(
     };
     tell(ctx, &destination, call.pack(), judgement, now_ns);
     if refuses { REFUSE } else { ALLOW }
+}
+
+/// Whether whoever no cgroup names in a container may be a tenant by interface or address, which
+/// the layers behind this one know, and count.
+#[inline(always)]
+fn is_judged_later(settings: &Settings) -> bool {
+    use settings::flags::{CLAIMS_NETWORKS, COUNT_EVERYWHERE};
+    settings.flags & (CLAIMS_NETWORKS | COUNT_EVERYWHERE) == CLAIMS_NETWORKS
 }
 
 /// Whether an address is the node's own.
