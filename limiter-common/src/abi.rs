@@ -142,6 +142,9 @@ pub mod programs {
     pub const EDGE_TC_L3: &str = "limiter_edge_tc_l3";
     /// `sock_ops`: counts completed mailbox handshakes.
     pub const MAILBOX: &str = "limiter_mailbox";
+    /// Behind the names of those that read sessions: the same without `bpf_loop`, which the kernel has
+    /// since 5.17. They estimate.
+    pub const PLAIN: &str = "_plain";
     /// `classifier`, never attached: run by the agent to change state under the kernel's lock.
     pub const COMMAND: &str = "limiter_command";
 }
@@ -170,8 +173,6 @@ pub mod globals {
     pub const TASK_NSPROXY: &str = "OFFSET_TASK_NSPROXY";
     /// Offset of `nsproxy.net_ns`, bytes.
     pub const NSPROXY_NET: &str = "OFFSET_NSPROXY_NET";
-    /// 1 where `bpf_loop` exists (5.17 and later): commands in clear SMTP are counted exactly.
-    pub const HAVE_LOOP: &str = "HAVE_LOOP";
     /// 1 where `bpf_xdp_load_bytes` exists (5.18 and later).
     pub const HAVE_XDP_LOAD: &str = "HAVE_XDP_LOAD";
     /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).

@@ -20,16 +20,26 @@ use crate::{
 
 #[classifier]
 pub fn limiter_guest(ctx: TcContext) -> i32 {
-    judge::<true>(Skb(ctx.skb.skb))
+    judge::<true, true>(Skb(ctx.skb.skb))
 }
 
 #[classifier]
 pub fn limiter_guest_l3(ctx: TcContext) -> i32 {
-    judge::<false>(Skb(ctx.skb.skb))
+    judge::<false, true>(Skb(ctx.skb.skb))
+}
+
+#[classifier]
+pub fn limiter_guest_plain(ctx: TcContext) -> i32 {
+    judge::<true, false>(Skb(ctx.skb.skb))
+}
+
+#[classifier]
+pub fn limiter_guest_l3_plain(ctx: TcContext) -> i32 {
+    judge::<false, false>(Skb(ctx.skb.skb))
 }
 
 #[inline(always)]
-fn judge<const L2: bool>(skb: Skb) -> i32 {
+fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     let Some(settings) = maps::SETTINGS.get(0) else {
         report::internal();
         return DROP;
@@ -68,7 +78,7 @@ fn judge<const L2: bool>(skb: Skb) -> i32 {
     {
         // SAFETY: looked up.
         let session = unsafe { &raw mut (*flow).session };
-        if session::count(skb, settings, &mut seen, session, now_ns) {
+        if session::count::<READS>(skb, settings, &mut seen, session, now_ns) {
             seen::note(&seen, flow_flags::CUT | flow_flags::TOLD);
             act = Act::Reset;
         }

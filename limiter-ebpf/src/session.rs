@@ -1,6 +1,6 @@
 //! Counting messages and recipients in direct sessions.
 
-use aya_ebpf::{Global, helpers::generated};
+use aya_ebpf::helpers::generated;
 use core::ffi::c_void;
 use limiter_common::{
     event,
@@ -16,10 +16,6 @@ use crate::{
     seen::{self, Seen},
     skb::Skb,
 };
-
-/// Without it nothing is read: everything is estimated.
-#[unsafe(no_mangle)]
-static HAVE_LOOP: Global<u8> = Global::new(0);
 
 /// How many bytes are looked at in one round.
 const CHUNK: usize = 16;
@@ -45,16 +41,18 @@ fn may_say(packet: &Packet) -> bool {
     }
 }
 
-/// Reads what a packet adds to a session, and counts it. Whether the session has to be cut.
+/// Reads what a packet adds to a session, and counts it. Whether the session has to be cut. Without
+/// `READS` nothing is read and everything is estimated: before 5.17 the kernel has no loops that are
+/// long enough, and refuses every program that so much as mentions one.
 #[inline(always)]
-pub fn count(
+pub fn count<const READS: bool>(
     skb: Skb,
     settings: &Settings,
     seen: &mut Seen,
     session: *mut Session,
     now_ns: u64,
 ) -> bool {
-    let due = read(skb, settings, &seen.packet, session);
+    let due = read::<READS>(skb, settings, &seen.packet, session);
     let (messages, recipients) = (due as u32 & 0xffff, (due >> 32) as u32);
     if messages == 0 && recipients == 0 {
         return false;
@@ -79,11 +77,16 @@ const ESTIMATED: u64 = 1 << 31;
 /// Reads what a packet adds to a session: messages, recipients in the upper half. A frame of its
 /// own.
 #[inline(never)]
-fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -> u64 {
+fn read<const READS: bool>(
+    skb: Skb,
+    settings: &Settings,
+    packet: &Packet,
+    session: *mut Session,
+) -> u64 {
     // SAFETY: looked up by the caller. Packets of one connection on two CPUs at once can disturb
     // each other's numbers: then they do not fit, and the session is estimated.
     let state = unsafe { &mut *session };
-    if HAVE_LOOP.load() == 0 || packet.truncated {
+    if !READS || packet.truncated {
         state.distrust();
     }
     let part = if packet.opens() {
@@ -97,7 +100,7 @@ fn read(skb: Skb, settings: &Settings, packet: &Packet, session: *mut Session) -
             &settings.factors,
         )
     };
-    if HAVE_LOOP.load() != 0 && part.len != 0 {
+    if READS && part.len != 0 {
         let mut reader = Reader {
             skb,
             session,

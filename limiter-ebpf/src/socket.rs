@@ -27,7 +27,16 @@ const REFUSE: i32 = 0;
 
 #[cgroup_skb(egress)]
 pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
+    look::<true>(Skb(ctx.skb.skb))
+}
+
+#[cgroup_skb(egress)]
+pub fn limiter_socket_plain(ctx: SkBuffContext) -> i32 {
+    look::<false>(Skb(ctx.skb.skb))
+}
+
+#[inline(always)]
+fn look<const READS: bool>(skb: Skb) -> i32 {
     let Some(settings) = maps::SETTINGS.get(0) else {
         report::internal();
         return REFUSE;
@@ -60,7 +69,7 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
     }
     let now_ns = kernel::now_ns();
     if local && uplink::is_its_own(pointer, &seen.packet) {
-        return own(skb, settings, &mut seen, pointer, now_ns);
+        return own::<READS>(skb, settings, &mut seen, pointer, now_ns);
     }
     if !local {
         return sanctioned(settings, &seen, now_ns);
@@ -77,7 +86,13 @@ pub fn limiter_socket(ctx: SkBuffContext) -> i32 {
 
 /// A packet of a connection that connect judged: what happened since?
 #[inline(always)]
-fn own(skb: Skb, settings: &Settings, seen: &mut Seen, pointer: *mut bpf_sock, now_ns: u64) -> i32 {
+fn own<const READS: bool>(
+    skb: Skb,
+    settings: &Settings,
+    seen: &mut Seen,
+    pointer: *mut bpf_sock,
+    now_ns: u64,
+) -> i32 {
     let group = seen.group();
     let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
     if !matches!(group, PortGroup::Other) && seen.stays() {
@@ -127,7 +142,7 @@ fn own(skb: Skb, settings: &Settings, seen: &mut Seen, pointer: *mut bpf_sock, n
     begin(state, seen, pointer);
     // SAFETY: looked up.
     let session = unsafe { &raw mut (*state).session };
-    if session::count(skb, settings, seen, session, now_ns) {
+    if session::count::<READS>(skb, settings, seen, session, now_ns) {
         sockets::note(state, flow_flags::CUT);
         return cut(skb);
     }

@@ -206,7 +206,6 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         ProgramType::CgroupSockAddr,
         bpf_func_id::BPF_FUNC_ktime_get_coarse_ns,
     );
-    let have_loop = has(ProgramType::SchedClassifier, bpf_func_id::BPF_FUNC_loop);
     let xdp_load = has(ProgramType::Xdp, bpf_func_id::BPF_FUNC_xdp_load_bytes);
     let pointers = u8::from(offsets.ancestors_are_pointers);
     let log_level = if debug::is_wanted() {
@@ -230,7 +229,6 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
         .override_global(globals::NSPROXY_NET, &offsets.nsproxy_net, true)
         .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
         // Whichever programs an object has: these are left out of one that does not use them.
-        .override_global(globals::HAVE_LOOP, &have_loop, false)
         .override_global(globals::HAVE_XDP_LOAD, &xdp_load, false)
         .override_global(globals::LOG_LEVEL, &log_level, true);
     for (name, entries) in needs.sizes() {

@@ -4,11 +4,12 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, BorrowedFd},
+    sync::OnceLock,
 };
 
 use aya::{
     Ebpf,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, ProgramType},
 };
 use limiter_common::abi::programs;
 use log::{debug, error};
@@ -93,7 +94,8 @@ impl Programs {
                 }
             },
         };
-        let program = ebpf.program(name).ok_or(ProgramError::NotLoaded);
+        let program = ebpf.program(&in_object(name));
+        let program = program.ok_or(ProgramError::NotLoaded);
         let fd = program.and_then(|program| program.fd());
         let fd = fd.map_err(KernelError::program(name))?;
         Ok((fd.as_fd(), id))
@@ -107,7 +109,7 @@ impl Programs {
 /// The kernel refuses it, or this build has none of that name.
 pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<u32, KernelError> {
     let program = ebpf
-        .program_mut(name)
+        .program_mut(&in_object(name))
         .ok_or(KernelError::NoProgram { program: name })?;
     if program.fd().is_err() {
         match program {
@@ -123,6 +125,28 @@ pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<u32, KernelError> {
     }
     let info = program.info().map_err(KernelError::program(name))?;
     Ok(info.id())
+}
+
+/// What a program is called in the object: those that read sessions are there twice, for kernels
+/// with and without `bpf_loop`.
+fn in_object(name: &str) -> String {
+    static HAS_LOOP: OnceLock<bool> = OnceLock::new();
+    let reads = [
+        programs::SOCKET,
+        programs::GUEST,
+        programs::GUEST_L3,
+        programs::UPLINK,
+        programs::UPLINK_L3,
+    ];
+    let has_loop = || {
+        let helper = aya_obj::generated::bpf_func_id::BPF_FUNC_loop;
+        aya::sys::is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+    };
+    if reads.contains(&name) && !*HAS_LOOP.get_or_init(has_loop) {
+        format!("{name}{}", programs::PLAIN)
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The end of a long text, in one line.
