@@ -20,6 +20,7 @@ mod following;
 #[expect(
     dead_code,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "shared with the tests of the kernel alone"
 )]
 mod foreign;
@@ -27,6 +28,7 @@ mod ground;
 mod hotplug;
 mod limits;
 mod mail;
+#[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;
 mod matrix;
 mod observe;
