@@ -56,6 +56,8 @@ pub mod flow_flags {
     pub const CUT: u32 = 1 << 2;
     /// Its refusal, or that it would be refused, was told.
     pub const TOLD: u32 = 1 << 3;
+    /// Of a socket: connect saw that it goes to a port for mail.
+    pub const CONNECTED: u32 = 1 << 4;
 }
 
 /// How long repeated first packets of one connection count as one attempt, ns: longer than any

@@ -5,6 +5,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use limiter_common::{
     address::{self, Address},
     event,
+    flow::flow_flags,
     owner::{Owner, Parties},
     settings::{self, Settings},
     verdict::{Layer, PortGroup, Reason, Verdict},
@@ -15,7 +16,7 @@ use crate::{
     judge::{Judgement, Kindly, Question, ask, judge},
     kernel, maps,
     report::{self, Facts},
-    who,
+    sockets, who,
 };
 
 const ALLOW: i32 = 1;
@@ -88,7 +89,22 @@ fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) ->
     if !matches!(group, PortGroup::Other) && is_own(&destination) {
         return ALLOW;
     }
-    judge_sender::<V6>(ctx, settings, group, destination, port)
+    let answer = judge_sender::<V6>(ctx, settings, group, destination, port);
+    if answer != REFUSE && matches!(group, PortGroup::Smtp | PortGroup::Submission) {
+        note_connected(ctx);
+    }
+    answer
+}
+
+/// Remembers that this socket was judged as one for mail: whoever rewrites the port of another one
+/// behind us is stopped at the uplink. Without memory for it, it is judged there once more.
+#[inline(always)]
+fn note_connected(ctx: &SockAddrContext) {
+    // SAFETY: the socket of the context, which is never null here.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if let Some(state) = sockets::state_of(socket, true) {
+        sockets::note(state, flow_flags::CONNECTED);
+    }
 }
 
 /// While one of these is set, connections to any port are judged.

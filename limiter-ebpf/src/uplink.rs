@@ -10,7 +10,7 @@ use limiter_common::{
     packet::{Kind, Packet},
     sanction::{self, Sanction},
     settings::{self, Settings},
-    verdict::{Layer, Reason},
+    verdict::{Layer, PortGroup, Reason},
 };
 
 use crate::{
@@ -123,7 +123,13 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
     if !pointer.is_null() {
         let socket = Socket::of(pointer);
         let local = socket.is_local(settings);
-        if local && is_its_own(pointer, &seen.packet) {
+        // Somebody's program behind connect may have made a port for mail of another one.
+        if local
+            && is_its_own(pointer, &seen.packet)
+            && (!seen.packet.opens()
+                || !matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission)
+                || sockets::has(pointer, flow_flags::CONNECTED))
+        {
             // Connect judged it, and the socket layer whatever came after.
             return if sockets::is_cut(pointer) {
                 CUT

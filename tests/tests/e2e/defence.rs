@@ -211,6 +211,11 @@ fn a_rewriter_at_the_same_cgroup_before_limiter() {
 }
 
 #[test]
+fn a_rewriter_at_the_same_cgroup_after_limiter() {
+    in_hiding(false, |stage| stage.node.cgroup());
+}
+
+#[test]
 fn a_rewriter_at_a_cgroup_below_before_limiter() {
     in_hiding(true, |stage| stage.node.users_cgroup());
 }

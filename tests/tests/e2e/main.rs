@@ -23,6 +23,7 @@ mod following;
 #[expect(
     dead_code,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "shared with the tests of the kernel alone"
 )]
 mod foreign;
@@ -30,6 +31,7 @@ mod ground;
 mod hotplug;
 mod limits;
 mod mail;
+#[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;
 mod mailcount;
 mod matrix;
