@@ -2,11 +2,7 @@
 //!
 //! `LIMITER_FUZZ_SEED` and `LIMITER_FUZZ_FRAMES` make the random ones others and more.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail the test"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod fuzz;
 mod shapes;
