@@ -14,6 +14,7 @@ mod bounds;
 mod charged;
 mod commands;
 mod cost;
+mod coverage;
 mod defence;
 mod destinations;
 mod events;
