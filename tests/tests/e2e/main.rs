@@ -5,7 +5,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     reason = "tests: also what they share may fail with a trace"
 )]
 
@@ -24,7 +23,6 @@ mod following;
 #[expect(
     dead_code,
     clippy::unwrap_used,
-    clippy::panic,
     reason = "shared with the tests of the kernel alone"
 )]
 mod foreign;
