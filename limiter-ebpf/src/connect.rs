@@ -119,7 +119,8 @@ fn judge_sender<const V6: bool>(
     destination: Address,
     port: u16,
 ) -> i32 {
-    let senders = who::senders(ctx, settings);
+    let mut senders = who::senders(ctx, settings);
+    kernel::forget(&mut senders);
     let now_ns = kernel::now_ns();
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
     let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();

@@ -47,6 +47,7 @@ static ANCESTORS_ARE_POINTERS: Global<u8> = Global::new(1);
 static OFFSET_KERNFS_ID: Global<u32> = Global::new(0);
 
 /// The two that answer for an attempt.
+#[derive(Clone, Copy)]
 pub struct Senders {
     /// Who calls connect().
     pub caller: Owner,

@@ -3,6 +3,7 @@
 //! Every attempt that a test makes is first put to `limiter explain`, which has to foretell what
 //! then happens; and what happens is read off the server's count, not only the sender's word.
 
+#![allow(clippy::panic, reason = "tests: a wait that was in vain says so")]
 #![expect(
     clippy::expect_used,
     reason = "tests: also what they share may fail with a trace"
