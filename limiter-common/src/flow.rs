@@ -40,9 +40,9 @@ pub struct FlowKey {
     pub source_port: u16,
     /// Destination port in host order.
     pub destination_port: u16,
-    /// The interface where it came in; 0 for what the node itself sends. Guests may forge
-    /// addresses: one cannot pass for another's connection.
-    pub interface: u32,
+    /// The tenant that pays. Addresses can be forged: nobody can pass for another tenant's
+    /// connection, and a tenant's are its own by whatever interface they come.
+    pub payer: u32,
 }
 assert_layout!(FlowKey, 40, 4);
 

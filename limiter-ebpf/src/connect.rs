@@ -86,8 +86,13 @@ fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) ->
     if !concerns || address::is_loopback(&destination) {
         return ALLOW;
     }
+    let mut group = group;
     if !matches!(group, PortGroup::Other) && is_own(&destination) {
-        return ALLOW;
+        if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            return ALLOW;
+        }
+        // Mail to the node itself is like anything else: only whoever is suspended may not.
+        group = PortGroup::Other;
     }
     let answer = judge_sender::<V6>(ctx, settings, group, destination, port);
     if answer != REFUSE && matches!(group, PortGroup::Smtp | PortGroup::Submission) {
