@@ -90,6 +90,11 @@ pub fn run(world: &World, agent: Option<&Agent>, rows: &[Row], expect: impl Fn(&
                 .or_else(|| panic.downcast_ref::<&str>().copied());
             let name = row.name();
             writeln!(failures, "{name}:\n    {}", text.unwrap_or("?")).expect("a string");
+            if let Some(agent) = agent {
+                let tenant = world.tenant(row, number);
+                let (known, told) = (agent.tenant(&tenant), agent.events(&["--tenant", &tenant]));
+                writeln!(failures, "    {known}\n    told: {}", told.len()).expect("a string");
+            }
         }
     }
     assert!(failures.is_empty(), "rows that failed:\n{failures}");
