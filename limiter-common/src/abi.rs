@@ -169,6 +169,14 @@ pub mod globals {
     pub const SOCK_NET: &str = "OFFSET_SOCK_NET";
     /// Offset of `net.ns.inum` (the namespace's inode number), bytes.
     pub const NET_INUM: &str = "OFFSET_NET_INUM";
+    /// Offset of the byte with `sk_buff.ip_summed`, bytes.
+    pub const SKB_SUMMED: &str = "OFFSET_SKB_SUMMED";
+    /// The lowest bit of `sk_buff.ip_summed` in its byte.
+    pub const SKB_SUMMED_SHIFT: &str = "SHIFT_SKB_SUMMED";
+    /// Offset of `sk_buff.csum_start`, with `csum_offset` behind it, bytes.
+    pub const SKB_CSUM_START: &str = "OFFSET_SKB_CSUM_START";
+    /// Offset of `sk_buff.head`, with `data` behind it, bytes.
+    pub const SKB_HEAD: &str = "OFFSET_SKB_HEAD";
     /// Offset of `task_struct.nsproxy`, bytes.
     pub const TASK_NSPROXY: &str = "OFFSET_TASK_NSPROXY";
     /// Offset of `nsproxy.net_ns`, bytes.

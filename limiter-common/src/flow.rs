@@ -40,9 +40,9 @@ pub struct FlowKey {
     pub source_port: u16,
     /// Destination port in host order.
     pub destination_port: u16,
-    /// The interface where it came in; 0 for what the node itself sends. Guests may forge
-    /// addresses: one cannot pass for another's connection.
-    pub interface: u32,
+    /// The tenant that pays. Addresses can be forged: nobody can pass for another tenant's
+    /// connection, and a tenant's are its own by whatever interface they come.
+    pub payer: u32,
 }
 assert_layout!(FlowKey, 40, 4);
 
@@ -56,6 +56,8 @@ pub mod flow_flags {
     pub const CUT: u32 = 1 << 2;
     /// Its refusal, or that it would be refused, was told.
     pub const TOLD: u32 = 1 << 3;
+    /// Of a socket: connect saw that it goes to a port for mail.
+    pub const CONNECTED: u32 = 1 << 4;
 }
 
 /// How long repeated first packets of one connection count as one attempt, ns: longer than any

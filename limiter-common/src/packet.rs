@@ -11,6 +11,12 @@ use crate::address::{Address, from_v4};
 pub trait Bytes {
     /// Copies the bytes at `offset` to `to`; `false` if the packet ends before.
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool;
+
+    /// Whether the packet still will be cut into segments: then the lengths in its headers mean
+    /// nothing, and all that is there is sent.
+    fn is_cut_later(&self) -> bool {
+        false
+    }
 }
 
 impl Bytes for [u8] {
@@ -329,7 +335,7 @@ impl Packet {
             return;
         }
         let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
-        let end = end_of(at, total, len);
+        let end = end_of(at, if bytes.is_cut_later() { 0 } else { total }, len);
         let fragment = u16::from_be_bytes([header[6], header[7]]);
         let offset = u32::from(fragment & 0x1fff) * 8;
         let more = fragment & 0x2000 != 0;
@@ -360,7 +366,7 @@ impl Packet {
         }
         let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let total = if payload == 0 { 0 } else { payload + 40 };
-        let end = end_of(at, total, len);
+        let end = end_of(at, if bytes.is_cut_later() { 0 } else { total }, len);
         self.walk(bytes, at + 40, end, header[6], 0, false);
     }
 

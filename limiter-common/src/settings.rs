@@ -27,6 +27,9 @@ pub mod flags {
     pub const COUNTS_MAIL: u32 = 1 << 8;
     /// Mailbox connections are limited by client.
     pub const MAILBOX: u32 = 1 << 9;
+    /// Some tenant claims interfaces or addresses: whose a container is that no cgroup names, only
+    /// the layers behind connect can say.
+    pub const CLAIMS_NETWORKS: u32 = 1 << 10;
 }
 
 /// The node's settings.

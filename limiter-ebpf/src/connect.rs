@@ -5,6 +5,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use limiter_common::{
     address::{self, Address},
     event,
+    flow::flow_flags,
     owner::{Owner, Parties},
     settings::{self, Settings},
     verdict::{Layer, PortGroup, Reason, Verdict},
@@ -15,7 +16,7 @@ use crate::{
     judge::{Judgement, Kindly, Question, ask, judge},
     kernel, maps,
     report::{self, Facts},
-    who,
+    sockets, who,
 };
 
 const ALLOW: i32 = 1;
@@ -85,10 +86,30 @@ fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) ->
     if !concerns || address::is_loopback(&destination) {
         return ALLOW;
     }
+    let mut group = group;
     if !matches!(group, PortGroup::Other) && is_own(&destination) {
-        return ALLOW;
+        if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            return ALLOW;
+        }
+        // Mail to the node itself is like anything else: only whoever is suspended may not.
+        group = PortGroup::Other;
     }
-    judge_sender::<V6>(ctx, settings, group, destination, port)
+    let answer = judge_sender::<V6>(ctx, settings, group, destination, port);
+    if answer != REFUSE && matches!(group, PortGroup::Smtp | PortGroup::Submission) {
+        note_connected(ctx);
+    }
+    answer
+}
+
+/// Remembers that this socket was judged as one for mail: whoever rewrites the port of another one
+/// behind us is stopped at the uplink. Without memory for it, it is judged there once more.
+#[inline(always)]
+fn note_connected(ctx: &SockAddrContext) {
+    // SAFETY: the socket of the context, which is never null here.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if let Some(state) = sockets::state_of(socket, true) {
+        sockets::note(state, flow_flags::CONNECTED);
+    }
 }
 
 /// While one of these is set, connections to any port are judged.
@@ -103,7 +124,8 @@ fn judge_sender<const V6: bool>(
     destination: Address,
     port: u16,
 ) -> i32 {
-    let senders = who::senders(ctx, settings);
+    let mut senders = who::senders(ctx, settings);
+    kernel::forget(&mut senders);
     let now_ns = kernel::now_ns();
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
     let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();
@@ -122,6 +144,10 @@ fn judge_sender<const V6: bool>(
         return if judgement.refuses() { REFUSE } else { ALLOW };
     }
     if is_mta {
+        return ALLOW;
+    }
+    let unknown = !senders.caller.is_tenant() && !senders.socket.is_tenant();
+    if unknown && !senders.local && is_judged_later(settings) {
         return ALLOW;
     }
     who::trace(port, senders.caller, senders.socket);
@@ -150,6 +176,14 @@ fn judge_sender<const V6: bool>(
     };
     tell(ctx, &destination, call.pack(), judgement, now_ns);
     if refuses { REFUSE } else { ALLOW }
+}
+
+/// Whether whoever no cgroup names in a container may be a tenant by interface or address, which
+/// the layers behind this one know, and count.
+#[inline(always)]
+fn is_judged_later(settings: &Settings) -> bool {
+    use settings::flags::{CLAIMS_NETWORKS, COUNT_EVERYWHERE};
+    settings.flags & (CLAIMS_NETWORKS | COUNT_EVERYWHERE) == CLAIMS_NETWORKS
 }
 
 /// Whether an address is the node's own.

@@ -152,13 +152,18 @@ fn refused(settings: &Settings, seen: &mut Seen, now_ns: u64) -> Option<Judgemen
         }
     }
     if flags & settings::flags::BLOCKED != 0
-        && (packet.opens() || packet.kind != Kind::Tcp)
+        && seen::is_first(packet)
         && blocked::matches(&packet.source)
     {
         return Some(Judgement::of_node(settings, Reason::BlockedAddress, now_ns));
     }
-    if packet.kind != Kind::Tcp || !matches!(group_of(packet.destination_port), PortGroup::Mailbox)
-    {
+    // What cannot be read could be a login.
+    let is_login = match packet.kind {
+        Kind::Tcp => matches!(group_of(packet.destination_port), PortGroup::Mailbox),
+        Kind::Unresolved => true,
+        Kind::Foreign | Kind::Other | Kind::Rest => false,
+    };
+    if !is_login {
         return None;
     }
     if flags & settings::flags::MAILBOX != 0 && is_locked(packet, now_ns) {

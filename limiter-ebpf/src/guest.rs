@@ -6,7 +6,7 @@ use limiter_common::{
     event,
     flow::{JUDGED_MARK, flow_flags},
     packet::Kind,
-    verdict::Layer,
+    verdict::{Layer, PortGroup},
 };
 
 use crate::{
@@ -86,7 +86,10 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     match act {
         Act::Pass => PASS,
         Act::Judged => {
-            skb.set_mark(JUDGED_MARK);
+            // Only mail: what is made mail on the way through this node is not judged yet.
+            if !matches!(seen.group(), PortGroup::Other) {
+                skb.set_mark(JUDGED_MARK);
+            }
             PASS
         }
         Act::Drop => DROP,

@@ -85,6 +85,16 @@ pub fn forget<T: Copy>(value: &mut T) {
     }
 }
 
+/// Where a pointer of the context's points. The verifier knows it as what it is and allows no
+/// arithmetic on it; read back from the stack it is a number.
+#[inline(always)]
+pub fn address_of<T>(pointer: *const T) -> u64 {
+    let mut place = core::mem::MaybeUninit::uninit();
+    // SAFETY: a place on this stack. Volatile, so that it is really there.
+    unsafe { core::ptr::write_volatile(place.as_mut_ptr(), pointer) };
+    read(place.as_ptr() as u64).unwrap_or(0)
+}
+
 /// Reads kernel memory; `None` if the address is not mapped.
 #[inline(always)]
 pub fn read<T: Copy>(address: u64) -> Option<T> {

@@ -95,6 +95,9 @@ impl Seen {
         } else {
             Packet::of_ip(&skb, skb.len())
         };
+        if !skb.is_final(&self.packet) {
+            self.packet.kind = Kind::Unresolved;
+        }
         kernel::forget(&mut self.packet);
     }
 
@@ -103,6 +106,9 @@ impl Seen {
     #[inline(never)]
     pub fn look_inside(&mut self, skb: Skb) {
         let mut inner = self.packet.inside(&skb, skb.len());
+        if !skb.is_final(&inner) {
+            inner.kind = Kind::Unresolved;
+        }
         kernel::forget(&mut inner);
         if matches!(inner.kind, Kind::Tcp | Kind::Unresolved | Kind::Rest) {
             self.packet = inner;
@@ -176,12 +182,9 @@ impl Seen {
             destination: self.packet.destination,
             source_port: self.packet.source_port,
             destination_port: self.packet.destination_port,
-            // What the node sends is one connection wherever it is seen.
-            interface: if self.flags & OUTGOING != 0 {
-                0
-            } else {
-                self.interface
-            },
+            // Addresses can be forged: nobody's packets are another tenant's connection. A
+            // tenant's are its own by whatever interface they come.
+            payer: self.payer(),
         }
     }
 }
@@ -195,9 +198,6 @@ const fn is_nowhere(address: &Address) -> bool {
             | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]
     )
 }
-
-/// Beside [`event::flags`], which do not use it: the node itself sends it.
-pub const OUTGOING: u8 = 1 << 7;
 
 /// What is to be done with a packet, and what is to be told of it, as a plain number: ways that lead
 /// to the same are one for the verifier.
@@ -260,12 +260,31 @@ pub fn judge(seen: &mut Seen, settings: &Settings, now_ns: u64) -> Act {
     opinion.act()
 }
 
+/// Whether a packet may be the first of something. Of a fragment that hides its flags it is not
+/// known.
+#[inline(always)]
+pub const fn is_first(packet: &Packet) -> bool {
+    packet.opens() || packet.truncated || !matches!(packet.kind, Kind::Tcp)
+}
+
+/// Whether it only asks neighbours for their addresses: without that nothing that stays reachable
+/// under a suspension is.
+#[inline(always)]
+const fn is_neighbourly(packet: &Packet) -> bool {
+    const ICMPV6: u8 = 58;
+    matches!(packet.kind, Kind::Other)
+        && packet.v6
+        && packet.protocol == ICMPV6
+        && (matches!(packet.destination, [0xff, 2, ..])
+            || packet.destination[0] == 0xfe && packet.destination[1] & 0xc0 == 0x80)
+}
+
 /// Judges a packet. A frame of its own.
 #[inline(never)]
 fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
     let packet = &seen.packet;
-    let group = seen.group();
-    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    let mut group = seen.group();
+    let mut is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
     if !is_mail
         && settings.flags & UNUSUAL == 0
         && (matches!(group, PortGroup::Other) || settings.flags & settings::flags::SANCTIONS == 0)
@@ -273,14 +292,21 @@ fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
         return Opinion::silent(Act::Pass);
     }
     if settings.flags & settings::flags::BLOCKED != 0
-        && (packet.opens() || packet.kind == Kind::Other)
+        && is_first(packet)
         && blocked::matches(&packet.destination)
     {
         let judgement = Judgement::of_node(settings, Reason::BlockedAddress, now_ns);
         return Opinion::of(judgement, packet);
     }
-    // Mail to the node itself is its MTA's affair.
+    // Mail to the node itself is its MTA's affair, unless its sender's network is suspended.
     if !matches!(group, PortGroup::Other) && seen.stays() {
+        if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            return Opinion::silent(Act::Pass);
+        }
+        group = PortGroup::Other;
+        is_mail = false;
+    }
+    if is_neighbourly(packet) {
         return Opinion::silent(Act::Pass);
     }
     if seen.owner == Owner::MTA {
@@ -449,7 +475,7 @@ pub fn tell(seen: &Seen, judgement: Judgement, now_ns: u64) -> u32 {
         source: packet.source,
         interface: seen.interface,
         layer: seen.layer,
-        flags: seen.flags & !OUTGOING,
+        flags: seen.flags,
         uid: seen.uid,
         cgroup_id: seen.cgroup_id,
         now_ns,

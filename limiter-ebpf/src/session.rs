@@ -6,7 +6,7 @@ use limiter_common::{
     event,
     packet::{Bytes as _, Packet, tcp},
     settings::{self, Settings},
-    smtp::{Due, Session},
+    smtp::{Due, Scan, Session},
     verdict::PortGroup,
 };
 
@@ -27,9 +27,18 @@ const ROUNDS: u32 = 1 << 17;
 pub fn counts(settings: &Settings, seen: &Seen) -> bool {
     settings.flags & settings::flags::COUNTS_MAIL != 0
         && matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission)
-        && seen.packet.flags & tcp::ACK != 0
-        && seen.packet.flags & (tcp::SYN | tcp::RST) == 0
+        && may_say(&seen.packet)
         && judge::counts_mail(seen.payer())
+}
+
+/// Whether a segment may carry a part of the session: a first one can, too.
+#[inline(always)]
+fn may_say(packet: &Packet) -> bool {
+    if packet.opens() {
+        packet.payload_len != 0
+    } else {
+        packet.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
+    }
 }
 
 /// Reads what a packet adds to a session, and counts it. Whether the session has to be cut. Without
@@ -80,12 +89,17 @@ fn read<const READS: bool>(
     if !READS || packet.truncated {
         state.distrust();
     }
-    let part = state.segment(
-        packet.seq,
-        packet.ack,
-        packet.payload_len,
-        &settings.factors,
-    );
+    let part = if packet.opens() {
+        state.first_words(packet.payload_len);
+        Scan::default()
+    } else {
+        state.segment(
+            packet.seq,
+            packet.ack,
+            packet.payload_len,
+            &settings.factors,
+        )
+    };
     if READS && part.len != 0 {
         let mut reader = Reader {
             skb,

@@ -1,11 +1,12 @@
 //! Packets as `tc` and `cgroup_skb` programs hold them.
 
 use aya_ebpf::{
+    Global,
     bindings::{__sk_buff, bpf_sock},
     helpers::generated,
 };
 use limiter_common::{
-    packet::{Bytes, is_tunnel_port},
+    packet::{Bytes, Kind, Packet, is_tunnel_port},
     settings::{self, Settings},
     verdict::PortGroup,
 };
@@ -31,9 +32,77 @@ impl Bytes for Skb {
         };
         result == 0
     }
+
+    #[inline(always)]
+    fn is_cut_later(&self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.0).gso_size != 0 }
+    }
 }
 
+#[unsafe(no_mangle)]
+static OFFSET_SKB_SUMMED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static SHIFT_SKB_SUMMED: Global<u8> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SKB_CSUM_START: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SKB_HEAD: Global<u32> = Global::new(0);
+
+/// The checksum is written later: by the device, or just before.
+const CHECKSUM_PARTIAL: u8 = 3;
+/// Where TCP's checksum stands in its header.
+const TCP_CHECKSUM: u32 = 16;
+/// No packet is that long: a place before its beginning.
+const WRAPPED: u32 = 1 << 24;
+/// Where UDP's does: before it are only the ports and the length.
+const UDP_CHECKSUM: u32 = 6;
+
 impl Skb {
+    /// Where a checksum will be written after all layers have looked, 0 if nowhere. Whoever hands
+    /// over packets with a header for offloads says where that is, and could have a port written.
+    #[inline(always)]
+    pub fn checksum_place(self) -> u32 {
+        checksum_place(self.0)
+    }
+
+    /// Whether a checksum, if one will be written, goes where it belongs in a packet whose
+    /// transport header is at `transport`.
+    #[inline(always)]
+    fn sums_up(self, transport: u32, is_tcp: bool) -> bool {
+        let place = self.checksum_place();
+        if is_tcp {
+            place == 0 || place == transport + TCP_CHECKSUM
+        } else {
+            place == 0 || (place >= transport + UDP_CHECKSUM && place < WRAPPED)
+        }
+    }
+
+    /// Whether what was read of the packet is what will be sent.
+    #[inline(always)]
+    pub fn is_final(self, packet: &Packet) -> bool {
+        match packet.kind {
+            Kind::Tcp => self.sums_up(packet.transport, true),
+            Kind::Other => self.sums_up(packet.transport, false),
+            Kind::Foreign | Kind::Rest => self.checksum_place() == 0,
+            Kind::Unresolved => true,
+        }
+    }
+
+    /// Whether the packet comes from an ordinary socket: its checksum is the kernel's own affair.
+    #[inline(always)]
+    fn is_of_stack(self) -> bool {
+        const AF_INET: u32 = 2;
+        const AF_INET6: u32 = 10;
+        let socket = self.socket();
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: a field of a whole socket that programs may read.
+        let family = unsafe { core::ptr::read_volatile(&raw const (*socket).family) };
+        family == AF_INET || family == AF_INET6
+    }
+
     /// How long it is.
     #[inline(always)]
     pub fn len(self) -> u32 {
@@ -88,6 +157,19 @@ impl Skb {
     /// `GUEST`: tunnels that may end here are not plain either.
     #[inline(always)]
     pub fn is_unrelated<const L2: bool, const GUEST: bool>(self, settings: &Settings) -> bool {
+        let (unrelated, transport, is_tcp) = self.glance::<L2, GUEST>(settings);
+        #[expect(clippy::cast_possible_truncation, reason = "inside a packet")]
+        let transport = transport as u32;
+        unrelated && ((!GUEST && self.is_of_stack()) || self.sums_up(transport, is_tcp))
+    }
+
+    /// Whether it surely is no mail; where its transport header is; and
+    /// whether it is TCP.
+    #[inline(always)]
+    fn glance<const L2: bool, const GUEST: bool>(self, settings: &Settings) -> (bool, usize, bool) {
+        const NO: (bool, usize, bool) = (false, 0, false);
+        /// No checksum belongs into it.
+        const NOWHERE: usize = WRAPPED as usize;
         const TCP: u8 = 6;
         const UDP: u8 = 17;
         const AUTHENTICATION: u8 = 51;
@@ -98,7 +180,7 @@ impl Skb {
             let byte = |at: usize| *((start + at) as *const u8);
             let network = if L2 { 14 } else { 0 };
             if start + network + 24 > end {
-                return false;
+                return NO;
             }
             let kind = if L2 {
                 u16::from_be_bytes([byte(12), byte(13)])
@@ -106,47 +188,47 @@ impl Skb {
                 match byte(0) >> 4 {
                     4 => 0x0800,
                     6 => 0x86dd,
-                    _ => return false,
+                    _ => return NO,
                 }
             };
             let ports = match kind {
                 0x0800 => {
                     let fragment = u16::from_be_bytes([byte(network + 6), byte(network + 7)]);
                     if byte(network) != 0x45 || fragment & 0x3fff != 0 {
-                        return false;
+                        return NO;
                     }
                     match byte(network + 9) {
                         TCP => {
                             // A length that ends before the ports is not plain; 0 is, of large ones.
                             let total = u16::from_be_bytes([byte(network + 2), byte(network + 3)]);
                             if total != 0 && total < 24 {
-                                return false;
+                                return NO;
                             }
                             network + 20
                         }
-                        AUTHENTICATION => return false,
-                        4 | 41 | 47 if GUEST => return false,
+                        AUTHENTICATION => return NO,
+                        4 | 41 | 47 if GUEST => return NO,
                         UDP if GUEST => {
                             let ports = network + 20;
                             if start + ports + 4 > end {
-                                return false;
+                                return NO;
                             }
                             let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
-                            return !is_tunnel_port(port);
+                            return (!is_tunnel_port(port), ports, false);
                         }
-                        _ => return true,
+                        _ => return (true, network + 20, false),
                     }
                 }
                 0x86dd => {
                     if start + network + 40 > end || byte(network) >> 4 != 6 {
-                        return false;
+                        return NO;
                     }
                     match byte(network + 6) {
                         TCP => {
                             let payload =
                                 u16::from_be_bytes([byte(network + 4), byte(network + 5)]);
                             if payload != 0 && payload < 4 {
-                                return false;
+                                return NO;
                             }
                             network + 40
                         }
@@ -154,30 +236,52 @@ impl Skb {
                             let ports = network + 40;
                             // It may be there, but not in the linear part.
                             if start + ports + 4 > end {
-                                return false;
+                                return NO;
                             }
                             let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
-                            return !is_tunnel_port(port);
+                            return (!is_tunnel_port(port), ports, false);
                         }
                         // UDP and ICMP: most of the rest.
-                        UDP | 58 => return true,
-                        _ => return false,
+                        UDP | 58 => return (true, network + 40, false),
+                        _ => return NO,
                     }
                 }
-                0x0806 => return true,
-                _ => return false,
+                0x0806 => return (true, NOWHERE, false),
+                _ => return NO,
             };
             if start + ports + 4 > end {
-                return false;
+                return NO;
             }
             let port = u16::from_be_bytes([byte(ports + 2), byte(ports + 3)]);
-            match group_of(port) {
+            let unrelated = match group_of(port) {
                 PortGroup::Other => true,
                 PortGroup::Mailbox => settings.flags & settings::flags::SANCTIONS == 0,
                 PortGroup::Smtp | PortGroup::Submission => false,
-            }
+            };
+            (unrelated, ports, true)
         }
     }
+}
+
+/// [`Skb::checksum_place`], in a frame of its own.
+#[inline(never)]
+fn checksum_place(context: *const __sk_buff) -> u32 {
+    let skb = kernel::address_of(context);
+    let summed: u8 = kernel::read(skb + u64::from(OFFSET_SKB_SUMMED.load())).unwrap_or(0xff);
+    if summed >> (SHIFT_SKB_SUMMED.load() & 7) & 3 != CHECKSUM_PARTIAL {
+        return 0;
+    }
+    let at = skb + u64::from(OFFSET_SKB_CSUM_START.load());
+    let start: u16 = kernel::read(at).unwrap_or(0);
+    let offset: u16 = kernel::read(at + 2).unwrap_or(0);
+    let at = skb + u64::from(OFFSET_SKB_HEAD.load());
+    let head: u64 = kernel::read(at).unwrap_or(0);
+    let data: u64 = kernel::read(at + 8).unwrap_or(0);
+    #[expect(clippy::cast_possible_truncation, reason = "far less than 4 GiB")]
+    let before = data.wrapping_sub(head) as u32;
+    let place = (u32::from(start) + u32::from(offset)).wrapping_sub(before);
+    // At the very beginning no checksum belongs either.
+    if place == 0 { 1 } else { place }
 }
 
 /// What a port is used for.

@@ -15,7 +15,7 @@ use limiter_common::{
 use crate::{
     judge::{self, Question},
     kernel, maps, report,
-    seen::{self, Act, OUTGOING, Seen},
+    seen::{self, Act, Seen},
     session,
     skb::Skb,
     sockets, uplink,
@@ -54,7 +54,6 @@ fn look<const READS: bool>(skb: Skb) -> i32 {
     let socket = Socket::of(pointer);
     let local = socket.is_local(settings);
     let mut seen = Seen::new(Layer::Socket, 0);
-    seen.flags = OUTGOING;
     seen.read::<false>(skb);
     if seen.packet.kind == Kind::Foreign || address::is_loopback(&seen.packet.destination) {
         return ALLOW;
@@ -93,12 +92,15 @@ fn own<const READS: bool>(
     pointer: *mut bpf_sock,
     now_ns: u64,
 ) -> i32 {
-    let group = seen.group();
-    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    let mut group = seen.group();
     if !matches!(group, PortGroup::Other) && seen.stays() {
-        return ALLOW;
+        if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            return ALLOW;
+        }
+        group = PortGroup::Other;
     }
-    let counts = session::counts(settings, seen);
+    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
+    let counts = is_mail && session::counts(settings, seen);
     let sanctions = settings.flags & settings::flags::SANCTIONS != 0;
     if !counts && !sanctions {
         return ALLOW;

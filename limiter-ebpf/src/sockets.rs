@@ -35,14 +35,20 @@ pub fn is_fresh(socket: *mut bpf_sock) -> bool {
     }
 }
 
-/// Whether the socket layer decided to cut what this socket sends.
+/// Whether one of these flags was noted of this socket.
 #[inline(always)]
-pub fn is_cut(socket: *mut bpf_sock) -> bool {
+pub fn has(socket: *mut bpf_sock, wanted: u32) -> bool {
     state_of(socket, false).is_some_and(|state| {
         // SAFETY: looked up.
         let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
-        flags & u64::from(flow_flags::CUT) != 0
+        flags & u64::from(wanted) != 0
     })
+}
+
+/// Whether the socket layer decided to cut what this socket sends.
+#[inline(always)]
+pub fn is_cut(socket: *mut bpf_sock) -> bool {
+    has(socket, flow_flags::CUT)
 }
 
 /// Notes down flags of a socket.

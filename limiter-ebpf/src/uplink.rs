@@ -10,13 +10,13 @@ use limiter_common::{
     packet::{Kind, Packet},
     sanction::{self, Sanction},
     settings::{self, Settings},
-    verdict::{Layer, Reason},
+    verdict::{Layer, PortGroup, Reason},
 };
 
 use crate::{
     judge, kernel, maps, report,
     reset::{Toward, reset},
-    seen::{self, Act, OUTGOING, Seen, UNUSUAL},
+    seen::{self, Act, Seen, UNUSUAL},
     session,
     skb::{DROP, PASS, Skb},
     sockets,
@@ -59,10 +59,20 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     let mut seen = Seen::new(Layer::Uplink, from);
     if from == 0 {
         seen.interface = skb.interface();
-        seen.flags = OUTGOING;
     }
     kernel::forget(&mut seen);
     seen.read::<L2>(skb);
+    let now_ns = kernel::now_ns();
+    // Whoever sends it.
+    if settings.flags & settings::flags::NULL_ROUTES != 0 {
+        let mut act = null_route(settings, &mut seen, now_ns);
+        kernel::forget(&mut act);
+        match act {
+            GO_ON => {}
+            act if act == Act::Drop as u32 => return DROP,
+            _ => return PASS,
+        }
+    }
     let mut sender = sender(skb, settings, &mut seen);
     kernel::forget(&mut sender);
     match sender {
@@ -70,17 +80,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         CUT => return reset::<L2>(skb, &seen.packet, Toward::Node),
         _ => return PASS,
     }
-    let now_ns = kernel::now_ns();
-    let mut act = if settings.flags & settings::flags::NULL_ROUTES != 0 {
-        null_route(settings, &seen, now_ns)
-    } else {
-        GO_ON
-    };
-    kernel::forget(&mut act);
-    let mut act = match act {
-        GO_ON => seen::judge(&mut seen, settings, now_ns),
-        act => Act::of(act),
-    };
+    let mut act = seen::judge(&mut seen, settings, now_ns);
     if act == Act::Judged
         && session::counts(settings, &seen)
         && let Some(flow) = seen::flow_of(&seen)
@@ -120,10 +120,20 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
         return LET_GO;
     }
     let pointer = skb.socket();
+    // What a fast macvtap sends has no socket; it was judged where it goes out of that.
+    if pointer.is_null() && skb.came_from() == 0 && skb.mark() == JUDGED_MARK {
+        return LET_GO;
+    }
     if !pointer.is_null() {
         let socket = Socket::of(pointer);
         let local = socket.is_local(settings);
-        if local && is_its_own(pointer, &seen.packet) {
+        // Somebody's program behind connect may have made a port for mail of another one.
+        if local
+            && is_its_own(pointer, &seen.packet)
+            && (!seen.packet.opens()
+                || !matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission)
+                || sockets::has(pointer, flow_flags::CONNECTED))
+        {
             // Connect judged it, and the socket layer whatever came after.
             return if sockets::is_cut(pointer) {
                 CUT
@@ -187,12 +197,13 @@ const GO_ON: u32 = 0xff;
 /// What is to be done with a packet that comes from or goes to an address that is null-routed, as
 /// an [`Act`]. A frame of its own.
 #[inline(never)]
-fn null_route(settings: &Settings, seen: &Seen, now_ns: u64) -> u32 {
+fn null_route(settings: &Settings, seen: &mut Seen, now_ns: u64) -> u32 {
     let owner = null_routed(&seen.packet, now_ns);
     if owner == DEFAULT {
         return GO_ON;
     }
     let judgement = judge::refusal_by_sanction(settings, owner, Reason::NullRoute, now_ns);
+    seen.owner = Owner::tenant(owner);
     seen::tell(seen, judgement, now_ns);
     if judgement.refuses() {
         Act::Drop as u32

@@ -47,6 +47,7 @@ static ANCESTORS_ARE_POINTERS: Global<u8> = Global::new(1);
 static OFFSET_KERNFS_ID: Global<u32> = Global::new(0);
 
 /// The two that answer for an attempt.
+#[derive(Clone, Copy)]
 pub struct Senders {
     /// Who calls connect().
     pub caller: Owner,
@@ -166,16 +167,10 @@ fn current_owner(uid: u32, local: bool, task_local: bool, settings: &Settings) -
 pub struct Socket(u64);
 
 impl Socket {
-    /// The socket behind a pointer of the context's.
-    ///
-    /// The verifier knows it as a socket and allows no arithmetic on it; read back from the stack
-    /// it is a number. This way any kind of socket can be looked at, MPTCP and raw ones too.
+    /// The socket behind a pointer of the context's, of any kind: MPTCP and raw ones too.
     #[inline(always)]
     pub fn of(socket: *const bpf_sock) -> Self {
-        let mut place = core::mem::MaybeUninit::uninit();
-        // SAFETY: a place on this stack. Volatile, so that it is really there.
-        unsafe { core::ptr::write_volatile(place.as_mut_ptr(), socket) };
-        Self(kernel::read(place.as_ptr() as u64).unwrap_or(0))
+        Self(kernel::address_of(socket))
     }
 
     /// The address of its network namespace, 0 if it cannot be read.

@@ -22,6 +22,7 @@ pub mod disguise;
 mod dovecot;
 mod etc;
 mod exim;
+pub mod forge;
 pub mod guest;
 pub mod load;
 mod mail;

@@ -149,6 +149,12 @@ impl Node {
         &self.cgroup
     }
 
+    /// The cgroup of its users, below [`Self::cgroup`].
+    #[must_use]
+    pub fn users_cgroup(&self) -> &Cgroup {
+        &self.users
+    }
+
     /// The node's namespaces.
     #[must_use]
     pub fn inside(&self) -> &Namespace {

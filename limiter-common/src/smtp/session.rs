@@ -167,6 +167,16 @@ impl Session {
         }
     }
 
+    /// Takes a first packet that carries `payload_len` bytes. Whether the server takes them with it,
+    /// later or never is not known: they are estimated, and so is all that follows. It acknowledges
+    /// nothing.
+    #[inline(always)]
+    pub fn first_words(&mut self, payload_len: u32) {
+        self.distrust();
+        self.flags |= flags::SPOKE;
+        self.payload = self.payload.saturating_add(payload_len);
+    }
+
     /// Takes a packet of the client's: `seq` and `ack` as in its header, `payload_len` bytes. Says
     /// which part of the payload is to be read; it must then be read completely.
     ///

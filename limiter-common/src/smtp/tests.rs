@@ -2,6 +2,7 @@
 
 mod dialog;
 mod exact;
+mod first;
 mod lies;
 mod servers;
 mod tls;

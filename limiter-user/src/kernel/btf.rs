@@ -29,6 +29,14 @@ pub struct Offsets {
     pub ancestors_are_pointers: bool,
     /// `kernfs_node.id`.
     pub kernfs_id: u32,
+    /// `sk_buff.ip_summed`: the byte.
+    pub skb_summed: u32,
+    /// `sk_buff.ip_summed`: its lowest bit in the byte.
+    pub skb_summed_shift: u8,
+    /// `sk_buff.csum_start`, with `csum_offset` behind it.
+    pub skb_csum_start: u32,
+    /// `sk_buff.head`, with `data` behind it.
+    pub skb_head: u32,
     /// `sock.__sk_common.skc_net`.
     pub sock_net: u32,
     /// `net.ns.inum`.
@@ -61,6 +69,9 @@ impl Offsets {
             Some(offset) => (offset, true),
             None => (types.need("cgroup", "ancestor_ids")?, false),
         };
+        let summed = types
+            .bits("sk_buff", "ip_summed")
+            .ok_or_else(|| KernelError::Btf("struct sk_buff has no ip_summed".to_owned()))?;
         Ok(Self {
             sock_cgroup: types.need("sock", "sk_cgrp_data")?,
             sock_uid: types.need("sock", "sk_uid")?,
@@ -69,6 +80,10 @@ impl Offsets {
             cgroup_ancestors,
             ancestors_are_pointers,
             kernfs_id: types.need("kernfs_node", "id")?,
+            skb_summed: summed / 8,
+            skb_summed_shift: (summed % 8).to_le_bytes()[0],
+            skb_csum_start: types.need("sk_buff", "csum_start")?,
+            skb_head: types.need("sk_buff", "head")?,
             sock_net: types.need("sock", "__sk_common")? + types.need("sock_common", "skc_net")?,
             net_inum: types.need("net", "ns")? + types.need("ns_common", "inum")?,
             task_nsproxy: types.need("task_struct", "nsproxy")?,
@@ -107,6 +122,12 @@ impl<'a> Types<'a> {
 
     /// The offset of a member in bytes; members of unnamed structures and unions inside count.
     fn offset(&self, structure: &str, member: &str) -> Option<u32> {
+        let bits = self.bits(structure, member)?;
+        bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// The same in bits.
+    fn bits(&self, structure: &str, member: &str) -> Option<u32> {
         let at = self.find_struct(structure)?;
         self.member(at, member, 0)
     }
@@ -132,13 +153,13 @@ impl<'a> Types<'a> {
             let bits = if flagged { raw & 0x00ff_ffff } else { raw };
             let name = self.string(word(self.types, member)?)?;
             if name == wanted {
-                return (bits % 8 == 0).then_some(bits / 8);
+                return Some(bits);
             }
             if name.is_empty() && depth < 4 {
                 let inner = self.by_id(word(self.types, member + 4)?)?;
                 let is_composite = matches!(self.entry(inner), Some((KIND_STRUCT | 5, _, _)));
                 if is_composite && let Some(offset) = self.member(inner, wanted, depth + 1) {
-                    return Some(bits / 8 + offset);
+                    return Some(bits + offset);
                 }
             }
         }

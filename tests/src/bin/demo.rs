@@ -329,10 +329,8 @@ fn by_hand(tale: &mut Tale, who: &str, container: &Guest<'_>) {
         ended, taken_ns, ..
     } = container.packets(false).make();
     let taken = Duration::from_nanos(taken_ns);
-    println!("  {who}  [{} ms]", taken.as_millis());
-    println!(
-        "          {ended:?}, as if nobody listened there, {taken:.0?} after the first packet"
-    );
+    println!("  {who}  [{taken:.0?}]");
+    println!("          {ended:?}");
     tale.check("refused with a reset", ended == Ended::Refused);
 }
 

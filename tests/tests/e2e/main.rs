@@ -3,9 +3,9 @@
 //! Every attempt that a test makes is first put to `limiter explain`, which has to foretell what
 //! then happens; and what happens is read off the server's count, not only the sender's word.
 
+#![allow(clippy::panic, reason = "tests: a wait that was in vain says so")]
 #![expect(
     clippy::expect_used,
-    clippy::panic,
     reason = "tests: also what they share may fail with a trace"
 )]
 
@@ -14,15 +14,24 @@ mod bounds;
 mod charged;
 mod commands;
 mod cost;
+mod coverage;
 mod defence;
 mod destinations;
 mod events;
 mod faults;
 mod following;
+#[path = "../kernel/foreign.rs"]
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared with the tests of the kernel alone"
+)]
+mod foreign;
 mod ground;
 mod hotplug;
 mod limits;
 mod mail;
+#[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;
 mod mailcount;
 mod matrix;

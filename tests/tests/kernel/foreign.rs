@@ -11,6 +11,8 @@ const LINK_CREATE: i64 = 28;
 const LINK_DETACH: i64 = 34;
 const LINK_GET_FD_BY_ID: i64 = 30;
 const PROG_QUERY: i64 = 16;
+const PROG_GET_FD_BY_ID: i64 = 13;
+const PROG_TEST_RUN: i64 = 10;
 
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 pub const CLASSIFIER: u32 = 3;
@@ -67,6 +69,33 @@ pub fn tcx_links(ifindex: u32, hook: u32) -> Vec<u32> {
     }
     let count = usize::try_from(attr[3] & 0xffff_ffff).unwrap();
     links[..count].to_vec()
+}
+
+/// The first program on one side of an interface.
+pub fn tcx_program(ifindex: u32, hook: u32) -> OwnedFd {
+    let mut programs = [0_u32; 64];
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(ifindex) | u64::from(hook) << 32;
+    attr[2] = programs.as_mut_ptr() as u64;
+    attr[3] = programs.len() as u64;
+    bpf(PROG_QUERY, &mut attr).unwrap();
+    let mut attr = [0_u64; 16];
+    attr[0] = u64::from(programs[0]);
+    descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
+}
+
+/// What a program answers to a packet; `None` if the kernel makes no packet of these bytes.
+pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<u32> {
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(program);
+    attr[1] = u64::try_from(bytes.len()).unwrap();
+    attr[2] = bytes.as_ptr() as u64;
+    attr[4] = 1;
+    match bpf(PROG_TEST_RUN, &mut attr) {
+        Ok(_) => Some(u32::try_from(attr[0] >> 32).unwrap()),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+        Err(error) => panic!("cannot run a program: {error}"),
+    }
 }
 
 /// Detaches a link by force, as `bpftool link detach` does.

@@ -14,6 +14,7 @@ mod changes;
 mod counting;
 mod errors;
 mod foreign;
+mod frames;
 mod images;
 mod lab;
 mod networks;

@@ -31,7 +31,12 @@ pub const OPTIONAL: [&str; 9] = [
 
 /// Those that can be needed within a second: for an interface that appears, for a sanction. The
 /// verifier may take that long itself.
-const SOON: [&str; 2] = [programs::GUEST, programs::SOCKET];
+const SOON: [&str; 4] = [
+    programs::GUEST,
+    programs::UPLINK,
+    programs::SOCKET,
+    programs::EDGE,
+];
 
 /// How much of what the verifier says is passed on: its last words say why.
 const LAST_WORDS: usize = 400;

@@ -7,7 +7,7 @@ use limiter_common::{
     sanction,
     settings::{
         PortTable, Settings,
-        flags::{BLOCKED, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
+        flags::{BLOCKED, CLAIMS_NETWORKS, COUNTS_MAIL, ENFORCE, EXEMPT, MAILBOX, RECORD_ALLOWED},
     },
     smtp::Factors,
     window,
@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// The flags that follow from the image. The others belong to whoever sets them, and stay.
-const FROM_IMAGE: u32 = ENFORCE | EXEMPT | RECORD_ALLOWED | COUNTS_MAIL | MAILBOX | BLOCKED;
+const FROM_IMAGE: u32 =
+    ENFORCE | CLAIMS_NETWORKS | EXEMPT | RECORD_ALLOWED | COUNTS_MAIL | MAILBOX | BLOCKED;
 
 impl Mirror {
     /// Writes what holds for the whole node, if it changed.
@@ -117,6 +118,10 @@ fn flags_of(image: &Image) -> u32 {
         (image.counts_mail().contains(&true), COUNTS_MAIL),
         (image.mailbox.is_some(), MAILBOX),
         (!image.blocked.is_empty(), BLOCKED),
+        (
+            !image.interfaces.is_empty() || !image.addresses.is_empty(),
+            CLAIMS_NETWORKS,
+        ),
     ] {
         if holds {
             flags |= flag;

@@ -271,11 +271,12 @@ fn from_container(who: Who, v6: bool, stops: &[Stop]) -> Vec<Row> {
     ways.map(|way| row(who, way, v6, stops)).into()
 }
 
-/// Answers go to somebody else, unless it is stopped: then the one who sends it learns it.
+/// Answers go to somebody else, unless it is stopped where it comes in: then the one who sends it
+/// learns it.
 fn forged(who: Who, v6: bool) -> Row {
     Row {
         proof: Proof::Packets,
-        ..row(who, Way::Forged, v6, &[GUEST, UPLINK])
+        ..row(who, Way::Forged, v6, &[GUEST, UNHEARD_UPLINK])
     }
 }
 
@@ -360,10 +361,10 @@ fn disguises(v6: bool, bridged: bool) -> Vec<(Vec<Disguise>, Proof)> {
             ),
         ]);
         if bridged {
+            // Not six: then everybody reads a number that is not 25 where the port would be.
             all.extend([
                 (vec![HeaderWords(4)], packets),
                 (vec![HeaderWords(0)], packets),
-                (vec![HeaderWords(6)], packets),
                 (vec![HeaderWords(15)], packets),
             ]);
         }
