@@ -124,5 +124,7 @@ pub struct Scratch {
     pub counting: u32,
     /// 1 if a limit refuses.
     pub refused: u32,
+    /// 1 if refusals of the one who asks are carried out.
+    pub enforced: u32,
 }
-assert_layout!(Scratch, 16, 4);
+assert_layout!(Scratch, 20, 4);

@@ -1,7 +1,9 @@
 //! What the kernel offers: its clock, its lock, its memory, behind safe names.
 
 use aya_ebpf::{Global, bindings, helpers};
-use limiter_common::limit::bpf_spin_lock;
+use limiter_common::{abi::NOBODY, limit::bpf_spin_lock};
+
+const _: () = assert!(NOBODY == u32::MAX, "one more than it fits in no 32 bits");
 
 #[unsafe(no_mangle)]
 static HAVE_COARSE_CLOCK: Global<u8> = Global::new(0);
@@ -49,6 +51,21 @@ pub fn bounded(number: u16) -> u16 {
     unsafe {
         core::ptr::write_volatile(place.as_mut_ptr(), number);
         core::ptr::read_volatile(place.as_ptr())
+    }
+}
+
+/// 1 for this number, 0 for all others, without a question: the verifier goes one way on.
+#[inline(always)]
+pub fn is_nobody(number: u32) -> u32 {
+    let mut place = core::mem::MaybeUninit::uninit();
+    // SAFETY: written, then read. Volatile, so that the compiler does not know what is added to.
+    let number = unsafe {
+        core::ptr::write_volatile(place.as_mut_ptr(), u64::from(number));
+        core::ptr::read_volatile(place.as_ptr())
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "0 or 1")]
+    {
+        (number.wrapping_add(1) >> 32) as u32
     }
 }
 

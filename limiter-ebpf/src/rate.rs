@@ -106,6 +106,8 @@ pub fn limit_of(owner: u32, at: u32) -> LimitDef {
         })
 }
 
+const _: () = assert!(NODE == 0, "a number times zero");
+
 /// One level of the tree, looked up before the lock is taken. A level above the node stands for
 /// the node with no limits: pointers are never null, so that the verifier need not follow
 /// every combination of levels.
@@ -121,8 +123,9 @@ impl Level {
     /// before anything else is read of it.
     #[inline(always)]
     fn load(index: u32, sum: &mut u32) -> Option<Self> {
-        let missing = index == NOBODY;
-        let tenant = maps::TENANTS.get_ptr(if missing { NODE } else { index })?;
+        // No question is asked: each would double the ways that the verifier follows.
+        let there = 1_u32.wrapping_sub(kernel::is_nobody(index));
+        let tenant = maps::TENANTS.get_ptr(index.wrapping_mul(there))?;
         // SAFETY: looked up; a policy that changes meanwhile is noticed under the lock.
         let (generation, set, block) = unsafe {
             (
@@ -134,7 +137,7 @@ impl Level {
         *sum = sum.wrapping_add(generation);
         Some(Self {
             tenant,
-            set: maps::LIMIT_SETS.get_ptr(if missing { 0 } else { set })?,
+            set: maps::LIMIT_SETS.get_ptr(set.wrapping_mul(there))?,
             block: maps::BLOCKS.get_ptr_mut(block)?,
         })
     }
@@ -350,7 +353,9 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
     };
     // SAFETY: looked up.
     let own = unsafe { core::ptr::read_volatile(&raw const (*l0.tenant).lock) };
-    let cell = maps::LOCKS.get_ptr_mut(if lock == NOBODY { own } else { lock })?;
+    let none = kernel::is_nobody(lock);
+    let given = lock.wrapping_mul(1_u32.wrapping_sub(none));
+    let cell = maps::LOCKS.get_ptr_mut(given.wrapping_add(own.wrapping_mul(none)))?;
     // SAFETY: all looked up, and no lock is held; volatile, for the agent changes it under this
     // lock.
     let forward = unsafe {
@@ -381,6 +386,8 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
     let answer = unsafe {
         let counting = &raw mut (*scratch).counting;
         let refused = &raw mut (*scratch).refused;
+        let enforces = &raw mut (*scratch).enforced;
+        core::ptr::write_volatile(enforces, u32::from(enforced));
         core::ptr::write_volatile(counting, ALL_LEVELS);
         core::ptr::write_volatile(refused, 0);
         macro_rules! ask {
@@ -390,7 +397,7 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
                     // Who is enforced and has room is not held back by an ancestor that is
                     // only observed: there it is not counted either, so that what is counted
                     // is what enforcement would admit.
-                    if enforced && !$level.enforces(now_ns) {
+                    if core::ptr::read_volatile(enforces) != 0 && !$level.enforces(now_ns) {
                         let levels = core::ptr::read_volatile(counting);
                         core::ptr::write_volatile(counting, levels & !$bit);
                     } else {
