@@ -145,9 +145,9 @@ pub fn routed() -> Vec<Row> {
     for v6 in [false, true] {
         // On the node itself: the caller is told by connect.
         for how in How::ALL {
-            rows.extend(socket(Who::User, how, v6, &[CONNECT]));
+            rows.extend(socket(Who::User, how, v6, &[CONNECT, UPLINK]));
         }
-        rows.extend(socket(Who::Shop, How::Plain, v6, &[CONNECT]));
+        rows.extend(socket(Who::Shop, How::Plain, v6, &[CONNECT, UPLINK]));
         for port in [2526, 2527] {
             rows.push(row(Who::User, Way::Rewritten(port), v6, &[UPLINK]));
             rows.push(row(Who::Shop, Way::Rewritten(port), v6, &[UPLINK]));
