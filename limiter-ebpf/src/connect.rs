@@ -13,7 +13,7 @@ use limiter_common::{
 
 use crate::{
     blocked,
-    judge::{Judgement, Kindly, Question, ask, judge},
+    judge::{Decision, Judgement, Question, ask, judge},
     kernel, maps,
     report::{self, Facts},
     sockets, who,
@@ -164,9 +164,11 @@ fn judge_sender<const V6: bool>(
     let judgement = judge(&parties, question, &destination, now_ns);
     let refuses = match judgement.kind() {
         // What is counted elsewhere is told there.
-        Kindly::Admit | Kindly::WouldRefuse if !count => return ALLOW,
-        Kindly::Admit if !matches!(group, PortGroup::Smtp | PortGroup::Submission) => return ALLOW,
-        Kindly::Redirect => {
+        Decision::Admit | Decision::WouldRefuse if !count => return ALLOW,
+        Decision::Admit if !matches!(group, PortGroup::Smtp | PortGroup::Submission) => {
+            return ALLOW;
+        }
+        Decision::Redirect => {
             if senders.local && redirect::<V6>(ctx, settings, &destination) {
                 call.flags |= call::REDIRECTED;
             }
@@ -242,7 +244,7 @@ fn tell(
 ) {
     let call = Call::unpack(call);
     let facts = facts(ctx, call, *destination, now_ns);
-    if judgement.kind() == Kindly::Admit {
+    if judgement.kind() == Decision::Admit {
         if let Some(settings) = maps::SETTINGS.get(0) {
             report::allowed::<true>(settings, &facts);
         }

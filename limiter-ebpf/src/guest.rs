@@ -44,9 +44,9 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         report::internal();
         return DROP;
     };
-    if skb.mark() != 0 {
+    if skb.judged_mark() != 0 {
         // Only this layer leaves marks.
-        skb.set_mark(0);
+        skb.set_judged_mark(0);
     }
     if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2, true>(settings) {
         return PASS;
@@ -88,7 +88,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         Act::Judged => {
             // Only mail: what is made mail on the way through this node is not judged yet.
             if !matches!(seen.group(), PortGroup::Other) {
-                skb.set_mark(JUDGED_MARK);
+                skb.set_judged_mark(JUDGED_MARK);
             }
             PASS
         }

@@ -40,7 +40,7 @@ pub mod ask {
 /// What comes of a question.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kindly {
+pub enum Decision {
     /// Let it go.
     Admit = 0,
     /// Let it go, and say that it would be refused.
@@ -57,7 +57,7 @@ pub struct Judgement(u64);
 
 impl Judgement {
     #[inline(always)]
-    const fn new(kind: Kindly, reason: Reason) -> Self {
+    const fn new(kind: Decision, reason: Reason) -> Self {
         Self(kind as u64 | (reason as u64) << 16 | (NOBODY as u64) << 32)
     }
 
@@ -65,9 +65,9 @@ impl Judgement {
     const fn refused(reason: Reason, enforced: bool) -> Self {
         Self::new(
             if enforced {
-                Kindly::Refuse
+                Decision::Refuse
             } else {
-                Kindly::WouldRefuse
+                Decision::WouldRefuse
             },
             reason,
         )
@@ -95,19 +95,19 @@ impl Judgement {
 
     /// What comes of it.
     #[inline(always)]
-    pub const fn kind(self) -> Kindly {
+    pub const fn kind(self) -> Decision {
         match self.0 & 0xff {
-            0 => Kindly::Admit,
-            1 => Kindly::WouldRefuse,
-            3 => Kindly::Redirect,
-            _ => Kindly::Refuse,
+            0 => Decision::Admit,
+            1 => Decision::WouldRefuse,
+            3 => Decision::Redirect,
+            _ => Decision::Refuse,
         }
     }
 
     /// Whether it is refused here and now.
     #[inline(always)]
     pub const fn refuses(self) -> bool {
-        matches!(self.kind(), Kindly::Refuse | Kindly::Redirect)
+        matches!(self.kind(), Decision::Refuse | Decision::Redirect)
     }
 
     /// Why it is not simply admitted.
@@ -125,12 +125,11 @@ impl Judgement {
         } else {
             Verdict::WouldDeny
         };
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
         let limit_owner = (self.0 >> 32) as u32;
         let limit = if limit_owner == NOBODY {
             LimitDef::default()
         } else {
-            rate::limit_of(limit_owner, (self.0 >> 8) as u32)
+            rate::limit_of(limit_owner, (self.0 >> 8 & 0xf) as u32)
         };
         Ruling {
             verdict,
@@ -248,7 +247,7 @@ fn judged(
         }
     }
     if !matches!(question.group, PortGroup::Smtp | PortGroup::Submission) {
-        return Some(Judgement::new(Kindly::Admit, Reason::None));
+        return Some(Judgement::new(Decision::Admit, Reason::None));
     }
     let enforced = tenant.enforces(now_ns) && !watched;
     let mut permission = permission(settings, tenant, question, destination);
@@ -257,10 +256,10 @@ fn judged(
     }
     match permission {
         // No limit applies to a destination that is exempt.
-        EXEMPT => return Some(Judgement::new(Kindly::Admit, Reason::None)),
+        EXEMPT => return Some(Judgement::new(Decision::Admit, Reason::None)),
         ALLOWED => {}
         REDIRECTED if enforced => {
-            return Some(Judgement::new(Kindly::Redirect, Reason::DirectSmtp));
+            return Some(Judgement::new(Decision::Redirect, Reason::DirectSmtp));
         }
         _ => {
             let reason = match question.group {
@@ -271,9 +270,9 @@ fn judged(
         }
     }
     if question.ask & ask::LIMITS == 0 {
-        return Some(Judgement::new(Kindly::Admit, Reason::None));
+        return Some(Judgement::new(Decision::Admit, Reason::None));
     }
-    let mut admitted = Judgement::new(Kindly::Admit, Reason::None);
+    let mut admitted = Judgement::new(Decision::Admit, Reason::None);
     admitted.0 |= ASK_LIMITS;
     if enforced {
         admitted.0 |= ENFORCED;
@@ -286,7 +285,7 @@ fn judged(
 fn limits(payer: u32, demand: &Demand, enforced: bool) -> Judgement {
     let answer = rate::decide(payer, demand);
     let refused = match answer.outcome() {
-        Outcome::Admitted => return Judgement::new(Kindly::Admit, Reason::None),
+        Outcome::Admitted => return Judgement::new(Decision::Admit, Reason::None),
         Outcome::WouldRefuse => false,
         Outcome::Refused => enforced,
         // Whose mode is known is refused by it, whatever the node's is.
@@ -302,9 +301,9 @@ fn limits(payer: u32, demand: &Demand, enforced: bool) -> Judgement {
         Reason::Limit
     };
     let kind = if refused {
-        Kindly::Refuse
+        Decision::Refuse
     } else {
-        Kindly::WouldRefuse
+        Decision::WouldRefuse
     };
     Judgement(
         kind as u64
@@ -377,7 +376,7 @@ extern "C" fn limiter_mail(what: u64, units: u64, now_ns: u64) -> u64 {
         reason = "taken apart as it was put together"
     )]
     let (messages, recipients) = (units as u32, (units >> 32) as u32);
-    let mut worst = Judgement::new(Kindly::Admit, Reason::None);
+    let mut worst = Judgement::new(Decision::Admit, Reason::None);
     // One after the other and not in a loop: old kernels do not take every loop that the compiler
     // lays out.
     macro_rules! ask {
@@ -386,7 +385,7 @@ extern "C" fn limiter_mail(what: u64, units: u64, now_ns: u64) -> u64 {
             if judgement.refuses() {
                 return judgement.0;
             }
-            if judgement.kind() == Kindly::WouldRefuse {
+            if judgement.kind() == Decision::WouldRefuse {
                 worst = judgement;
             }
         )*};
@@ -404,7 +403,7 @@ extern "C" fn limiter_mail(what: u64, units: u64, now_ns: u64) -> u64 {
 #[inline(never)]
 fn ask_for_mail(what: u64, unit: Unit, units: u32, count: bool, now_ns: u64) -> u64 {
     if units == 0 {
-        return Judgement::new(Kindly::Admit, Reason::None).0;
+        return Judgement::new(Decision::Admit, Reason::None).0;
     }
     let demand = Demand {
         unit,

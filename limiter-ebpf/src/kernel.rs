@@ -63,10 +63,7 @@ pub fn is_nobody(number: u32) -> u32 {
         core::ptr::write_volatile(place.as_mut_ptr(), u64::from(number));
         core::ptr::read_volatile(place.as_ptr())
     };
-    #[expect(clippy::cast_possible_truncation, reason = "0 or 1")]
-    {
-        (number.wrapping_add(1) >> 32) as u32
-    }
+    (number.wrapping_add(1) >> 32) as u32
 }
 
 /// Makes the verifier forget what it learnt of a value on the stack while it was computed: the ways

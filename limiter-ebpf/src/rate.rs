@@ -90,6 +90,7 @@ impl Answer {
 
     /// Whose limit is used up, and which of its limits.
     #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
     pub fn full(self) -> (u32, u32) {
         (self.owner(), (self.0 >> 8) as u32 & SLOT_MASK)
     }

@@ -4,7 +4,6 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated};
 use limiter_common::{
-    abi::NOBODY,
     address::Address,
     event::{self, Attempt, COMM_LEN},
     limit::LimitDef,
@@ -53,26 +52,6 @@ pub struct Ruling {
     pub limit_owner: u32,
     /// The limit.
     pub limit: LimitDef,
-}
-
-impl Ruling {
-    /// A ruling that no limit was involved in.
-    pub const fn new(verdict: Verdict, reason: Reason) -> Self {
-        let limit = LimitDef {
-            span_ns: 0,
-            max: 0,
-            slot: 0,
-            unit: 0,
-            kind: 0,
-            groups: 0,
-        };
-        Self {
-            verdict,
-            reason,
-            limit_owner: NOBODY,
-            limit,
-        }
-    }
 }
 
 /// Counts an allowed attempt, and records it if the node wants that.

@@ -15,7 +15,7 @@ use limiter_common::{
 
 use crate::{
     blocked,
-    judge::{self, Judgement, Kindly, Question, ask},
+    judge::{self, Decision, Judgement, Question, ask},
     kernel, maps,
     report::{self, Facts},
     skb::{Skb, group_of},
@@ -234,7 +234,7 @@ impl Opinion {
     /// What is to be done.
     #[inline(always)]
     pub const fn act(self) -> Act {
-        Act::of((self.0 >> 24) as u32 & 3)
+        Act::of((self.0 >> 24 & 3) as u32)
     }
 
     /// What is to be told, if something is.
@@ -341,7 +341,7 @@ fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
         other: NOBODY,
     };
     let judgement = judge::judge(&parties, question, &packet.destination, now_ns);
-    if judgement.kind() == Kindly::Admit {
+    if judgement.kind() == Decision::Admit {
         return if question.ask == 0 {
             Opinion::silent(Act::Judged)
         } else {
@@ -480,7 +480,7 @@ pub fn tell(seen: &Seen, judgement: Judgement, now_ns: u64) -> u32 {
         cgroup_id: seen.cgroup_id,
         now_ns,
     };
-    if judgement.kind() == Kindly::Admit {
+    if judgement.kind() == Decision::Admit {
         if let Some(settings) = maps::SETTINGS.get(0) {
             report::allowed::<false>(settings, &facts);
         }

@@ -11,7 +11,7 @@ use limiter_common::{
 };
 
 use crate::{
-    judge::{self, Kindly},
+    judge::{self, Decision},
     kernel,
     seen::{self, Seen},
     skb::Skb,
@@ -53,7 +53,7 @@ pub fn count<const READS: bool>(
     now_ns: u64,
 ) -> bool {
     let due = read::<READS>(skb, settings, &seen.packet, session);
-    let (messages, recipients) = (due as u32 & 0xffff, (due >> 32) as u32);
+    let (messages, recipients) = ((due & 0xffff) as u32, (due >> 32) as u32);
     if messages == 0 && recipients == 0 {
         return false;
     }
@@ -64,7 +64,7 @@ pub fn count<const READS: bool>(
     let payer = seen.payer();
     let mut judgement = judge::mail(settings, payer, group, messages, recipients, now_ns);
     kernel::forget(&mut judgement);
-    if judgement.kind() == Kindly::Admit {
+    if judgement.kind() == Decision::Admit {
         return false;
     }
     seen::tell(seen, judgement, now_ns);

@@ -126,14 +126,14 @@ impl Skb {
 
     /// The mark that one layer leaves for another.
     #[inline(always)]
-    pub fn mark(self) -> u32 {
+    pub fn judged_mark(self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.0).tc_index }
     }
 
     /// Leaves a mark.
     #[inline(always)]
-    pub fn set_mark(self, mark: u32) {
+    pub fn set_judged_mark(self, mark: u32) {
         // SAFETY: a field of the context that tc programs may write.
         unsafe { (*self.0).tc_index = mark }
     }

@@ -123,7 +123,7 @@ fn own<const READS: bool>(
             now_ns,
         );
         let told = flags & u64::from(flow_flags::TOLD) != 0;
-        if judgement.kind() != judge::Kindly::Admit && is_sanction(judgement) {
+        if judgement.kind() != judge::Decision::Admit && is_sanction(judgement) {
             if !told {
                 seen::tell(seen, judgement, now_ns);
                 sockets::note(state, flow_flags::TOLD);

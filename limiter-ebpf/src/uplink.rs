@@ -53,7 +53,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         return PASS;
     }
     let from = skb.came_from();
-    if from != 0 && skb.mark() == JUDGED_MARK && is_judged(from) {
+    if from != 0 && skb.judged_mark() == JUDGED_MARK && is_judged(from) {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Uplink, from);
@@ -121,7 +121,7 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
     }
     let pointer = skb.socket();
     // What a fast macvtap sends has no socket; it was judged where it goes out of that.
-    if pointer.is_null() && skb.came_from() == 0 && skb.mark() == JUDGED_MARK {
+    if pointer.is_null() && skb.came_from() == 0 && skb.judged_mark() == JUDGED_MARK {
         return LET_GO;
     }
     if !pointer.is_null() {
@@ -143,7 +143,7 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
         }
         // A macvtap's guest was judged where its frames go out. Only this node's programs leave
         // marks there.
-        if local && skb.mark() == JUDGED_MARK && !who::is_program(pointer) {
+        if local && skb.judged_mark() == JUDGED_MARK && !who::is_program(pointer) {
             return LET_GO;
         }
         // A tap stands for a virtual machine, and not for whoever opened it.
@@ -170,7 +170,6 @@ pub fn is_its_own(socket: *mut bpf_sock, packet: &Packet) -> bool {
         if core::ptr::read_volatile(&raw const (*socket).protocol) != TCP {
             return false;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "a port")]
         let port = core::ptr::read_volatile(&raw const (*socket).dst_port) as u16;
         if u16::from_be(port) != packet.destination_port {
             return false;

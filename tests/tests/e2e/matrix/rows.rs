@@ -198,7 +198,7 @@ pub fn routed() -> Vec<Row> {
     }
     for who in [Who::User, Who::Container] {
         let stops: &[Stop] = match who {
-            Who::User => &[CONNECT],
+            Who::User => &[CONNECT, UPLINK],
             _ => &[GUEST, UPLINK],
         };
         rows.push(row(who, Way::Mapped, false, stops));
