@@ -54,6 +54,13 @@ pub struct Settings {
     pub redirect4: Address,
     /// The address of the MTA's IPv6 listener.
     pub redirect6: Address,
+    /// The id of the cgroup that everything is attached to: sockets elsewhere on the node are not
+    /// this limiter's. 0: the whole tree.
+    pub scope_id: u64,
+    /// How deep it is.
+    pub scope_depth: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The width of a bucket of the window in which mailbox connections are counted, ns.
     pub mailbox_width_ns: u64,
     /// How long a mailbox client is locked, ns.
@@ -61,7 +68,7 @@ pub struct Settings {
     /// How messages are estimated where they cannot be read.
     pub factors: Factors,
 }
-assert_layout!(Settings, 88 + size_of::<Factors>(), 8);
+assert_layout!(Settings, 104 + size_of::<Factors>(), 8);
 
 /// How many ports there are.
 pub const PORT_COUNT: usize = 65536;

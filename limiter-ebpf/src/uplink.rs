@@ -146,6 +146,10 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
         if local && skb.judged_mark() == JUDGED_MARK && !who::is_program(pointer) {
             return LET_GO;
         }
+        // Somebody else's part of the node: connect is not attached there either.
+        if local && who::is_program(pointer) && !socket.is_in_scope(settings) {
+            return LET_GO;
+        }
         // A tap stands for a virtual machine, and not for whoever opened it.
         let local = local && who::is_program(pointer);
         seen.sent_by(socket, local, settings);

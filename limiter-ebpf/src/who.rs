@@ -208,6 +208,25 @@ impl Socket {
         cgroup_id(self.cgroup())
     }
 
+    /// Whether it is of the part of the cgroup tree that this limiter is attached to.
+    #[inline(always)]
+    pub fn is_in_scope(self, settings: &Settings) -> bool {
+        if settings.scope_id == 0 {
+            return true;
+        }
+        let cgroup = self.cgroup();
+        if cgroup == 0 {
+            return true;
+        }
+        let level: u32 = kernel::read(cgroup + u64::from(OFFSET_CGROUP_LEVEL.load())).unwrap_or(0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "as deep as cgroups can be claimed"
+        )]
+        let depth = settings.scope_depth as u8;
+        u32::from(depth) <= level && ancestor_id(cgroup, depth) == settings.scope_id
+    }
+
     /// Whose it is: its creator's, unless that is the caller itself.
     #[inline(always)]
     fn owner_beside(self, uid: u32, caller: Owner, local: bool, settings: &Settings) -> Owner {

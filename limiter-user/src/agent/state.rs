@@ -29,7 +29,7 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
-    system::Sources,
+    system::{Sources, cgroups},
 };
 
 /// What the agent holds.
@@ -122,6 +122,10 @@ impl State {
         tenant_names: TenantNames,
     ) -> Result<Self, AgentError> {
         let mut mirror = Mirror::read(&kernel.maps, netns)?;
+        let attach_point = ready.policy.places.attach_point(&sources.cgroup_mount);
+        if let Some((id, depth)) = cgroups::place_of(&attach_point, &sources.cgroup_mount) {
+            mirror.set_scope(id, depth);
+        }
         let changes = mirror.apply(&ready.image, &mut kernel)?;
         info!("policy loaded: {changes}");
         kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;

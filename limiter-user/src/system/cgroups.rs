@@ -93,6 +93,17 @@ fn look_at(mount: &Path, directory: &Path) -> io::Result<Option<Cgroup>> {
     }))
 }
 
+/// The kernel's id of the cgroup at `directory`, and how deep it is below the `mount`; `None` if
+/// there is no such cgroup.
+#[must_use]
+pub fn place_of(directory: &Path, mount: &Path) -> Option<(u64, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let id = fs::metadata(directory).ok()?.ino();
+    let below = directory.strip_prefix(mount).ok()?;
+    let depth = u32::try_from(below.components().count()).ok()?;
+    Some((id, depth))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,7 @@ pub struct Mirror {
     fresh: u32,
     capacity: u32,
     netns: u32,
+    scope: (u64, u32),
 }
 
 impl Mirror {
@@ -139,6 +140,7 @@ impl Mirror {
                 .min(maps.locks.len())
                 .min(maps.sanctions.len()),
             netns,
+            scope: (0, 0),
         };
         let mut runs = Vec::new();
         for (key, index) in maps.names.entries()? {

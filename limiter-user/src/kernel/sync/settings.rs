@@ -53,6 +53,9 @@ impl Mirror {
             redirect4_port: image.redirect4.map_or(0, |listener| listener.port()),
             redirect6_port: image.redirect6.map_or(0, |listener| listener.port()),
             netns: self.netns,
+            scope_id: self.scope.0,
+            scope_depth: self.scope.1,
+            reserved: 0,
             cgroup_depths: depths,
             observe_until_ns: kept.observe_until_ns,
             redirect4: image
@@ -83,6 +86,12 @@ impl Mirror {
         }
         self.settings = Some(now);
         Ok(())
+    }
+
+    /// Says to which part of the cgroup tree everything is attached: the cgroup's id and depth.
+    /// Without it, to all of it. Before [`apply`](Self::apply).
+    pub fn set_scope(&mut self, id: u64, depth: u32) {
+        self.scope = if depth == 0 { (0, 0) } else { (id, depth) };
     }
 
     /// Sets those of the node's flags that are in `mask` to what they are in `value`, and leaves
