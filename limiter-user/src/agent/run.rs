@@ -138,11 +138,6 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
     let mut interfaces = watched(&shared, interfaces);
-    tokio::task::spawn_blocking({
-        let shared = shared.clone();
-        // Others get their turn between two.
-        move || while shared.lock().kernel.prepare() {}
-    });
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

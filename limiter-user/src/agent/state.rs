@@ -143,6 +143,8 @@ impl State {
             problems: HashMap::new(),
         };
         state.follow_interfaces();
+        // Before anybody waits for it: the verifier takes its time.
+        while state.kernel.prepare() {}
         state.publish_names();
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));

@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 use limiter_tests::{Agent, Config, Load, LoadSink, Node, load::cost_at, mx, programs};
 
 /// Rounds of measuring; the median counts.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 7;
 /// How long one measurement takes.
 const TIME: Duration = Duration::from_millis(150);
 /// Far more than is ever paid: on a busy machine ratios are rough. The figures are printed.

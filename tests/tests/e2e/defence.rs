@@ -121,7 +121,7 @@ fn a_queueing_discipline_that_is_removed_is_back() {
     assert!(!has_filter());
     wait::until_true("the filter", REPAIR, has_filter);
     alarmed(&agent, "took limiter apart");
-    assert_eq!(agent.status()["layers"].as_array().map(Vec::len), Some(3));
+    assert_eq!(agent.status()["layers"].as_array().map(Vec::len), Some(2));
 }
 
 /// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.

@@ -33,7 +33,7 @@ fn layers_at(agent: &Agent, name: &str) -> Vec<Value> {
     let layers = status["layers"].as_array().expect("a list").clone();
     let at = |layer: &Value| {
         let target = layer["target"].as_str().unwrap_or_default();
-        target.contains(&format!(" at {name} ")) && layer["attached"] == true
+        target == name && layer["attached"] == true
     };
     layers.into_iter().filter(at).collect()
 }
