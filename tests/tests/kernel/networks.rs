@@ -159,7 +159,6 @@ fn settings_say_what_the_policy_says_and_keep_what_others_set() {
         let maps = &lab.loaded().maps;
         let settings = maps.settings.get(0).unwrap();
         let own = flags::ENFORCE
-            | flags::COUNT_EVERYWHERE
             | flags::RECORD_ALLOWED
             | flags::COUNTS_MAIL
             | flags::MAILBOX
