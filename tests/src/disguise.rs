@@ -216,9 +216,71 @@ pub fn carries_tcp(frame: &[u8]) -> bool {
     }
 }
 
+/// Whether it is such a frame, and there is data behind its TCP header.
+#[must_use]
+pub fn has_payload(frame: &[u8]) -> bool {
+    find_tcp(frame).is_some_and(|tcp| {
+        let words = frame.get(tcp.at + 12).map_or(0, |byte| byte >> 4);
+        frame.len() > tcp.at + usize::from(words) * 4
+    })
+}
+
+/// Where a frame has TCP.
+pub(crate) struct TcpPlace {
+    /// Where the TCP header begins.
+    pub at: usize,
+    /// Whether it is IPv6.
+    pub v6: bool,
+}
+
+/// Where a frame has TCP right behind the IP header, if it has.
+pub(crate) fn find_tcp(frame: &[u8]) -> Option<TcpPlace> {
+    if !carries_tcp(frame) {
+        return None;
+    }
+    Some(TcpPlace {
+        at: payload(frame)?,
+        v6: ethertype(frame)? == IPV6,
+    })
+}
+
+impl TcpPlace {
+    /// What TCP's checksum takes in beside the segment.
+    pub(crate) fn pseudo_header<'f>(&self, frame: &'f [u8]) -> PseudoHeader<'f> {
+        let addresses = if self.v6 {
+            &frame[ETHERNET + 8..ETHERNET + 40]
+        } else {
+            &frame[ETHERNET + 12..ETHERNET + 20]
+        };
+        let length = u32::try_from(frame.len() - self.at).unwrap_or(u32::MAX);
+        PseudoHeader {
+            addresses,
+            length: length.to_be_bytes(),
+        }
+    }
+}
+
+/// What TCP's checksum takes in beside the segment.
+pub(crate) struct PseudoHeader<'f> {
+    addresses: &'f [u8],
+    length: [u8; 4],
+}
+
+impl PseudoHeader<'_> {
+    /// Its checksum, together with this.
+    pub(crate) fn checksum(&self, segment: &[u8]) -> u16 {
+        checksum(&[self.addresses, &self.length, &[0, TCP], segment])
+    }
+}
+
 /// Sets the length field of the IP packet to what is there, and IPv4's checksum.
 fn mend(frame: &mut [u8]) -> Option<()> {
-    let length = frame.len() - ETHERNET;
+    set_length(frame, frame.len())
+}
+
+/// Sets the length field of the IP packet as if the frame were so long, and IPv4's checksum.
+pub(crate) fn set_length(frame: &mut [u8], frame_length: usize) -> Option<()> {
+    let length = frame_length.checked_sub(ETHERNET)?;
     match ethertype(frame)? {
         IPV4 => {
             let length = u16::try_from(length).ok()?;
@@ -406,12 +468,7 @@ fn syn(frame: &[u8], flags: u8, data: bool) -> Option<Vec<u8>> {
     }
     mend(&mut new)?;
     new[at + 16..at + 18].fill(0);
-    let length = u32::try_from(new.len() - at).ok()?.to_be_bytes();
-    let addresses = match ethertype(&new)? {
-        IPV4 => &new[ETHERNET + 12..ETHERNET + 20],
-        _ => &new[ETHERNET + 8..ETHERNET + 40],
-    };
-    let sum = checksum(&[addresses, &length, &[0, TCP], &new[at..]]);
+    let sum = find_tcp(&new)?.pseudo_header(&new).checksum(&new[at..]);
     new[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
     Some(new)
 }

@@ -11,6 +11,7 @@ use crate::{
     Cgroup, Node, Place, Running,
     disguise::Disguise,
     mx,
+    offload::Offload,
     packets::{Link, PacketOrders, PacketReport},
 };
 
@@ -40,6 +41,8 @@ impl<'n> PacketAttempt<'n> {
                 gateway: Ipv4Addr::UNSPECIFIED.into(),
                 to: mx(false),
                 disguises: Vec::new(),
+                offload: None,
+                second: None,
                 name: format!("packets-{number}.sender.example"),
                 message: false,
                 more: 0,
@@ -96,6 +99,20 @@ impl<'n> PacketAttempt<'n> {
     #[must_use]
     pub fn disguised(mut self, disguise: Disguise) -> Self {
         self.orders.disguises.push(disguise);
+        self
+    }
+
+    /// Asking the kernel or the device to do this to what it sends.
+    #[must_use]
+    pub fn offloading(mut self, offload: Offload) -> Self {
+        self.orders.offload = Some(offload);
+        self
+    }
+
+    /// With everything that carries data through this link instead.
+    #[must_use]
+    pub fn data_by(mut self, link: Link) -> Self {
+        self.orders.second = Some(link);
         self
     }
 

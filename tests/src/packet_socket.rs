@@ -85,6 +85,15 @@ impl PacketSocket {
         self.set(libc::PACKET_QDISC_BYPASS, &1_i32)
     }
 
+    /// From now on every frame that is sent or received has a [header](crate::offload) in front.
+    ///
+    /// # Errors
+    ///
+    /// None that is known.
+    pub fn with_offloads(&self) -> io::Result<()> {
+        self.set(libc::PACKET_VNET_HDR, &1_i32)
+    }
+
     /// The next frame, if there is one: its length in `buffer` and where it comes from. A VLAN tag
     /// that the kernel has taken off is put back.
     ///

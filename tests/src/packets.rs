@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::disguise::Disguise;
+use crate::{disguise::Disguise, offload::Offload};
 
 /// What its frames go through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +58,10 @@ pub struct PacketOrders {
     pub to: SocketAddr,
     /// What is done to each TCP frame, first to last.
     pub disguises: Vec<Disguise>,
+    /// What the kernel or the device is asked to do to each TCP frame then.
+    pub offload: Option<Offload>,
+    /// What TCP frames with payload go through instead.
+    pub second: Option<Link>,
     /// What it calls itself in the dialog: it is looked for on the wire.
     pub name: String,
     /// The whole dialog, with a message; else only a greeting each way.

@@ -14,7 +14,7 @@ use smoltcp::{
     wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv6Address},
 };
 
-use crate::{link::Open, wire::Wire};
+use crate::wire::Wire;
 
 /// A stack with one socket.
 struct Host {
@@ -27,8 +27,8 @@ struct Host {
 }
 
 /// Holds the session, and says what came of it.
-pub fn hold(link: Open, orders: &PacketOrders) -> PacketReport {
-    let mut host = Host::new(Wire::new(link), orders);
+pub fn hold(wire: Wire, orders: &PacketOrders) -> PacketReport {
+    let mut host = Host::new(wire, orders);
     host.warm_up(orders);
     host.wire.put_on(&orders.disguises);
     let start = Instant::now();

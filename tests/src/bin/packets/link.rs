@@ -33,13 +33,17 @@ pub enum Open {
     },
 }
 
-/// Opens the link in this process's network namespace.
-pub fn open(link: &Link) -> io::Result<Open> {
+/// Opens the link in this process's network namespace. `offloads`: with a header in front of every
+/// frame, which raw sockets do not take.
+pub fn open(link: &Link, offloads: bool) -> io::Result<Open> {
     match link {
-        Link::Tap { name } => tap(name).map(Open::Device),
-        Link::Macvtap { name } => macvtap(name).map(Open::Device),
+        Link::Tap { name } => tap(name, offloads).map(Open::Device),
+        Link::Macvtap { name } => macvtap(name, offloads).map(Open::Device),
         Link::Packet { device, bypass } => {
             let socket = PacketSocket::open(Some(device))?;
+            if offloads {
+                socket.with_offloads()?;
+            }
             socket.overhear(device)?;
             if *bypass {
                 socket.bypass_queue()?;
@@ -105,7 +109,16 @@ impl Open {
     }
 }
 
-fn tap(name: &str) -> io::Result<File> {
+/// What a tap is to be like.
+fn tap_flags(offloads: bool) -> io::Result<libc::c_short> {
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
+    if offloads {
+        flags |= libc::IFF_VNET_HDR;
+    }
+    libc::c_short::try_from(flags).map_err(io::Error::other)
+}
+
+fn tap(name: &str, offloads: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -117,8 +130,7 @@ fn tap(name: &str) -> io::Result<File> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes()).take(15) {
         *to = libc::c_char::try_from(*from).map_err(io::Error::other)?;
     }
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+    request.ifr_ifru.ifru_flags = tap_flags(offloads)?;
     let pointer = (&raw const request).expose_provenance();
     let pointer = nix::sys::ioctl::ioctl_param_type::try_from(pointer).map_err(io::Error::other)?;
     // SAFETY: the kernel reads the request, which lives until the call ends.
@@ -127,7 +139,7 @@ fn tap(name: &str) -> io::Result<File> {
 }
 
 /// The character device of a macvtap interface. Nobody makes its node here but we.
-fn macvtap(name: &str) -> io::Result<File> {
+fn macvtap(name: &str, offloads: bool) -> io::Result<File> {
     let index = limiter_tests::packet_socket::index_of(name)?;
     // A mount of its own shows the interfaces of this network namespace.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
@@ -152,8 +164,7 @@ fn macvtap(name: &str) -> io::Result<File> {
     debug_assert!(file.metadata()?.rdev() != 0);
     // SAFETY: all zeroes are a valid request.
     let mut request: libc::ifreq = unsafe { zeroed() };
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI;
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(flags).map_err(io::Error::other)?;
+    request.ifr_ifru.ifru_flags = tap_flags(offloads)?;
     let pointer = (&raw const request).expose_provenance();
     let pointer = nix::sys::ioctl::ioctl_param_type::try_from(pointer).map_err(io::Error::other)?;
     // SAFETY: the kernel reads the request, which lives until the call ends.

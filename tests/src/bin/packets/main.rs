@@ -20,9 +20,11 @@ use std::{
 
 use limiter_tests::{
     orders::READY,
-    packets::{PacketOrders, PacketReport},
+    packets::{Link, PacketOrders, PacketReport},
 };
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use crate::wire::Wire;
 
 fn main() {
     let argument = std::env::args().nth(1).expect("orders as one argument");
@@ -40,16 +42,18 @@ fn main() {
         setresuid(user, user, user).expect("only root can become somebody else");
         link::raise_capabilities().expect("the capabilities were kept");
     }
-    let link = link::open(&orders.link).unwrap_or_else(|error| {
-        panic!("cannot open {:?}: {error}", orders.link);
-    });
+    let open = |link: &Link| {
+        link::open(link, orders.offload.is_some())
+            .unwrap_or_else(|error| panic!("cannot open {link:?}: {error}"))
+    };
+    let (link, second) = (open(&orders.link), orders.second.as_ref().map(open));
     say(READY);
     let mut line = String::new();
     io::stdin()
         .lock()
         .read_line(&mut line)
         .expect("standard input can be read");
-    let report: PacketReport = dialog::hold(link, &orders);
+    let report: PacketReport = dialog::hold(Wire::new(link, second, orders.offload), &orders);
     say(&serde_json::to_string(&report).expect("a report is plain data"));
 }
 

@@ -3,7 +3,8 @@
 use std::{cell::RefCell, io};
 
 use limiter_tests::{
-    disguise::{Disguise, carries_tcp},
+    disguise::{Disguise, carries_tcp, has_payload},
+    offload::{HEADER, Offload},
     packet_socket::FRAME_ROOM,
 };
 use smoltcp::{
@@ -27,16 +28,25 @@ pub struct Sent {
 /// The link, and what is done to what goes through it.
 pub struct Wire {
     link: Open,
+    /// What data goes through, if not through the same.
+    second: Option<Open>,
     disguises: Vec<Disguise>,
+    /// Whether frames have a header in front, and what it asks for where there is TCP.
+    offload: Option<Offload>,
+    /// Whether the session has begun for which all that is.
+    in_session: bool,
     /// What happened on sending.
     pub sent: RefCell<Sent>,
 }
 
 impl Wire {
-    pub fn new(link: Open) -> Self {
+    pub fn new(link: Open, second: Option<Open>, offload: Option<Offload>) -> Self {
         Self {
             link,
+            second,
             disguises: Vec::new(),
+            offload,
+            in_session: false,
             sent: RefCell::default(),
         }
     }
@@ -44,6 +54,7 @@ impl Wire {
     /// From now on this is done to what is sent, and what is sent is counted anew.
     pub fn put_on(&mut self, disguises: &[Disguise]) {
         self.disguises = disguises.to_vec();
+        self.in_session = true;
         self.sent = RefCell::default();
     }
 
@@ -53,6 +64,10 @@ impl Wire {
     }
 
     fn transmit_frame(&self, frame: Vec<u8>) {
+        let link = match &self.second {
+            Some(second) if has_payload(&frame) => second,
+            _ => &self.link,
+        };
         let mut frames = vec![frame];
         if carries_tcp(&frames[0]) {
             for disguise in &self.disguises {
@@ -62,7 +77,12 @@ impl Wire {
         }
         let mut sent = self.sent.borrow_mut();
         for frame in frames {
-            match self.link.send(&frame) {
+            let frame = match self.offload {
+                Some(offload) if self.in_session => offload.apply(&frame),
+                Some(_) => [&[0; HEADER], &frame[..]].concat(),
+                None => frame,
+            };
+            match link.send(&frame) {
                 Ok(()) => sent.frames += 1,
                 Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                     sent.not_permitted = true;
@@ -91,6 +111,9 @@ impl Device for Wire {
             .receive(&mut buffer)
             .expect("the link can be read")?;
         buffer.truncate(length);
+        if self.offload.is_some() {
+            buffer.drain(..HEADER.min(length));
+        }
         Some((Came(buffer), Leave(self)))
     }
 

@@ -2,6 +2,7 @@
 
 use limiter_tests::{
     disguise::{Disguise, Extension},
+    offload::Offload,
     orders::How,
 };
 
@@ -53,6 +54,8 @@ pub enum Way {
     Bypass,
     /// The same, by raw IP sockets.
     Raw(Vec<Disguise>),
+    /// The same, where the checksum is to be written by the device, or what is said to be one.
+    Offload(Offload),
     /// The same, with the source address of somebody else.
     Forged,
     /// The same, inside a tunnel that ends on the node.
@@ -195,6 +198,20 @@ pub fn routed() -> Vec<Row> {
         }
         rows.push(forged(Who::Machine, v6));
         rows.push(forged(Who::Container, v6));
+        for (who, stops) in [
+            (Who::User, &[UNHEARD_UPLINK][..]),
+            (Who::Macvlan, &[UNHEARD_UPLINK]),
+            (Who::Macvtap, &[UNHEARD_UPLINK]),
+            (Who::Container, &[UNHEARD_GUEST, UNHEARD_UPLINK]),
+            (Who::Addressed, &[UNHEARD_GUEST, UNHEARD_UPLINK]),
+            (Who::Machine, &[UNHEARD_GUEST, UNHEARD_UPLINK]),
+        ] {
+            rows.push(row(who, Way::Offload(Offload::OverPort), v6, stops));
+        }
+        for who in [Who::Container, Who::Machine] {
+            let way = Way::Offload(Offload::Checksum);
+            rows.push(row(who, way, v6, &[GUEST, UPLINK]));
+        }
     }
     for who in [Who::User, Who::Container] {
         let stops: &[Stop] = match who {
@@ -219,6 +236,13 @@ pub fn flat() -> Vec<Row> {
         let plain = Way::Packets(Vec::new());
         rows.push(row(Who::BridgedMachine, plain, v6, &[GUEST, UPLINK]));
         rows.push(forged(Who::BridgedMachine, v6));
+        for who in [Who::Bridged, Who::BridgedMachine] {
+            let stops = &[UNHEARD_GUEST, UNHEARD_UPLINK];
+            rows.push(row(who, Way::Offload(Offload::OverPort), v6, stops));
+            for honest in [Offload::Checksum, Offload::Segments(40)] {
+                rows.push(row(who, Way::Offload(honest), v6, &[GUEST, UPLINK]));
+            }
+        }
         for (disguises, proof) in disguises(v6, true) {
             let stops = &[GUEST, UPLINK];
             rows.push(disguised(Who::BridgedMachine, v6, disguises, proof, stops));
