@@ -207,6 +207,9 @@ pub fn routed() -> Vec<Row> {
             (Who::Machine, &[UNHEARD_GUEST, UNHEARD_UPLINK]),
         ] {
             rows.push(row(who, Way::Offload(Offload::OverPort), v6, stops));
+            if v6 {
+                rows.push(row(who, Way::Offload(Offload::OverProtocol), v6, stops));
+            }
         }
         for who in [Who::Container, Who::Machine] {
             let way = Way::Offload(Offload::Checksum);
@@ -239,6 +242,9 @@ pub fn flat() -> Vec<Row> {
         for who in [Who::Bridged, Who::BridgedMachine] {
             let stops = &[UNHEARD_GUEST, UNHEARD_UPLINK];
             rows.push(row(who, Way::Offload(Offload::OverPort), v6, stops));
+            if v6 {
+                rows.push(row(who, Way::Offload(Offload::OverProtocol), v6, stops));
+            }
             for honest in [Offload::Checksum, Offload::Segments(40)] {
                 rows.push(row(who, Way::Offload(honest), v6, &[GUEST, UPLINK]));
             }
