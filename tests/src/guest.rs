@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Cgroup, Namespace, Node, PacketAttempt, Place, Sender,
+    Cgroup, NODE4, NODE6, Namespace, Node, PacketAttempt, Place, Sender,
     container::{Namespaces, unprivileged},
     node::ip_batch,
     packets::Link,
@@ -396,4 +396,19 @@ pub fn node_packets(node: &Node, v6: bool) -> PacketAttempt<'_> {
             if v6 { 64 } else { 24 },
             SocketAddr::new(network.member(v6, 1), 0).ip(),
         )
+}
+
+/// The same by somebody outside who is nobody's guest, to this port of the node.
+#[must_use]
+pub fn outside_packets(node: &Node, v6: bool, port: u16) -> PacketAttempt<'_> {
+    let link = Link::Packet {
+        device: "out0".to_owned(),
+        bypass: false,
+    };
+    let network = Network::before(9);
+    let to: IpAddr = if v6 { NODE6.into() } else { NODE4.into() };
+    PacketAttempt::new(node, node.elsewhere(), link)
+        .mac([2, 0, 0x5e, 0x10, 0, 0x98])
+        .address(network.member(v6, 4), if v6 { 64 } else { 24 }, to)
+        .to(SocketAddr::new(to, port))
 }

@@ -17,6 +17,7 @@ mod cost;
 mod coverage;
 mod defence;
 mod destinations;
+mod evasion;
 mod events;
 mod faults;
 mod following;

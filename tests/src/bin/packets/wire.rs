@@ -106,10 +106,11 @@ impl Device for Wire {
 
     fn receive(&mut self, _: Instant) -> Option<(Came, Leave<'_>)> {
         let mut buffer = vec![0; FRAME_ROOM];
-        let length = self
-            .link
-            .receive(&mut buffer)
-            .expect("the link can be read")?;
+        let mut links = [Some(&self.link), self.second.as_ref()]
+            .into_iter()
+            .flatten();
+        let length =
+            links.find_map(|link| link.receive(&mut buffer).expect("the link can be read"))?;
         buffer.truncate(length);
         if self.offload.is_some() {
             buffer.drain(..HEADER.min(length));
