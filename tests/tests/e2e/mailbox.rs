@@ -3,16 +3,24 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use limiter_tests::{
-    Agent, Config, Dovecot, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, Place, Sink,
-    orders::Report, packet_socket::PacketSocket, process, wait,
+    Agent, Capture, Config, Dovecot, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, Place,
+    Sink,
+    disguise::{Disguise, Extension},
+    guest::outside_packets,
+    orders::Report,
+    packet_socket::PacketSocket,
+    process, wait,
 };
 use serde_json::Value;
+
+use crate::foreign;
 
 const IMAP: u16 = 143;
 const POP3: u16 = 110;
@@ -375,4 +383,103 @@ fn a_million_forged_syns_lock_nobody_out_and_take_no_memory() {
     house.is_served(free, POP3);
     let status = agent.status();
     assert_eq!(status["healthy"], true, "{status:#}");
+}
+
+/// What a locked client still can make of a packet to the mailboxes, and the node understands.
+fn odd_packets(v6: bool) -> Vec<Vec<Disguise>> {
+    let pieces = |first| Disguise::Fragments {
+        first,
+        reversed: false,
+        overlap: 0,
+    };
+    let tag = Disguise::Vlan {
+        protocol: 0x8100,
+        vlan: 0,
+    };
+    if v6 {
+        let extensions = |all| vec![Disguise::Extensions(all)];
+        let destination = Extension::Destination(1);
+        return vec![
+            extensions(vec![destination]),
+            extensions(vec![Extension::HopByHop(1), Extension::Atomic]),
+            // More than anybody walks through who has little time.
+            extensions(vec![destination; 20]),
+            vec![
+                Disguise::Extensions(vec![destination]),
+                Disguise::Fragments {
+                    first: 32,
+                    reversed: true,
+                    overlap: 0,
+                },
+            ],
+            vec![tag],
+        ];
+    }
+    vec![
+        vec![Disguise::Nops(1)],
+        vec![Disguise::Nops(10)],
+        vec![pieces(8)],
+        vec![pieces(24)],
+        vec![Disguise::Nops(3), pieces(8)],
+        vec![tag],
+    ]
+}
+
+fn odd_packets_do_not_get_in(prepare: impl FnOnce(&Node) -> Option<OwnedFd>, how: &str) {
+    let house = Mailboxes::new();
+    let answers = Capture::start(house.node.outside());
+    let _before = prepare(&house.node);
+    // What greets there is no mail server of the kind that is asked, so that nobody is served.
+    let attempt = |v6, disguises: &[Disguise], patience| {
+        let attempt = outside_packets(&house.node, v6, IMAP).patience(patience);
+        let attempt = disguises.iter().fold(attempt, |attempt, disguise| {
+            attempt.disguised(disguise.clone())
+        });
+        (attempt.from(), attempt.make().connected)
+    };
+    let connects = |v6, disguises: &[Disguise]| attempt(v6, disguises, SILENCE).1;
+    house.is_served(OUTSIDE_MX.into(), IMAP);
+    for v6 in [false, true] {
+        for disguises in odd_packets(v6) {
+            assert!(connects(v6, &disguises), "{disguises:?} shows nothing");
+        }
+    }
+    let keys = KEYS.replace("4s", "10m");
+    let agent = Agent::start(&house.node, &Config::new(&keys, ""));
+    let layers = agent.status()["layers"].to_string();
+    assert!(layers.contains(how), "{layers}");
+    for v6 in [false, true] {
+        for _ in 0..3 {
+            assert!(connects(v6, &[]));
+        }
+        let _ = connects(v6, &[]);
+        for disguises in odd_packets(v6) {
+            let mark = answers.mark();
+            let (from, connected) = attempt(v6, &disguises, SILENCE / 2);
+            let answered = answers.since(mark).only(|seen| seen.to == from);
+            assert!(
+                !connected && answered.frames().is_empty(),
+                "{disguises:?} gets in: {:?}",
+                answered.frames()
+            );
+        }
+    }
+}
+
+#[test]
+fn odd_packets_do_not_get_in_by_the_driver() {
+    odd_packets_do_not_get_in(|_| None, "native XDP");
+}
+
+/// Somebody else's program has the place where they would be stopped first.
+#[test]
+fn odd_packets_do_not_get_in_behind_the_driver() {
+    let theirs = |node: &Node| {
+        node.inside().enter(|| {
+            const XDP_PASS: i32 = 2;
+            let passes = foreign::program(foreign::XDP, XDP_PASS);
+            Some(foreign::attach_xdp(&passes, foreign::index("eth0")))
+        })
+    };
+    odd_packets_do_not_get_in(theirs, "TCX");
 }

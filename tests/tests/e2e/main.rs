@@ -13,6 +13,7 @@ mod blocked;
 mod bounds;
 mod charged;
 mod commands;
+mod confined;
 mod cost;
 mod coverage;
 mod defence;
