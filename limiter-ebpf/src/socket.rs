@@ -13,8 +13,7 @@ use limiter_common::{
 };
 
 use crate::{
-    judge::{self, Question},
-    kernel, maps, report,
+    judge, kernel, maps, report,
     seen::{self, Act, Seen},
     session,
     skb::Skb,
@@ -116,15 +115,8 @@ fn own<const READS: bool>(
         return cut(skb);
     }
     if sanctions {
-        let judgement = judge::judge(
-            &parties(seen),
-            question(seen, group),
-            &seen.packet.destination,
-            now_ns,
-        );
-        let told = flags & u64::from(flow_flags::TOLD) != 0;
-        if judgement.kind() != judge::Decision::Admit && is_sanction(judgement) {
-            if !told {
+        if let Some(judgement) = refusal(seen, group, now_ns) {
+            if flags & u64::from(flow_flags::TOLD) == 0 {
                 seen::tell(seen, judgement, now_ns);
                 sockets::note(state, flow_flags::TOLD);
             }
@@ -169,46 +161,27 @@ fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
 }
 
 /// A packet from a container's namespace: only sanctions of whoever claims its cgroup concern this
-/// layer, all else is judged where the container's traffic comes in.
-#[inline(always)]
+/// layer, all else is judged where the container's traffic comes in. A frame of its own.
+#[inline(never)]
 fn sanctioned(settings: &Settings, seen: &Seen, now_ns: u64) -> i32 {
     if settings.flags & settings::flags::SANCTIONS == 0 {
         return ALLOW;
     }
-    let judgement = judge::judge(
-        &parties(seen),
-        question(seen, seen.group()),
-        &seen.packet.destination,
-        now_ns,
-    );
-    if !is_sanction(judgement) {
+    let Some(judgement) = refusal(seen, seen.group(), now_ns) else {
         return ALLOW;
-    }
+    };
     seen::tell(seen, judgement, now_ns);
     if judgement.refuses() { REFUSE } else { ALLOW }
 }
 
+/// What the sanctions of whoever pays say of a port of `group`.
 #[inline(always)]
-fn parties(seen: &Seen) -> Parties {
-    Parties {
+fn refusal(seen: &Seen, group: PortGroup, now_ns: u64) -> Option<judge::Judgement> {
+    let parties = Parties {
         payer: seen.payer(),
         other: NOBODY,
-    }
-}
-
-#[inline(always)]
-fn question(seen: &Seen, group: PortGroup) -> Question {
-    Question {
-        group,
-        port: seen.packet.destination_port,
-        ask: 0,
-    }
-}
-
-#[inline(always)]
-fn is_sanction(judgement: judge::Judgement) -> bool {
-    use limiter_common::verdict::Reason;
-    matches!(judgement.reason(), Reason::Suspended | Reason::NullRoute)
+    };
+    judge::sanctions(&parties, group, &seen.packet.destination, now_ns)
 }
 
 /// Lets a segment go on to where it is turned into a reset; drops it where nobody would do that.
