@@ -107,7 +107,9 @@ impl Bytes for Frame<'_> {
         if offset > FURTHEST {
             return false;
         }
-        let start = kernel::opaque(self.0.data() + offset as usize);
+        #[expect(clippy::cast_possible_truncation, reason = "compared")]
+        let offset = kernel::bounded(offset as u16) & (FURTHEST * 2 - 1) as u16;
+        let start = kernel::opaque(self.0.data() + usize::from(offset));
         if start + N > self.0.data_end() {
             return false;
         }

@@ -91,46 +91,23 @@ fn own<const READS: bool>(
     pointer: *mut bpf_sock,
     now_ns: u64,
 ) -> i32 {
-    let mut group = seen.group();
-    if !matches!(group, PortGroup::Other) && seen.stays() {
-        if settings.flags & settings::flags::SUSPENSIONS == 0 {
-            return ALLOW;
-        }
-        group = PortGroup::Other;
-    }
-    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
-    let counts = is_mail && session::counts(settings, seen);
-    let sanctions = settings.flags & settings::flags::SANCTIONS != 0;
-    if !counts && !sanctions {
+    kernel::forget(seen);
+    let mut concern = concern(settings, seen);
+    kernel::forget(&mut concern);
+    if concern == 0 {
         return ALLOW;
     }
     let Some(state) = sockets::state_of(pointer, true) else {
         // No memory for it. What must be judged cannot be: refused, as sanctions are.
         report::internal();
-        return if is_mail { REFUSE } else { ALLOW };
+        return if concern & MAIL != 0 { REFUSE } else { ALLOW };
     };
-    // SAFETY: looked up.
-    let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
-    if flags & u64::from(flow_flags::CUT) != 0 && is_mail {
+    let mut is_cut = is_cut(seen, state, concern, now_ns);
+    kernel::forget(&mut is_cut);
+    if is_cut != 0 {
         return cut(skb);
     }
-    if sanctions {
-        if let Some(judgement) = refusal(seen, group, now_ns) {
-            if flags & u64::from(flow_flags::TOLD) == 0 {
-                seen::tell(seen, judgement, now_ns);
-                sockets::note(state, flow_flags::TOLD);
-            }
-            if judgement.refuses() {
-                sockets::note(state, flow_flags::CUT);
-                return cut(skb);
-            }
-        } else if flags & u64::from(flow_flags::CUT | flow_flags::TOLD) != 0 && !is_mail {
-            // It is over: whoever still is there may go on.
-            // SAFETY: looked up.
-            unsafe { core::ptr::write_volatile(&raw mut (*state).flags, 0) };
-        }
-    }
-    if !counts {
+    if concern & COUNTED == 0 {
         return ALLOW;
     }
     begin(state, seen, pointer);
@@ -143,9 +120,80 @@ fn own<const READS: bool>(
     ALLOW
 }
 
+/// Of [`concern`]: it is mail that leaves the node.
+const MAIL: u32 = 1;
+/// The mail in it is counted.
+const COUNTED: u32 = 1 << 1;
+/// Somebody is sanctioned.
+const SANCTIONS: u32 = 1 << 2;
+/// It goes to the node itself, where what a port is used for does not matter.
+const STAYS: u32 = 1 << 3;
+
+/// Why a packet of a judged connection is looked at; 0 if it is not. A frame of its own.
+#[inline(never)]
+fn concern(settings: &Settings, seen: &Seen) -> u32 {
+    let group = seen.group();
+    if !matches!(group, PortGroup::Other) && seen.stays() {
+        // Only whoever's network is suspended may not reach the node itself.
+        return if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            0
+        } else {
+            SANCTIONS | STAYS
+        };
+    }
+    let mut concern = 0;
+    if settings.flags & settings::flags::SANCTIONS != 0 {
+        concern = SANCTIONS;
+    }
+    if matches!(group, PortGroup::Smtp | PortGroup::Submission) {
+        if session::counts(settings, seen) {
+            concern |= COUNTED;
+        }
+        if concern != 0 {
+            concern |= MAIL;
+        }
+    }
+    concern
+}
+
+/// Whether the session is over: cut before, or by a sanction now. A frame of its own.
+#[inline(never)]
+fn is_cut(seen: &Seen, state: *mut SocketState, concern: u32, now_ns: u64) -> u32 {
+    // SAFETY: looked up by the caller.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
+    let is_mail = concern & MAIL != 0;
+    if flags & u64::from(flow_flags::CUT) != 0 && is_mail {
+        return 1;
+    }
+    if concern & SANCTIONS == 0 {
+        return 0;
+    }
+    let group = if concern & STAYS != 0 {
+        PortGroup::Other
+    } else {
+        seen.group()
+    };
+    if let Some(judgement) = refusal(seen, group, now_ns) {
+        if flags & u64::from(flow_flags::TOLD) == 0 {
+            seen::tell(seen, judgement, now_ns);
+            sockets::note(state, flow_flags::TOLD);
+        }
+        if judgement.refuses() {
+            sockets::note(state, flow_flags::CUT);
+            return 1;
+        }
+    } else if flags & u64::from(flow_flags::CUT | flow_flags::TOLD) != 0 && !is_mail {
+        // It is over: whoever still is there may go on.
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(&raw mut (*state).flags, 0) };
+    }
+    0
+}
+
 /// The first packet that is looked at begins the session. Opening packets are not: they carry no
-/// acknowledgement. That it was seen from the start is known by the socket's own numbers.
-#[inline(always)]
+/// acknowledgement. That it was seen from the start is known by the socket's own numbers. A frame
+/// of its own.
+#[inline(never)]
 fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
     // SAFETY: looked up by the caller.
     unsafe {
