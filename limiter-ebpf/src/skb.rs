@@ -34,6 +34,11 @@ impl Bytes for Skb {
     }
 
     #[inline(always)]
+    fn settle<T: Copy>(&self, found: &mut T) {
+        kernel::forget(found);
+    }
+
+    #[inline(always)]
     fn is_cut_later(&self) -> bool {
         // SAFETY: a field of the context.
         unsafe { (*self.0).gso_size != 0 }
@@ -103,11 +108,31 @@ impl Skb {
         family == AF_INET || family == AF_INET6
     }
 
+    /// Whether what is no IP may go even where somebody's network is suspended: nobody is, or it
+    /// only asks for neighbours.
+    #[inline(always)]
+    pub fn is_harmless(self, settings: &Settings) -> bool {
+        const ARP: u32 = 0x0806_u16.to_be() as u32;
+        // SAFETY: a field of the context.
+        settings.flags & settings::flags::SUSPENSIONS == 0 || unsafe { (*self.0).protocol } == ARP
+    }
+
     /// How long it is.
     #[inline(always)]
     pub fn len(self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.0).len }
+    }
+
+    /// Copies `len` bytes at `offset`, from one to as many as there is room for; `false` if the
+    /// packet ends before.
+    #[inline(always)]
+    pub fn load_some<const N: usize>(self, offset: u32, to: &mut [u8; N], len: u32) -> bool {
+        // SAFETY: the verifier sees that it fits; the helper checks the offset.
+        let result = unsafe {
+            generated::bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), len)
+        };
+        result == 0
     }
 
     /// The interface where it is.
