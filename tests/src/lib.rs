@@ -52,7 +52,7 @@ pub use dovecot::Dovecot;
 pub use etc::Etc;
 pub use exim::Exim;
 pub use guest::{Guest, Wiring};
-pub use load::{LOAD_PORT, Load, LoadSink, Rate};
+pub use load::{LOAD_PORT, Load, LoadSink, Loader, Rate, Sent};
 pub use mail::{Letter, Mailer};
 pub use maildir::Maildir;
 pub use namespace::Namespace;

@@ -13,7 +13,6 @@ mod blocked;
 mod bounds;
 mod charged;
 mod commands;
-mod cost;
 mod coverage;
 mod defence;
 mod destinations;

@@ -1,5 +1,5 @@
-//! Sends a load that has nothing to do with mail, as whoever starts it: `ADDRESS KIND MILLISECONDS`.
-//! Prints how much was sent, and the nanoseconds that it took.
+//! Sends a load that has nothing to do with mail, as whoever starts it: `ADDRESS KIND`, and then for
+//! each line of the input as long as that says. See `limiter_tests::load::obey`.
 
 #![expect(
     clippy::expect_used,
@@ -7,14 +7,14 @@
     reason = "whoever starts it reads why it ended"
 )]
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
 use limiter_tests::{Load, load};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [to, kind, time] = arguments.as_slice() else {
-        panic!("ADDRESS udp|tcp|connects MILLISECONDS");
+    let [to, kind] = arguments.as_slice() else {
+        panic!("ADDRESS udp|tcp|connects");
     };
     let to: SocketAddr = to.parse().expect("an address and a port");
     let kind = match kind.as_str() {
@@ -23,7 +23,5 @@ fn main() {
         "connects" => Load::Connects,
         other => panic!("no load is called {other:?}"),
     };
-    let time = Duration::from_millis(time.parse().expect("a number"));
-    let (sent, took) = load::send(to, kind, time).expect("the load can be sent");
-    writeln!(std::io::stdout(), "{sent} {}", took.as_nanos()).expect("somebody listens");
+    load::obey(to, kind, io::stdin().lock(), io::stdout()).expect("the load can be sent");
 }

@@ -10,7 +10,7 @@
 //! - [`runs`]: the programs alone, run by the kernel on one packet again and again.
 //! - [`traffic`]: real packets over a pair of interfaces, with and without the programs.
 
-//mod arms;
+mod arms;
 mod figures;
 mod runs;
-//mod traffic;
+mod traffic;

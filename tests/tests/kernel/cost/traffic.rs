@@ -1,0 +1,220 @@
+//! Real packets over pairs of interfaces: what they cost without programs, with programs that do
+//! nothing, and with limiter's, in short rounds by turns.
+//!
+//! One process sends as fast as it can, on one CPU, which does the whole way of a packet: from the
+//! system call to the other side. Programs are attached and detached between measurements, and
+//! everything else stays the same. Nobody is suspended; the sender is a tenant with a limit.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use limiter_tests::{
+    Cgroup, LOAD_PORT, Load, LoadSink, Loader, Namespace, Place, Sent, forge::Rng, programs,
+};
+use limiter_user::policy::image::NODE_NAME;
+use tempfile::TempDir;
+
+use super::{
+    arms::{Arm, Programs},
+    figures::{Estimate, median, shuffled},
+};
+use crate::{
+    foreign::run,
+    images::{Draft, HOUR, window},
+    lab::in_lab,
+};
+
+/// Rounds of measuring, in each of which every arm has its turn.
+const ROUNDS: usize = 61;
+/// How long one measurement takes.
+const TIME: Duration = Duration::from_millis(3);
+/// And before it, so that what was just attached is warm.
+const WARM: Duration = Duration::from_micros(400);
+/// Far more than is ever paid: on a busy machine ratios are rough. The figures are printed.
+const MOST: f64 = 1.5;
+/// Where packets end that nobody reads.
+const UNREAD_PORT: u16 = 5202;
+/// The tenant who sends.
+const UID: u32 = 2001;
+
+/// The networks around a node, whose own is the calling thread's.
+struct World {
+    outside: Namespace,
+    sink: LoadSink,
+    _unread: UdpSocket,
+    cgroup: Cgroup,
+    users: Place,
+    guests: Place,
+    program: PathBuf,
+    _directory: TempDir,
+}
+
+const UPLINK: &str = "up0";
+const GUEST: &str = "guest0";
+
+impl World {
+    fn new() -> Self {
+        let (outside, guest) = (Namespace::network(), Namespace::network());
+        for (name, peer, of, four, six) in [
+            (UPLINK, "out0", &outside, "203.0.113", "2001:db8:113:"),
+            (GUEST, "eth0", &guest, "198.51.100", "2001:db8:198:"),
+        ] {
+            let path = of.net_path();
+            let path = path.display();
+            run(&format!(
+                "ip link add {name} type veth peer name {peer} netns {path}"
+            ));
+            run(&format!("ip link set {name} up"));
+            run(&format!("ip address add {four}.1/24 dev {name}"));
+            run(&format!("ip address add {six}:1/64 dev {name} nodad"));
+            of.enter(|| {
+                for line in [
+                    "link set lo up".to_owned(),
+                    format!("link set {peer} up"),
+                    format!("address add {four}.2/24 dev {peer}"),
+                    format!("address add {six}:2/64 dev {peer} nodad"),
+                    format!("route add default via {four}.1"),
+                    format!("-6 route add default via {six}:1"),
+                ] {
+                    run(&format!("ip {line}"));
+                }
+            });
+        }
+        for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            fs::write(format!("/proc/sys/net/{switch}"), "1").unwrap();
+        }
+        let unread = outside.enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, UNREAD_PORT)));
+        let own = Namespace::from_network(File::open("/proc/thread-self/ns/net").unwrap().into());
+        let cgroup = Cgroup::at_top();
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("limiter-load");
+        run(&format!("chmod 755 {}", directory.path().display()));
+        programs::copy_sender("limiter-load", &program);
+        Self {
+            sink: LoadSink::listen(&outside),
+            users: Place::new(&own, &cgroup).as_uid(UID),
+            guests: Place::new(&guest, &cgroup).as_uid(UID),
+            outside,
+            _unread: unread.unwrap(),
+            cgroup,
+            program,
+            _directory: directory,
+        }
+    }
+
+    /// What came out of the uplink so far, in the unit of the load.
+    fn arrived(&self, load: Load) -> u64 {
+        match load {
+            Load::Udp { .. } => self.outside.enter(|| {
+                let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+                let line = table.lines().find_map(|line| line.trim().strip_prefix("out0:"));
+                let packets = line.unwrap().split_whitespace().nth(1);
+                packets.unwrap().parse().unwrap()
+            }),
+            Load::Tcp => self.sink.bytes() / 65_536,
+            Load::Connects => self.sink.connections(),
+        }
+    }
+}
+
+/// What a unit of the load cost, ns: for packets and connections the time of the CPU that did
+/// everything; for a stream, of which another CPU does a half, the time.
+#[expect(clippy::cast_precision_loss, reason = "ratios need no more digits")]
+fn cost(load: Load, sent: Sent) -> f64 {
+    let time = if load == Load::Tcp { sent.time } else { sent.cpu };
+    time.as_secs_f64() * 1e9 / sent.count.max(1) as f64
+}
+
+/// Lets every arm have its turn in every round; the costs of each.
+fn measure(world: &World, from: &Place, v6: bool, load: Load, arms: &[Arm]) -> Vec<Vec<f64>> {
+    let to: IpAddr = if v6 { "2001:db8:113::2" } else { "203.0.113.2" }.parse().unwrap();
+    let port = if matches!(load, Load::Udp { .. }) {
+        UNREAD_PORT
+    } else {
+        LOAD_PORT
+    };
+    let mut loader = Loader::start(from, &world.program, SocketAddr::new(to, port), load);
+    let mut rng = Rng::new(7);
+    let mut costs = vec![Vec::new(); arms.len()];
+    let before = world.arrived(load);
+    let mut sent_in_all = 0;
+    for _ in 0..ROUNDS {
+        for at in shuffled(&mut rng, arms.len()) {
+            let attached = arms[at].attach();
+            let sent = loader.send(WARM, TIME);
+            drop(attached);
+            sent_in_all += sent.count + sent.warm;
+            costs[at].push(cost(load, sent));
+        }
+    }
+    // Nothing is lost.
+    let limit = Instant::now() + Duration::from_secs(5);
+    while world.arrived(load) - before < sent_in_all {
+        assert!(
+            Instant::now() < limit,
+            "{load:?}: {} of {sent_in_all} arrived",
+            world.arrived(load) - before
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    costs
+}
+
+/// Prints a row and looks at it.
+fn report(text: &mut String, name: &str, arms: &[Arm], costs: &[Vec<f64>]) {
+    *text += &format!("\n| {name} | {:.0} ns |", median(&costs[0]));
+    for (arm, cost) in arms.iter().zip(costs).skip(1) {
+        let pairs = cost.iter().zip(&costs[0]);
+        let ratios: Vec<f64> = pairs.map(|(with, without)| with / without).collect();
+        let ratio = Estimate::of(&ratios);
+        *text += &format!(" {ratio} |");
+        assert!(ratio.median < MOST, "{name}, {}: {ratio}", arm.name);
+    }
+}
+
+fn heading(arms: &[Arm]) -> String {
+    let mut text = String::from("\n| traffic |");
+    for arm in arms {
+        text += &format!(" {} |", arm.name);
+    }
+    text + "\n|---|" + &"---|".repeat(arms.len())
+}
+
+#[test]
+fn unrelated_traffic_pays_next_to_nothing() {
+    in_lab(|lab| {
+        let draft = Draft::new()
+            .tenant("alice", NODE_NAME, &[window(300, HOUR)])
+            .uid(UID, "alice");
+        lab.apply(&draft.0);
+        let world = World::new();
+        let programs = Programs::take(lab, world.cgroup.directory(), UPLINK, GUEST);
+        for (who, place, arms) in [
+            ("a user's", &world.users, programs.for_users()),
+            ("a guest's", &world.guests, programs.for_guests()),
+        ] {
+            let mut text = heading(&arms);
+            for load in [Load::Udp { bytes: 64 }, Load::Tcp, Load::Connects] {
+                for v6 in [false, true] {
+                    let what = match load {
+                        Load::Udp { .. } => "UDP packets of 64 bytes",
+                        Load::Tcp => "TCP, 64 KiB of a stream",
+                        Load::Connects => "TCP connections",
+                    };
+                    let family = if v6 { "IPv6" } else { "IPv4" };
+                    let start = Instant::now();
+                    let costs = measure(&world, place, v6, load, &arms);
+                    report(&mut text, &format!("{who} {what}, {family}"), &arms, &costs);
+                    eprintln!("{:?}", start.elapsed());
+                }
+            }
+            let _ = writeln!(std::io::stdout(), "{text}\n");
+        }
+    });
+}
