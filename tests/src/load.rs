@@ -1,9 +1,9 @@
 //! Traffic that has nothing to do with mail, and how fast it goes: for ratios within one run.
 
 use std::{
-    io::{self, BufRead as _, BufReader, ErrorKind, Read, Write},
+    io::{self, BufRead as _, BufReader, ErrorKind, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::{
@@ -15,10 +15,11 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, poll},
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::{
-        socket::{Backlog, listen, setsockopt, sockopt::Linger},
+        socket::{Backlog, MsgFlags, listen, recv, setsockopt, sockopt::Linger},
         time::TimeValLike as _,
     },
     time::{ClockId, clock_gettime},
@@ -113,6 +114,7 @@ struct Counts {
     packets: AtomicU64,
     bytes: AtomicU64,
     connections: AtomicU64,
+    cpu_ns: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -120,6 +122,19 @@ impl LoadSink {
     /// Begins to listen in a network namespace.
     #[must_use]
     pub fn listen(namespace: &Namespace) -> Self {
+        Self::with(namespace, || {})
+    }
+
+    /// The same, on the CPU that [`Loader`]s send on: what one sends and the other takes is then
+    /// done one after the other, and always in the same way.
+    #[must_use]
+    pub fn listen_beside_loaders(namespace: &Namespace) -> Self {
+        Self::with(namespace, || {
+            stay_on_one_cpu().expect("any thread may choose its CPU");
+        })
+    }
+
+    fn with(namespace: &Namespace, prepare: impl FnOnce() + Send + 'static) -> Self {
         let (udp, tcp) = namespace.enter(|| {
             let address = (Ipv6Addr::UNSPECIFIED, LOAD_PORT);
             let udp = UdpSocket::bind(address).expect("nobody else is here");
@@ -138,7 +153,10 @@ impl LoadSink {
         let (for_udp, for_tcp) = (of(), of());
         let threads = vec![
             thread::spawn(move || take_packets(&udp, &for_udp)),
-            thread::spawn(move || take_connections(&tcp, &for_tcp)),
+            thread::spawn(move || {
+                prepare();
+                take_connections(&tcp, &for_tcp);
+            }),
         ];
         Self { counts, threads }
     }
@@ -164,6 +182,12 @@ impl LoadSink {
             arrived: counter.load(Ordering::SeqCst) - before,
             time: sent.time,
         }
+    }
+
+    /// For how long it had a CPU for what came by TCP.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.counts.cpu_ns.load(Ordering::SeqCst))
     }
 
     /// Connections that came so far.
@@ -392,12 +416,15 @@ fn take_connections(listener: &TcpListener, counts: &Counts) {
             .map(|one| one.any().unwrap_or(false))
             .collect();
         let mut at = ready.iter().skip(1);
-        streams.retain_mut(|stream| {
+        streams.retain(|stream| {
             !at.next().copied().unwrap_or(false) || take_bytes(stream, &mut buffer, counts)
         });
         if ready.first() == Some(&true) {
             accept_all(listener, &mut streams, counts);
         }
+        let cpu = cpu_time().expect("every thread has a clock").as_nanos();
+        let cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
+        counts.cpu_ns.store(cpu, Ordering::SeqCst);
     }
 }
 
@@ -420,18 +447,15 @@ fn accept_all(listener: &TcpListener, streams: &mut Vec<TcpStream>, counts: &Cou
     }
 }
 
-/// Reads what is there; `false` when there will be no more.
-fn take_bytes(stream: &mut TcpStream, buffer: &mut [u8], counts: &Counts) -> bool {
-    match stream.read(buffer) {
+/// Takes what is there and throws it away unread; `false` when there will be no more.
+fn take_bytes(stream: &TcpStream, buffer: &mut [u8], counts: &Counts) -> bool {
+    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
         Ok(0) => false,
         Ok(length) => {
             let length = u64::try_from(length).unwrap_or(u64::MAX);
             counts.bytes.fetch_add(length, Ordering::SeqCst);
             true
         }
-        Err(error) => matches!(
-            error.kind(),
-            ErrorKind::WouldBlock | ErrorKind::Interrupted
-        ),
+        Err(error) => matches!(error, Errno::EAGAIN | Errno::EINTR),
     }
 }

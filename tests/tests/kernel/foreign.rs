@@ -119,11 +119,19 @@ fn first_program(target: u32, hook: u32) -> OwnedFd {
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
 }
 
-/// What a program answers to a packet; `None` if the kernel makes no packet of these bytes.
-pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<u32> {
+/// What a program answers to a packet, and whether the packet is the same after it; `None` if the
+/// kernel makes no packet of these bytes.
+pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<(u32, bool)> {
+    let mut after = [0_u8; 4096];
     let mut attr = run_attr(program, bytes, 1);
+    attr[1] |= u64::try_from(after.len()).unwrap() << 32;
+    attr[3] = after.as_mut_ptr() as u64;
     match bpf(PROG_TEST_RUN, &mut attr) {
-        Ok(_) => Some(u32::try_from(attr[0] >> 32).unwrap()),
+        Ok(_) => {
+            let length = usize::try_from(attr[1] >> 32).unwrap();
+            let verdict = u32::try_from(attr[0] >> 32).unwrap();
+            Some((verdict, after[..length] == *bytes))
+        }
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
         Err(error) => panic!("cannot run a program: {error}"),
     }

@@ -3,7 +3,8 @@
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
+    thread,
 };
 
 use limiter_user::kernel::{
@@ -22,9 +23,18 @@ use crate::{
 /// A program, and where it is attached.
 #[derive(Clone)]
 struct Hook {
-    program: Rc<OwnedFd>,
+    program: Arc<OwnedFd>,
     at: At,
     hook: u32,
+}
+
+impl Hook {
+    fn attach(&self) -> OwnedFd {
+        match &self.at {
+            At::Cgroup(path) => foreign::attach_cgroup(&self.program, path, self.hook),
+            At::Interface(index) => foreign::attach_tcx(&self.program, *index, self.hook),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -41,15 +51,24 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Attaches them until what is returned is dropped.
-    pub fn attach(&self) -> Vec<OwnedFd> {
-        self.hooks
-            .iter()
-            .map(|hook| match &hook.at {
-                At::Cgroup(path) => foreign::attach_cgroup(&hook.program, path, hook.hook),
-                At::Interface(index) => foreign::attach_tcx(&hook.program, *index, hook.hook),
-            })
-            .collect()
+    /// Does something while they are attached. All at once, for each waits until the kernel has
+    /// let its readers finish.
+    pub fn attached<T>(&self, body: impl FnOnce() -> T) -> T {
+        let links: Vec<OwnedFd> = thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .hooks
+                .iter()
+                .map(|hook| scope.spawn(|| hook.attach()))
+                .collect();
+            threads.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let result = body();
+        thread::scope(|scope| {
+            for link in links {
+                scope.spawn(|| drop(link));
+            }
+        });
+        result
     }
 }
 
@@ -87,7 +106,7 @@ impl Programs {
         assert_eq!(outcome.problems, Vec::<String>::new());
         let pair = |at: At, hook, ours, empty| {
             let [ours, empty] = [ours, empty].map(|program| Hook {
-                program: Rc::new(program),
+                program: Arc::new(program),
                 at: at.clone(),
                 hook,
             });

@@ -42,11 +42,7 @@ impl Estimate {
 
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:.3} ({:.3}–{:.3})",
-            self.median, self.low, self.high
-        )
+        write!(f, "{:.3} ({:.3}–{:.3})", self.median, self.low, self.high)
     }
 }
 

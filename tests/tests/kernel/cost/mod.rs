@@ -2,10 +2,13 @@
 //!
 //! ```sh
 //! cargo xtask build
-//! cargo test -p limiter-tests --test kernel -- cost:: --nocapture --test-threads=1
+//! cargo build -p limiter-tests --bins
+//! LIMITER_COST_ROUNDS=101 cargo test -p limiter-tests --test kernel -- \
+//!     cost:: --nocapture --test-threads=1
 //! ```
 //!
-//! Measure on a machine that does nothing else. What is asserted holds on a busy one too.
+//! Three minutes, on a machine that does nothing else; without the variable half a minute. What is
+//! asserted holds on a busy one too.
 //!
 //! - [`runs`]: the programs alone, run by the kernel on one packet again and again.
 //! - [`traffic`]: real packets over a pair of interfaces, with and without the programs.

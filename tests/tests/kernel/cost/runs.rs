@@ -167,7 +167,10 @@ fn programs_on_unrelated_packets() {
             uplinks: vec![place("v0", Side::Egress)],
             ..Wanted::default()
         };
-        assert_eq!(lab.kernel().reconcile(&wanted).problems, Vec::<String>::new());
+        assert_eq!(
+            lab.kernel().reconcile(&wanted).problems,
+            Vec::<String>::new()
+        );
         let layers = layers(lab);
         let mut rng = Rng::new(1);
 
