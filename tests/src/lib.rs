@@ -27,6 +27,7 @@ pub mod guest;
 pub mod load;
 mod mail;
 mod maildir;
+pub mod mixture;
 mod namespace;
 mod node;
 mod notify;

@@ -42,5 +42,6 @@ mod stage;
 mod survival;
 mod suspension;
 mod trees;
+mod unrelated;
 mod verdicts;
 mod who;
