@@ -107,6 +107,14 @@ pub fn cgroup_program(cgroup: &Path, hook: u32) -> OwnedFd {
     first_program(u32::try_from(cgroup.as_raw_fd()).unwrap(), hook)
 }
 
+/// The XDP program of an interface.
+pub fn xdp_program(interface: &str) -> OwnedFd {
+    let text = run(&format!("ip -json link show dev {interface}"));
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let id = found[0]["xdp"]["prog"]["id"].as_u64();
+    program_by_id(id.unwrap_or_else(|| panic!("no program: {text}")))
+}
+
 fn first_program(target: u32, hook: u32) -> OwnedFd {
     let mut programs = [0_u32; 64];
     let mut attr = [0_u64; 16];
@@ -114,8 +122,12 @@ fn first_program(target: u32, hook: u32) -> OwnedFd {
     attr[2] = programs.as_mut_ptr() as u64;
     attr[3] = programs.len() as u64;
     bpf(PROG_QUERY, &mut attr).unwrap();
+    program_by_id(u64::from(programs[0]))
+}
+
+fn program_by_id(id: u64) -> OwnedFd {
     let mut attr = [0_u64; 16];
-    attr[0] = u64::from(programs[0]);
+    attr[0] = id;
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
 }
 

@@ -5,6 +5,7 @@
 //! the difference. The packet has a socket of its family, with the packet's addresses and no
 //! protocol, in no cgroup that anybody claims: the uplink and socket programs see what an ordinary
 //! socket sends, and nothing that was forwarded. Its checksum is done, and it came in nowhere.
+//! The edge's program is measured all the time, and attached only while something is blocked, null-routed or locked.
 //! `connect` programs cannot be run like that at all. [`super::traffic`] has the rest.
 
 use std::{
@@ -33,11 +34,12 @@ use limiter_user::{
 
 use super::figures::{median, shuffled};
 use crate::{
-    foreign::{self, CGROUP_SKB, CLASSIFIER, EGRESS, INGRESS, SOCKET, index, run_often},
+    foreign::{self, CGROUP_SKB, CLASSIFIER, EGRESS, INGRESS, SOCKET, XDP, index, run_often},
     images::Draft,
     lab::{Lab, in_lab},
 };
 
+const XDP_PASS: i32 = 2;
 /// Runs in a batch: a fraction of a millisecond.
 const RUNS: u32 = 4_000;
 /// Batches of each program on each packet; the median counts.
@@ -80,7 +82,7 @@ fn packets() -> [(&'static str, Vec<u8>); 5] {
     ]
 }
 
-fn layers(lab: &Lab) -> [Layer; 3] {
+fn layers(lab: &Lab) -> [Layer; 4] {
     let classifier = |name, interface, hook| Layer {
         name,
         program: foreign::tcx_program(index(interface), hook),
@@ -95,6 +97,12 @@ fn layers(lab: &Lab) -> [Layer; 3] {
             program: foreign::cgroup_program(lab.cgroup(), SOCKET),
             empty: foreign::program_for(CGROUP_SKB, SOCKET, 1),
             passes: 1,
+        },
+        Layer {
+            name: "edge, in",
+            program: foreign::xdp_program("v0"),
+            empty: foreign::program(XDP, XDP_PASS),
+            passes: 2,
         },
     ]
 }
@@ -163,6 +171,7 @@ fn programs_on_unrelated_packets() {
         lab.apply(&draft.0);
         let wanted = Wanted {
             socket: true,
+            edge: true,
             guests: vec![place("v1", Side::Ingress)],
             uplinks: vec![place("v0", Side::Egress)],
             ..Wanted::default()
