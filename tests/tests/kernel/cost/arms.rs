@@ -150,10 +150,10 @@ impl Programs {
         let watched = || usual().chain([&self.socket]);
         vec![
             nothing(),
-            empty("empty", usual()),
-            ours("connect, uplink", usual()),
-            empty("empty, socket too", watched()),
-            ours("socket too", watched()),
+            empty("empty ones", usual()),
+            ours("connect and uplink", usual()),
+            empty("empty ones, socket too", watched()),
+            ours("connect, uplink and socket", watched()),
         ]
     }
 
@@ -162,15 +162,15 @@ impl Programs {
         let usual = || self.connect.iter().chain([&self.guest, &self.uplink]);
         vec![
             nothing(),
-            empty("empty", usual()),
-            ours("connect, guest, uplink", usual()),
+            empty("empty ones", usual()),
+            ours("connect, guest and uplink", usual()),
         ]
     }
 }
 
 fn nothing() -> Arm {
     Arm {
-        name: "nothing",
+        name: "no programs",
         hooks: Vec::new(),
     }
 }

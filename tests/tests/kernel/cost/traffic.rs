@@ -42,6 +42,11 @@ const TIME: Duration = Duration::from_millis(2);
 const WARM: Duration = Duration::from_micros(400);
 /// Far more than is ever paid: on a busy machine ratios are rough. The figures are printed.
 const MOST: f64 = 1.5;
+const LOADS: [(Load, &str); 3] = [
+    (Load::Udp { bytes: 64 }, "UDP packet, 64 bytes"),
+    (Load::Connects, "TCP connection"),
+    (Load::Tcp, "64 KiB of a TCP stream"),
+];
 /// Where packets end that nobody reads.
 const UNREAD_PORT: u16 = 5202;
 /// The tenant who sends.
@@ -215,13 +220,12 @@ fn unrelated_traffic_pays_next_to_nothing() {
             ("a guest's", &world.guests, programs.for_guests()),
         ] {
             let mut text = heading(&arms);
-            for load in [Load::Udp { bytes: 64 }, Load::Tcp, Load::Connects] {
-                for v6 in [false, true] {
-                    let what = match load {
-                        Load::Udp { .. } => "UDP packets of 64 bytes",
-                        Load::Tcp => "TCP, 64 KiB of a stream",
-                        Load::Connects => "TCP connections",
-                    };
+            for (load, what) in LOADS {
+                // How long a stream's pieces take does not hang on the family.
+                for v6 in [false, true]
+                    .into_iter()
+                    .take(1 + usize::from(load != Load::Tcp))
+                {
                     let family = if v6 { "IPv6" } else { "IPv4" };
                     let costs = measure(&world, place, v6, load, &arms);
                     report(&mut text, &format!("{who} {what}, {family}"), &arms, &costs);
