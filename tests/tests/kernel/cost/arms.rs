@@ -103,10 +103,7 @@ impl Programs {
             ..Wanted::default()
         };
         let outcome = lab.kernel().reconcile(&wanted);
-        assert!(
-            outcome.layers.iter().all(|one| one.attached),
-            "{outcome:?}"
-        );
+        assert!(outcome.layers.iter().all(|one| one.attached), "{outcome:?}");
         let pair = |at: At, hook, ours, empty| {
             let [ours, empty] = [ours, empty].map(|program| Hook {
                 program: Arc::new(program),
