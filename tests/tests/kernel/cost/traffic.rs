@@ -33,7 +33,7 @@ use crate::{
 
 /// Rounds of measuring, in each of which every arm has its turn; `LIMITER_COST_ROUNDS` says
 /// otherwise.
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 7;
 /// Measurements in a turn, of which the median counts.
 const TIMES: usize = 3;
 /// How long each takes.
