@@ -177,6 +177,16 @@ pub mod globals {
     pub const SKB_CSUM_START: &str = "OFFSET_SKB_CSUM_START";
     /// Offset of `sk_buff.head`, with `data` behind it, bytes.
     pub const SKB_HEAD: &str = "OFFSET_SKB_HEAD";
+    /// `sk_buff._skb_refdst`.
+    pub const SKB_ROUTE: &str = "OFFSET_SKB_ROUTE";
+    /// `sk_buff.dev`.
+    pub const SKB_DEV: &str = "OFFSET_SKB_DEV";
+    /// `dst_entry.dev`.
+    pub const ROUTE_DEV: &str = "OFFSET_ROUTE_DEV";
+    /// `net_device.nd_net`.
+    pub const DEV_NET: &str = "OFFSET_DEV_NET";
+    /// `net_device.rx_handler`.
+    pub const DEV_RX_HANDLER: &str = "OFFSET_DEV_RX_HANDLER";
     /// Offset of `task_struct.nsproxy`, bytes.
     pub const TASK_NSPROXY: &str = "OFFSET_TASK_NSPROXY";
     /// Offset of `nsproxy.net_ns`, bytes.

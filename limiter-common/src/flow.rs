@@ -20,12 +20,16 @@ pub mod interface_flags {
     pub const JUDGED: u32 = 1;
     /// What goes out there surely passes the uplink layer.
     pub const COVERED: u32 = 1 << 1;
+    /// It is a port of a bridge of this node, itself or by what it is a part of.
+    pub const BRIDGED: u32 = 1 << 2;
 }
 
 /// The mark that the guest layer leaves on a packet (`tc_index`) that it judged as mail. The uplink
 /// lets a marked packet go that was forwarded from a [`JUDGED`](interface_flags::JUDGED) interface,
-/// whatever its addresses were rewritten to in between. The guest layer removes any other mark, and
-/// a guest cannot set one: `tc_index` is the kernel's, and no part of a frame.
+/// whatever its addresses were rewritten to in between. The guest layer removes any other mark. No
+/// frame carries one; but the root of a namespace with a macvlan or ipvlan interface on an uplink
+/// can set any by its own traffic control, and packets come out of there with it. So the uplink
+/// minds a mark only in what this node itself forwarded.
 pub const JUDGED_MARK: u32 = 0x11a7;
 
 /// A connection as a packet layer sees it.

@@ -554,7 +554,7 @@ impl Way {
     /// Whether a first fragment ends before what it carries is sure to begin.
     #[inline(always)]
     const fn hides(&self) -> bool {
-        self.more && self.walked > FRAGMENT_HEADERS
+        self.more && self.walked > FRAGMENT_HEADERS - TCP_HEADER
     }
 }
 

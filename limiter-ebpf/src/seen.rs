@@ -106,7 +106,7 @@ impl Seen {
     #[inline(never)]
     pub fn look_inside(&mut self, skb: Skb) {
         let mut inner = self.packet.inside(&skb, skb.len());
-        if !skb.is_final(&inner) {
+        if !skb.is_final(&inner) && !skb.sums_up_outside(&self.packet) {
             inner.kind = Kind::Unresolved;
         }
         kernel::forget(&mut inner);

@@ -53,6 +53,16 @@ static SHIFT_SKB_SUMMED: Global<u8> = Global::new(0);
 static OFFSET_SKB_CSUM_START: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static OFFSET_SKB_HEAD: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SKB_ROUTE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_SKB_DEV: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_ROUTE_DEV: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_DEV_NET: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OFFSET_DEV_RX_HANDLER: Global<u32> = Global::new(0);
 
 /// The checksum is written later: by the device, or just before.
 const CHECKSUM_PARTIAL: u8 = 3;
@@ -92,6 +102,14 @@ impl Skb {
             Kind::Foreign | Kind::Rest => self.checksum_place() == 0,
             Kind::Unresolved => true,
         }
+    }
+
+    /// Whether the checksum that will be written is the one of the UDP that a tunnel's packets are
+    /// in: it lies in front of what the tunnel carries, and changes nothing of that.
+    #[inline(always)]
+    pub fn sums_up_outside(self, outer: &Packet) -> bool {
+        const UDP: u8 = 17;
+        outer.protocol == UDP && self.checksum_place() == outer.transport + UDP_CHECKSUM
     }
 
     /// Whether the packet comes from an ordinary socket: its checksum is the kernel's own affair.
@@ -147,6 +165,22 @@ impl Skb {
     pub fn came_from(self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// Whether it was this node that forwarded it, if it came in anywhere. A macvlan or ipvlan
+    /// interface on this one brings its packets as its own namespace left them: the interface where
+    /// they came in is a number of that namespace, and its root can make any. Their route is that
+    /// namespace's, too. What is not routed at all went through a bridge: the node's if this
+    /// interface is one of its ports (`bridged`), which then cannot bear others on it.
+    #[inline(always)]
+    pub fn is_forwarded_here(self, bridged: bool) -> bool {
+        is_forwarded_here(self.0, bridged)
+    }
+
+    /// Whether a stack has routed it: not what a tap sends.
+    #[inline(always)]
+    pub fn is_routed(self) -> bool {
+        is_routed(self.0)
     }
 
     /// The mark that one layer leaves for another.
@@ -325,6 +359,29 @@ impl Skb {
             (unrelated, ports, true)
         }
     }
+}
+
+/// [`Skb::is_forwarded_here`], in a frame of its own.
+#[inline(never)]
+fn is_forwarded_here(context: *const __sk_buff, bridged: bool) -> bool {
+    /// The lowest bits are flags.
+    const POINTER: u64 = !7;
+    let skb = kernel::address_of(context);
+    let number = |at: u64| kernel::read::<u64>(at).unwrap_or(0);
+    let dev = number(skb + u64::from(OFFSET_SKB_DEV.load()));
+    let route = number(skb + u64::from(OFFSET_SKB_ROUTE.load())) & POINTER;
+    if route == 0 {
+        return bridged || number(dev + u64::from(OFFSET_DEV_RX_HANDLER.load())) == 0;
+    }
+    let net_of = |dev: u64| number(dev + u64::from(OFFSET_DEV_NET.load()));
+    net_of(number(route + u64::from(OFFSET_ROUTE_DEV.load()))) == net_of(dev)
+}
+
+/// Whether the packet was routed.
+#[inline(never)]
+fn is_routed(context: *const __sk_buff) -> bool {
+    let at = kernel::address_of(context) + u64::from(OFFSET_SKB_ROUTE.load());
+    kernel::read::<u64>(at).unwrap_or(1) & !7 != 0
 }
 
 /// [`Skb::checksum_place`], in a frame of its own.

@@ -56,7 +56,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     {
         return PASS;
     }
-    let from = skb.came_from();
+    let from = came_from(skb);
     if from != 0 && skb.judged_mark() == JUDGED_MARK && is_judged(from) {
         return PASS;
     }
@@ -104,6 +104,19 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     }
 }
 
+/// The interface of this node where the packet came in, 0 if it was made here or by somebody who
+/// sits on the uplink itself.
+#[inline(always)]
+fn came_from(skb: Skb) -> u32 {
+    let from = skb.came_from();
+    let bridged = who::interface(skb.interface()).flags & interface_flags::BRIDGED != 0;
+    if from != 0 && skb.is_forwarded_here(bridged) {
+        from
+    } else {
+        0
+    }
+}
+
 /// Whether what comes in there is judged there.
 #[inline(always)]
 fn is_judged(interface: u32) -> bool {
@@ -125,7 +138,11 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
     }
     let pointer = skb.socket();
     // What a fast macvtap sends has no socket; it was judged where it goes out of that.
-    if pointer.is_null() && skb.came_from() == 0 && skb.judged_mark() == JUDGED_MARK {
+    if pointer.is_null()
+        && skb.came_from() == 0
+        && skb.judged_mark() == JUDGED_MARK
+        && !skb.is_routed()
+    {
         return LET_GO;
     }
     if !pointer.is_null() {
@@ -161,7 +178,7 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
             seen.flags &= !event::flags::HAS_SOCKET;
         }
     }
-    seen.came_in(who::interface(skb.came_from()).owner);
+    seen.came_in(who::interface(came_from(skb)).owner);
     JUDGE
 }
 

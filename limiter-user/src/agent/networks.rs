@@ -120,7 +120,8 @@ impl State {
                 Some((*index, Owner::tenant(owner)))
             })
             .collect();
-        match sync_interfaces(&mut self.kernel.maps, &owners, &told.0, &told.1) {
+        let bridged = interfaces::bridged(&self.networks.interfaces, &told.1);
+        match sync_interfaces(&mut self.kernel.maps, &owners, &told.0, &told.1, &bridged) {
             Ok(()) => {
                 self.networks.told = told;
                 self.mended(Trouble::InterfaceMap);

@@ -37,6 +37,16 @@ pub struct Offsets {
     pub skb_csum_start: u32,
     /// `sk_buff.head`, with `data` behind it.
     pub skb_head: u32,
+    /// `sk_buff._skb_refdst`.
+    pub skb_route: u32,
+    /// `sk_buff.dev`.
+    pub skb_dev: u32,
+    /// `dst_entry.dev`.
+    pub route_dev: u32,
+    /// `net_device.nd_net`.
+    pub dev_net: u32,
+    /// `net_device.rx_handler`.
+    pub dev_rx_handler: u32,
     /// `sock.__sk_common.skc_net`.
     pub sock_net: u32,
     /// `net.ns.inum`.
@@ -84,6 +94,11 @@ impl Offsets {
             skb_summed_shift: (summed % 8).to_le_bytes()[0],
             skb_csum_start: types.need("sk_buff", "csum_start")?,
             skb_head: types.need("sk_buff", "head")?,
+            skb_route: types.need("sk_buff", "_skb_refdst")?,
+            skb_dev: types.need("sk_buff", "dev")?,
+            route_dev: types.need("dst_entry", "dev")?,
+            dev_net: types.need("net_device", "nd_net")?,
+            dev_rx_handler: types.need("net_device", "rx_handler")?,
             sock_net: types.need("sock", "__sk_common")? + types.need("sock_common", "skc_net")?,
             net_inum: types.need("net", "ns")? + types.need("ns_common", "inum")?,
             task_nsproxy: types.need("task_struct", "nsproxy")?,

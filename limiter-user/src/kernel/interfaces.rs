@@ -24,8 +24,9 @@ pub fn sync_interfaces(
     owners: &[(u32, Owner)],
     judged: &BTreeSet<u32>,
     covered: &BTreeSet<u32>,
+    bridged: &BTreeSet<u32>,
 ) -> Result<(), KernelError> {
-    let wanted = wanted(owners, judged, covered);
+    let wanted = wanted(owners, judged, covered, bridged);
     let mut known = BTreeMap::new();
     for (index, info) in maps.interfaces.entries()? {
         match wanted.get(&index) {
@@ -51,6 +52,7 @@ fn wanted(
     owners: &[(u32, Owner)],
     judged: &BTreeSet<u32>,
     covered: &BTreeSet<u32>,
+    bridged: &BTreeSet<u32>,
 ) -> BTreeMap<u32, InterfaceInfo> {
     let mut wanted: BTreeMap<u32, InterfaceInfo> = BTreeMap::new();
     for (index, owner) in owners {
@@ -61,6 +63,9 @@ fn wanted(
     }
     for index in covered {
         wanted.entry(*index).or_default().flags |= interface_flags::COVERED;
+    }
+    for index in bridged {
+        wanted.entry(*index).or_default().flags |= interface_flags::BRIDGED;
     }
     wanted
 }
@@ -77,6 +82,7 @@ mod tests {
             &[(2, owner), (3, owner)],
             &BTreeSet::from([2, 4]),
             &BTreeSet::from([4]),
+            &BTreeSet::new(),
         );
         let entry = |index: u32| wanted.get(&index).map(|info| (info.owner, info.flags));
         let owner = owner.to_wire();

@@ -35,6 +35,7 @@ mod mail;
 #[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;
 mod mailcount;
+mod marks;
 mod matrix;
 mod observe;
 mod reload;
@@ -44,6 +45,7 @@ mod stage;
 mod survival;
 mod suspension;
 mod trees;
+mod tunnels;
 mod unrelated;
 mod verdicts;
 mod who;

@@ -554,7 +554,7 @@ fn the_map_of_interfaces_is_kept_in_step() {
         let mut sync = |owners: &[(u32, Owner)], judged: &[u32], covered: &[u32]| {
             let set = |of: &[u32]| of.iter().copied().collect();
             let maps = &mut lab.kernel().maps;
-            sync_interfaces(maps, owners, &set(judged), &set(covered)).unwrap();
+            sync_interfaces(maps, owners, &set(judged), &set(covered), &set(&[])).unwrap();
             let mut all: Vec<(u32, u32, u32)> = maps
                 .interfaces
                 .entries()

@@ -5,6 +5,7 @@ use limiter_tests::forge::build::{
     IPV4, IPV6, NODE4, Part, authentication, ethernet, extension, fragment, geneve, gre, ipv4,
     ipv6, pppoe, snap, tcp, udp, vxlan,
 };
+use limiter_tests::forge::{Overlap, Receiver};
 
 use crate::{inside, read};
 
@@ -244,4 +245,23 @@ fn tunnels() {
         let outer = ethernet(&[], IPV4, &ipv4(&[], 17, NODE4, WHOLE, &harmless));
         assert_eq!(inside(&outer).kind, Kind::Foreign);
     }
+}
+
+/// The ports of a first fragment are where no later fragment may begin.
+#[test]
+fn headers_that_end_where_later_fragments_begin() {
+    let first = |units| {
+        let headers = extension(6, units, &tcp(80, &[0; 64]));
+        fragment(60, part(0, true), &headers)
+    };
+    let frame = |piece: &[u8]| ethernet(&[], IPV6, &ipv6(44, piece));
+    // What overwrites them: from the source port on.
+    let rest = frame(&fragment(60, part(128, false), &tcp(25, b"EHLO")));
+    assert_eq!(read(&rest).kind, Kind::Rest);
+    let lies = frame(&first(15));
+    let ports = Receiver::ports_of(&[&lies, &rest], Overlap::Last, false);
+    assert!(ports.contains(&25), "{ports:?}");
+    assert_eq!(read(&lies).kind, Kind::Unresolved);
+    // All of the header lies in front.
+    assert_eq!(read(&frame(&first(11))).kind, Kind::Tcp);
 }

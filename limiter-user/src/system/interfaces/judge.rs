@@ -120,3 +120,30 @@ pub fn covered(interfaces: &Interfaces, uplinks: &BTreeSet<u32>) -> BTreeSet<u32
         covered.extend(more);
     }
 }
+
+/// Of these, those that a bridge or switch of this node sends by: itself their master, or the master
+/// of the bond or team that they are a part of, or of a VLAN of that. What leaves there need not have
+/// been routed here to come from here.
+#[must_use]
+pub fn bridged(interfaces: &Interfaces, among: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let is_switched = |link: &Interface| {
+        let master = link.master.and_then(|index| interfaces.get(index));
+        master.is_some_and(|master| matches!(master.kind, Kind::Bridge | Kind::OpenVswitch))
+    };
+    let above = |link: &Interface| {
+        let master = link.master.and_then(|index| interfaces.get(index))?;
+        matches!(master.kind, Kind::Bond | Kind::Team).then_some(master)
+    };
+    let vlans = |device: &Interface| {
+        let mut links = interfaces.links.values();
+        let index = device.index;
+        links.any(|link| link.kind == Kind::Vlan && link.lower == Some(index) && is_switched(link))
+    };
+    let links = among.iter().filter_map(|index| interfaces.get(*index));
+    links
+        .filter(|link| {
+            is_switched(link) || above(link).is_some_and(|bond| is_switched(bond) || vlans(bond))
+        })
+        .map(|link| link.index)
+        .collect()
+}

@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use self::{
-    judge::{covered, judged},
+    judge::{bridged, covered, judged},
     resolve::{Attach, Coverage, Side, Wanted, WantedTenant, resolve},
     watch::Watch,
 };
