@@ -267,16 +267,18 @@ pub const fn is_first(packet: &Packet) -> bool {
     packet.opens() || packet.truncated || !matches!(packet.kind, Kind::Tcp)
 }
 
-/// Whether it only asks neighbours for their addresses: without that nothing that stays reachable
-/// under a suspension is.
+/// Whether it only asks neighbours for their addresses, or tells the node of one: without that
+/// nothing that stays reachable under a suspension is. The node asks from its own address.
 #[inline(always)]
-const fn is_neighbourly(packet: &Packet) -> bool {
+fn is_neighbourly(seen: &Seen) -> bool {
     const ICMPV6: u8 = 58;
+    let packet = &seen.packet;
     matches!(packet.kind, Kind::Other)
         && packet.v6
         && packet.protocol == ICMPV6
         && (matches!(packet.destination, [0xff, 2, ..])
-            || packet.destination[0] == 0xfe && packet.destination[1] & 0xc0 == 0x80)
+            || packet.destination[0] == 0xfe && packet.destination[1] & 0xc0 == 0x80
+            || seen.stays())
 }
 
 /// Judges a packet. A frame of its own.
@@ -306,7 +308,7 @@ fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
         group = PortGroup::Other;
         is_mail = false;
     }
-    if is_neighbourly(packet) {
+    if is_neighbourly(seen) {
         return Opinion::silent(Act::Pass);
     }
     if seen.owner == Owner::MTA {

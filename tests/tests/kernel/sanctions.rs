@@ -369,7 +369,14 @@ fn what_is_no_ip_does_not_get_a_suspended_guest_out() {
         // Programs that are tried stand at the loopback interface.
         let owner = Owner::tenant(lab.index("alice"));
         let maps = &mut lab.kernel().maps;
-        sync_interfaces(maps, &[(LOOPBACK, owner)], &[].into(), &[].into()).unwrap();
+        sync_interfaces(
+            maps,
+            &[(LOOPBACK, owner)],
+            &[].into(),
+            &[].into(),
+            &[].into(),
+        )
+        .unwrap();
         let odd = [0x88b5, 0x8847, 0x88cc];
         let verdicts = |kinds: &[u16]| -> Vec<u32> {
             let run = |kind: &u16| run_on(&program, &frame(*kind)).unwrap().0;
