@@ -33,7 +33,7 @@ pub use self::pinned::{other_limiters, pinned_layers};
 pub(super) use self::{
     pinned::{detach_filters, pinned_programs},
     place::CGROUP,
-    programs::{OPTIONAL, load},
+    programs::{OPTIONAL, in_object, suits},
     tie::Keepsake,
 };
 
