@@ -25,6 +25,7 @@ mod exim;
 pub mod forge;
 pub mod guest;
 pub mod load;
+pub mod machine;
 mod mail;
 mod maildir;
 mod namespace;

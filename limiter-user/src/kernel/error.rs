@@ -20,7 +20,10 @@ pub enum KernelError {
     #[error("the kernel refused the programs: {0}; `limiter doctor` says what is missing")]
     Load(#[from] EbpfError),
     /// A program could not be loaded or attached.
-    #[error("program {program}: {}; `limiter doctor` says what the kernel lacks", refusal(source))]
+    #[error(
+        "program {program}: {}; `limiter doctor` says what the kernel lacks",
+        refusal(source)
+    )]
     Program {
         /// Its name.
         program: &'static str,

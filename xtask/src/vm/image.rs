@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::checks;
+use super::checks::{self, Test};
 use super::cpio::Archive;
 use crate::run::{Run, ask};
 use crate::toolchain::find::on_path;
@@ -73,11 +73,11 @@ pub struct Built {
     pub tests: Vec<(String, PathBuf)>,
 }
 
-/// What is the same for every kernel, gathered in a directory that an image is made from.
+/// What is the same for every kernel, to run these tests, gathered in a directory that an image is made from.
 ///
 /// # Errors
 /// When a program is not here, or something cannot be read or written.
-pub fn gather(built: &Built, into: &Path) -> Result<()> {
+pub fn gather(built: &Built, tests: &[Test], into: &Path) -> Result<()> {
     if into.exists() {
         fs::remove_dir_all(into).with_context(|| format!("cannot clear {}", into.display()))?;
     }
@@ -118,7 +118,7 @@ pub fn gather(built: &Built, into: &Path) -> Result<()> {
     for (name, content) in FILES {
         fs::write(into.join(name), content)?;
     }
-    fs::write(own.join("checks"), checks::script())?;
+    fs::write(own.join("checks"), checks::script(tests))?;
     let init = into.join("init");
     fs::write(&init, include_str!("init.sh"))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;

@@ -244,6 +244,37 @@ pub fn plain(rows: Vec<Row>) -> Vec<Row> {
     plain
 }
 
+/// Of each kind of tenant, layer that stops it and family the plainest row, and a few more: for
+/// machines on which a row takes long.
+pub fn core(rows: Vec<Row>) -> Vec<Row> {
+    let mut core: Vec<Row> = Vec::new();
+    for row in rows {
+        let is_new = !core.iter().any(|other| {
+            (other.who, other.v6, other.stops.first()) == (row.who, row.v6, row.stops.first())
+        });
+        let has_many_parts = |disguises: &Vec<Disguise>| match &disguises[..] {
+            [Disguise::Fragments { .. }] => !core.iter().any(|other| is_fragmented(&other.way)),
+            [Disguise::Extensions(headers)] => headers.len() == 4,
+            [Disguise::Nops(1)] => true,
+            _ => false,
+        };
+        let is_special = match &row.way {
+            Way::Socket(_) => row.who == Who::User && !row.v6,
+            Way::Mapped | Way::Tunnel => true,
+            Way::Packets(disguises) => has_many_parts(disguises),
+            _ => false,
+        };
+        if is_new || is_special {
+            core.push(row);
+        }
+    }
+    core
+}
+
+fn is_fragmented(way: &Way) -> bool {
+    matches!(way, Way::Packets(disguises) if matches!(disguises[..], [Disguise::Fragments { .. }]))
+}
+
 fn row(who: Who, way: Way, v6: bool, stops: &[Stop]) -> Row {
     Row {
         who,
