@@ -22,6 +22,14 @@ const PROGRAMS: [&str; 16] = [
 /// Libraries that the C library loads by itself.
 const HIDDEN_LIBRARIES: [&str; 2] = ["libnss_files.so.2", "libgcc_s.so.1"];
 
+/// Programs of the tests' own.
+const HELPERS: [&str; 4] = [
+    "limiter-sender",
+    "limiter-packets",
+    "limiter-relay",
+    "limiter-load",
+];
+
 /// Files that every system has, with just enough in them.
 const FILES: [(&str, &str); 8] = [
     (
@@ -67,8 +75,8 @@ const LINKS: [(&str, &str); 5] = [
 pub struct Built {
     /// The agent.
     pub agent: PathBuf,
-    /// The program that tries to send.
-    pub sender: PathBuf,
+    /// Where the programs are that try to send.
+    pub helpers: PathBuf,
     /// The test programs, by name.
     pub tests: Vec<(String, PathBuf)>,
 }
@@ -86,17 +94,13 @@ pub fn gather(built: &Built, tests: &[Test], into: &Path) -> Result<()> {
     }
     let own = into.join("limiter");
     let mut programs = Vec::new();
-    for (from, to) in [
-        (&built.agent, own.join("limiter")),
-        (&built.sender, own.join("limiter-sender")),
-    ]
-    .into_iter()
-    .chain(
-        built
-            .tests
-            .iter()
-            .map(|(name, from)| (from, own.join("deps").join(name))),
-    ) {
+    let agent = [(built.agent.clone(), own.join("limiter"))];
+    let helpers = HELPERS.map(|name| (built.helpers.join(name), own.join(name)));
+    let test_programs = built
+        .tests
+        .iter()
+        .map(|(name, from)| (from.clone(), own.join("deps").join(name)));
+    for (from, to) in agent.into_iter().chain(helpers).chain(test_programs) {
         parent(&to)?;
         // Names for a debugger are nine tenths of it, and memory is scarce there.
         Run::new("strip", "making a test program smaller")

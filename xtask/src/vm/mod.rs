@@ -84,7 +84,7 @@ pub fn run(selection: &Selection) -> Result<()> {
     let common = place.join("common");
     progress("packing virtual machines");
     let built = image::Built {
-        sender: agent.with_file_name("limiter-sender"),
+        helpers: agent.with_file_name(""),
         agent,
         tests: programs,
     };

@@ -218,17 +218,16 @@ fn section<'a>(report: &'a str, name: &str) -> Option<Section<'a>> {
     })
 }
 
-/// What a failed test said: from where it panicked on, the beginning and the end of it.
+/// What a failed test said: from where it panicked last, the beginning and the end of it.
 fn said(text: &str) -> String {
     let text = text
-        .find("' panicked at ")
-        .or_else(|| text.find("panicked at "))
+        .rfind("panicked at ")
         .map_or(text, |place| &text[place..]);
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
         .take_while(|line| !line.starts_with("failures:"))
-        .filter(|line| !line.is_empty() && !line.starts_with("note: "))
+        .filter(|line| !line.is_empty() && *line != "FAILED" && !line.starts_with("note: "))
         .collect();
     let text = lines.join("\n");
     let characters: Vec<char> = text.chars().collect();
