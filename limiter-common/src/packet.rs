@@ -12,6 +12,11 @@ pub trait Bytes {
     /// Copies the bytes at `offset` to `to`; `false` if the packet ends before.
     fn load<const N: usize>(&self, offset: u32, to: &mut [u8; N]) -> bool;
 
+    /// Called where ways of reading come together with what they found. In the kernel the verifier
+    /// forgets there how it came to it, and goes on one way; everywhere else nothing happens.
+    #[inline(always)]
+    fn settle<T: Copy>(&self, _found: &mut T) {}
+
     /// Whether the packet still will be cut into segments: then the lengths in its headers mean
     /// nothing, and all that is there is sent.
     fn is_cut_later(&self) -> bool {
@@ -115,6 +120,7 @@ const ETHERNET: u16 = 0x6558;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const VXLAN: u16 = 4789;
 /// Linux' own, from before there was another.
@@ -289,7 +295,9 @@ impl Packet {
             };
             at += long;
         }
-        packet.read_ip(bytes, len, at, kind);
+        let mut found = (at, kind);
+        bytes.settle(&mut found);
+        packet.read_ip(bytes, len, found.0, found.1);
         packet
     }
 
@@ -313,44 +321,51 @@ impl Packet {
     #[inline(always)]
     fn read_ip<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32, kind: u16) {
         self.network = at;
-        match kind {
+        let way = match kind {
             IPV4 => self.read_v4(bytes, len, at),
             IPV6 => self.read_v6(bytes, len, at),
-            _ => {}
-        }
+            _ => return,
+        };
+        let Some(mut way) = way else {
+            return;
+        };
+        bytes.settle(self);
+        bytes.settle(&mut way);
+        self.walk(bytes, way);
     }
 
+    /// Reads an IPv4 header; `None` where it cannot be one.
     #[inline(always)]
-    fn read_v4<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) {
+    fn read_v4<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) -> Option<Way> {
         self.kind = Kind::Unresolved;
         let mut header = [0; 20];
         if !bytes.load(at, &mut header) {
-            return;
+            return None;
         }
         let words = header[0] & 0xf;
         self.source = from_v4([header[12], header[13], header[14], header[15]]);
         self.destination = from_v4([header[16], header[17], header[18], header[19]]);
         self.protocol = header[9];
         if header[0] >> 4 != 4 || words < 5 {
-            return;
+            return None;
         }
         let total = u32::from(u16::from_be_bytes([header[2], header[3]]));
-        let end = end_of(at, if bytes.is_cut_later() { 0 } else { total }, len);
         let fragment = u16::from_be_bytes([header[6], header[7]]);
-        let offset = u32::from(fragment & 0x1fff) * 8;
-        let more = fragment & 0x2000 != 0;
-        self.walk(
-            bytes,
-            at + u32::from(words) * 4,
-            end,
-            header[9],
-            offset,
-            more,
-        );
+        Some(Way {
+            at: at + u32::from(words) * 4,
+            end: end_of(at, if bytes.is_cut_later() { 0 } else { total }, len),
+            offset: u32::from(fragment & 0x1fff) * 8,
+            walked: 0,
+            next: header[9],
+            more: fragment & 0x2000 != 0,
+            split: false,
+            v6: false,
+        })
     }
 
+    /// Reads an IPv6 header; `None` where it cannot be one.
     #[inline(always)]
-    fn read_v6<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) {
+    fn read_v6<B: Bytes + ?Sized>(&mut self, bytes: &B, len: u32, at: u32) -> Option<Way> {
         self.kind = Kind::Unresolved;
         self.v6 = true;
         let mut header = [0; 8];
@@ -358,122 +373,119 @@ impl Packet {
             || !bytes.load(at + 8, &mut self.source)
             || !bytes.load(at + 24, &mut self.destination)
         {
-            return;
+            return None;
         }
         self.protocol = header[6];
         if header[0] >> 4 != 6 {
-            return;
+            return None;
         }
         let payload = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let total = if payload == 0 { 0 } else { payload + 40 };
-        let end = end_of(at, if bytes.is_cut_later() { 0 } else { total }, len);
-        self.walk(bytes, at + 40, end, header[6], 0, false);
+        Some(Way {
+            at: at + 40,
+            end: end_of(at, if bytes.is_cut_later() { 0 } else { total }, len),
+            offset: 0,
+            walked: 0,
+            next: header[6],
+            more: false,
+            split: false,
+            v6: true,
+        })
     }
 
-    /// Walks the headers from `at` on, the first of them `next`. `offset` and `more` are what an
-    /// IPv4 header says of fragments.
+    /// Walks the headers to what they carry.
     #[inline(always)]
-    fn walk<B: Bytes + ?Sized>(
-        &mut self,
-        bytes: &B,
-        mut at: u32,
-        end: u32,
-        mut next: u8,
-        mut offset: u32,
-        mut more: bool,
-    ) {
-        let v6 = self.v6;
+    fn walk<B: Bytes + ?Sized>(&mut self, bytes: &B, mut way: Way) {
         let mut headers = 0;
-        // How much of what comes in fragments lies behind, and whether it said so in a header of
-        // its own. Not reckoned from `at`: for the verifier all places are to be the same.
-        let mut walked = 0_u32;
-        let mut split = false;
         while headers < MAX_HEADERS {
             headers += 1;
-            if offset != 0 {
-                self.protocol = next;
-                // A fragment that can write over the headers of the first one. What an IPv6 one
-                // says of the next header counts for nothing.
-                let reach = if v6 || next == AUTHENTICATION {
-                    FRAGMENT_HEADERS
-                } else if next == TCP {
-                    TCP_HEADER
-                } else {
-                    0
-                };
-                let overlaps = offset < reach;
-                self.kind = if overlaps {
-                    Kind::Unresolved
-                } else {
-                    Kind::Rest
-                };
+            if way.offset != 0 || !way.goes_on() {
+                break;
+            }
+            if !self.step(bytes, &mut way) {
                 return;
             }
-            if more && walked > FRAGMENT_HEADERS {
-                return;
+            bytes.settle(&mut way);
+        }
+        bytes.settle(&mut way);
+        if way.offset != 0 {
+            self.protocol = way.next;
+            // A fragment that can write over the headers of the first one. What an IPv6 one says of
+            // the next header counts for nothing.
+            let reach = if way.v6 || way.next == AUTHENTICATION {
+                FRAGMENT_HEADERS
+            } else if way.next == TCP {
+                TCP_HEADER
+            } else {
+                0
+            };
+            let overlaps = way.offset < reach;
+            self.kind = if overlaps {
+                Kind::Unresolved
+            } else {
+                Kind::Rest
+            };
+            return;
+        }
+        if way.hides() || way.goes_on() {
+            return;
+        }
+        match way.next {
+            TCP => {
+                self.protocol = TCP;
+                self.read_tcp(bytes, way.at, way.end, way.more);
             }
-            // One 8-byte look serves all headers that are walked.
-            let mut head = [0; 8];
-            match next {
-                TCP => {
-                    self.protocol = TCP;
-                    self.read_tcp(bytes, at, end, more);
-                    return;
-                }
-                // Hop-by-hop, routing, destination options, mobility, HIP, shim6.
-                0 | 43 | 60 | 135 | 139 | 140 if v6 => {
-                    if !bytes.load(at, &mut head) {
-                        return;
-                    }
-                    // The way to the destination goes on from there.
-                    self.truncated |= next == ROUTING && head[3] != 0;
-                    next = head[0];
-                    let length = (u32::from(head[1]) + 1) * 8;
-                    walked += length;
-                    at += length;
-                }
-                44 if v6 => {
-                    if !bytes.load(at, &mut head) {
-                        return;
-                    }
-                    // Fragments of fragments: nobody makes them, and few take them.
-                    if split {
-                        return;
-                    }
-                    split = true;
-                    next = head[0];
-                    let place = u16::from_be_bytes([head[2], head[3]]);
-                    offset = u32::from(place & 0xfff8);
-                    more = place & 1 != 0;
-                    at += 8;
-                    walked = 0;
-                }
-                // Authentication: what it protects is not hidden.
-                AUTHENTICATION => {
-                    if !bytes.load(at, &mut head) {
-                        return;
-                    }
-                    next = head[0];
-                    let length = (u32::from(head[1]) + 2) * 4;
-                    walked += length;
-                    at += length;
-                }
-                // Experiments, which may be headers that somebody walks.
-                253 | 254 if v6 => return,
-                other => {
-                    self.protocol = other;
-                    self.transport = at;
-                    self.payload = end;
-                    self.truncated = more;
-                    self.kind = Kind::Other;
-                    return;
-                }
-            }
-            if at > end {
-                // The headers go on in another fragment, or nowhere.
-                return;
+            // Experiments, which may be headers that somebody walks.
+            253 | 254 if way.v6 => {}
+            other => {
+                self.protocol = other;
+                self.transport = way.at;
+                self.payload = way.end;
+                self.truncated = way.more;
+                self.kind = Kind::Other;
             }
         }
+    }
+
+    /// Passes over one header; `false` where that cannot be.
+    #[inline(always)]
+    fn step<B: Bytes + ?Sized>(&mut self, bytes: &B, way: &mut Way) -> bool {
+        // One 8-byte look serves all headers that are walked.
+        let mut head = [0; 8];
+        if way.hides() || !bytes.load(way.at, &mut head) {
+            return false;
+        }
+        let length = match way.next {
+            FRAGMENT if way.v6 => {
+                // Fragments of fragments: nobody makes them, and few take them.
+                if way.split {
+                    return false;
+                }
+                way.split = true;
+                let place = u16::from_be_bytes([head[2], head[3]]);
+                way.offset = u32::from(place & 0xfff8);
+                way.more = place & 1 != 0;
+                way.walked = 0;
+                8
+            }
+            // What it protects is not hidden.
+            AUTHENTICATION => {
+                let length = (u32::from(head[1]) + 2) * 4;
+                way.walked += length;
+                length
+            }
+            other => {
+                // The way to the destination goes on from there.
+                self.truncated |= other == ROUTING && head[3] != 0;
+                let length = (u32::from(head[1]) + 1) * 8;
+                way.walked += length;
+                length
+            }
+        };
+        way.next = head[0];
+        way.at += length;
+        // Behind the end the headers go on in another fragment, or nowhere.
+        way.at <= way.end
     }
 
     #[inline(always)]
@@ -505,6 +517,44 @@ impl Packet {
         self.payload_len = end - self.payload;
         // The payload goes on elsewhere: it cannot be followed.
         self.truncated |= more;
+    }
+}
+
+/// Where the headers of a packet are read.
+#[derive(Clone, Copy)]
+struct Way {
+    /// Where the next one starts.
+    at: u32,
+    /// Where the packet ends.
+    end: u32,
+    /// Where this fragment's bytes belong, 0 for the first and for what is whole.
+    offset: u32,
+    /// How much of what comes in fragments lies behind. Not reckoned from `at`: for the verifier all
+    /// places are to be the same.
+    walked: u32,
+    /// What the next one is.
+    next: u8,
+    /// Whether more fragments follow.
+    more: bool,
+    /// Whether a header said so that is not the IP header.
+    split: bool,
+    /// Whether it is IPv6.
+    v6: bool,
+}
+
+impl Way {
+    /// Whether the next header is one that others follow. IPv6: hop-by-hop, routing, fragment,
+    /// destination options, mobility, HIP, shim6.
+    #[inline(always)]
+    const fn goes_on(&self) -> bool {
+        matches!(self.next, AUTHENTICATION)
+            || self.v6 && matches!(self.next, 0 | ROUTING | FRAGMENT | 60 | 135 | 139 | 140)
+    }
+
+    /// Whether a first fragment ends before what it carries is sure to begin.
+    #[inline(always)]
+    const fn hides(&self) -> bool {
+        self.more && self.walked > FRAGMENT_HEADERS
     }
 }
 

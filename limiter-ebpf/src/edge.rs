@@ -4,7 +4,10 @@
 
 use aya_ebpf::{
     EbpfContext as _, Global,
-    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::{
+        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_md,
+    },
     helpers::generated,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -35,10 +38,11 @@ static HAVE_XDP_LOAD: Global<u8> = Global::new(0);
 
 #[xdp]
 pub fn limiter_edge(ctx: XdpContext) -> u32 {
-    let frame = Frame(&ctx);
     // SAFETY: a field of the context.
     let interface = unsafe { (*ctx.ctx).ingress_ifindex };
-    if comes_in(Packet::of_frame(&frame, frame.len()), interface) {
+    let mut seen = Seen::new(Layer::Uplink, interface);
+    read(ctx.ctx, &mut seen);
+    if comes_in(&mut seen) {
         XDP_PASS
     } else {
         XDP_DROP
@@ -47,23 +51,27 @@ pub fn limiter_edge(ctx: XdpContext) -> u32 {
 
 #[classifier]
 pub fn limiter_edge_tc(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    tc(Packet::of_frame(&skb, skb.len()), skb)
+    tc::<true>(Skb(ctx.skb.skb))
 }
 
 #[classifier]
 pub fn limiter_edge_tc_l3(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
-    tc(Packet::of_ip(&skb, skb.len()), skb)
+    tc::<false>(Skb(ctx.skb.skb))
 }
 
 #[inline(always)]
-fn tc(packet: Packet, skb: Skb) -> i32 {
-    if comes_in(packet, skb.interface()) {
-        PASS
-    } else {
-        DROP
-    }
+fn tc<const L2: bool>(skb: Skb) -> i32 {
+    let mut seen = Seen::new(Layer::Uplink, skb.interface());
+    seen.read::<L2>(skb);
+    if comes_in(&mut seen) { PASS } else { DROP }
+}
+
+/// Reads the frame. A frame of its own.
+#[inline(never)]
+fn read(ctx: *mut xdp_md, seen: &mut Seen) {
+    let frame = Frame(&XdpContext::new(ctx));
+    seen.packet = Packet::of_frame(&frame, frame.len());
+    kernel::forget(&mut seen.packet);
 }
 
 /// A frame as XDP holds it.
@@ -99,7 +107,9 @@ impl Bytes for Frame<'_> {
         if offset > FURTHEST {
             return false;
         }
-        let start = self.0.data() + offset as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "compared")]
+        let offset = kernel::bounded(offset as u16) & (FURTHEST * 2 - 1) as u16;
+        let start = kernel::opaque(self.0.data() + usize::from(offset));
         if start + N > self.0.data_end() {
             return false;
         }
@@ -107,29 +117,32 @@ impl Bytes for Frame<'_> {
         *to = unsafe { core::ptr::read_unaligned(start as *const [u8; N]) };
         true
     }
+
+    #[inline(always)]
+    fn settle<T: Copy>(&self, found: &mut T) {
+        kernel::forget(found);
+    }
 }
 
 /// Whether a packet may come in.
 #[inline(always)]
-fn comes_in(packet: Packet, interface: u32) -> bool {
+fn comes_in(seen: &mut Seen) -> bool {
     let Some(settings) = maps::SETTINGS.get(0) else {
         report::internal();
         return true;
     };
-    if packet.kind == Kind::Foreign {
+    if seen.packet.kind == Kind::Foreign {
         return true;
     }
     let now_ns = kernel::now_ns();
-    let mut seen = Seen::new(Layer::Uplink, interface);
-    seen.packet = packet;
     seen.owner = Owner::tenant(NODE);
-    let judgement = match refused(settings, &mut seen, now_ns) {
+    let judgement = match refused(settings, seen, now_ns) {
         Some(judgement) => judgement,
         None => return true,
     };
     // A locked client's open sessions are silenced too, but each attempt counts once.
     if !matches!(seen.layer, Layer::Mailbox) || seen.packet.opens() {
-        seen::tell(&seen, judgement, now_ns);
+        seen::tell(seen, judgement, now_ns);
     }
     !judgement.refuses()
 }

@@ -148,11 +148,7 @@ pub fn judge(
     destination: &Address,
     now_ns: u64,
 ) -> Judgement {
-    let [high, low] = halves(destination);
-    let what =
-        u64::from(question.port) | (question.group as u64) << 16 | u64::from(question.ask) << 24;
-    let both = u64::from(parties.payer) | u64::from(parties.other) << 32;
-    let permitted = limiter_judge(both, what, high, low, now_ns);
+    let permitted = permits(parties, question, destination, now_ns);
     if permitted & ASK_LIMITS == 0 {
         return Judgement(permitted);
     }
@@ -164,6 +160,33 @@ pub fn judge(
         count: question.ask & ask::COUNT != 0,
     };
     limits(parties.payer, &demand, permitted & ENFORCED != 0)
+}
+
+/// What the sanctions of `parties` say of reaching `destination`; `None` if nothing.
+#[inline(always)]
+pub fn sanctions(
+    parties: &Parties,
+    group: PortGroup,
+    destination: &Address,
+    now_ns: u64,
+) -> Option<Judgement> {
+    let question = Question {
+        group,
+        port: 0,
+        ask: 0,
+    };
+    let judgement = Judgement(permits(parties, question, destination, now_ns));
+    matches!(judgement.reason(), Reason::Suspended | Reason::NullRoute).then_some(judgement)
+}
+
+/// [`limiter_judge`] for what is at hand.
+#[inline(always)]
+fn permits(parties: &Parties, question: Question, destination: &Address, now_ns: u64) -> u64 {
+    let [high, low] = halves(destination);
+    let what =
+        u64::from(question.port) | (question.group as u64) << 16 | u64::from(question.ask) << 24;
+    let both = u64::from(parties.payer) | u64::from(parties.other) << 32;
+    limiter_judge(both, what, high, low, now_ns)
 }
 
 /// Beside a judgement that admits: the limits have the last word.

@@ -54,6 +54,17 @@ pub fn bounded(number: u16) -> u16 {
     }
 }
 
+/// The same place, reckoned once: what the compiler reckoned anew the verifier would not know.
+#[inline(always)]
+pub fn opaque(place: usize) -> usize {
+    let mut memory = core::mem::MaybeUninit::uninit();
+    // SAFETY: written, then read. Volatile, so that it goes through memory.
+    unsafe {
+        core::ptr::write_volatile(memory.as_mut_ptr(), place);
+        core::ptr::read_volatile(memory.as_ptr())
+    }
+}
+
 /// 1 for this number, 0 for all others, without a question: the verifier goes one way on.
 #[inline(always)]
 pub fn is_nobody(number: u32) -> u32 {

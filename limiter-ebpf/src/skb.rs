@@ -34,6 +34,11 @@ impl Bytes for Skb {
     }
 
     #[inline(always)]
+    fn settle<T: Copy>(&self, found: &mut T) {
+        kernel::forget(found);
+    }
+
+    #[inline(always)]
     fn is_cut_later(&self) -> bool {
         // SAFETY: a field of the context.
         unsafe { (*self.0).gso_size != 0 }

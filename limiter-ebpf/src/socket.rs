@@ -13,8 +13,7 @@ use limiter_common::{
 };
 
 use crate::{
-    judge::{self, Question},
-    kernel, maps, report,
+    judge, kernel, maps, report,
     seen::{self, Act, Seen},
     session,
     skb::Skb,
@@ -92,53 +91,23 @@ fn own<const READS: bool>(
     pointer: *mut bpf_sock,
     now_ns: u64,
 ) -> i32 {
-    let mut group = seen.group();
-    if !matches!(group, PortGroup::Other) && seen.stays() {
-        if settings.flags & settings::flags::SUSPENSIONS == 0 {
-            return ALLOW;
-        }
-        group = PortGroup::Other;
-    }
-    let is_mail = matches!(group, PortGroup::Smtp | PortGroup::Submission);
-    let counts = is_mail && session::counts(settings, seen);
-    let sanctions = settings.flags & settings::flags::SANCTIONS != 0;
-    if !counts && !sanctions {
+    kernel::forget(seen);
+    let mut concern = concern(settings, seen);
+    kernel::forget(&mut concern);
+    if concern == 0 {
         return ALLOW;
     }
     let Some(state) = sockets::state_of(pointer, true) else {
         // No memory for it. What must be judged cannot be: refused, as sanctions are.
         report::internal();
-        return if is_mail { REFUSE } else { ALLOW };
+        return if concern & MAIL != 0 { REFUSE } else { ALLOW };
     };
-    // SAFETY: looked up.
-    let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
-    if flags & u64::from(flow_flags::CUT) != 0 && is_mail {
+    let mut is_cut = is_cut(seen, state, concern, now_ns);
+    kernel::forget(&mut is_cut);
+    if is_cut != 0 {
         return cut(skb);
     }
-    if sanctions {
-        let judgement = judge::judge(
-            &parties(seen),
-            question(seen, group),
-            &seen.packet.destination,
-            now_ns,
-        );
-        let told = flags & u64::from(flow_flags::TOLD) != 0;
-        if judgement.kind() != judge::Decision::Admit && is_sanction(judgement) {
-            if !told {
-                seen::tell(seen, judgement, now_ns);
-                sockets::note(state, flow_flags::TOLD);
-            }
-            if judgement.refuses() {
-                sockets::note(state, flow_flags::CUT);
-                return cut(skb);
-            }
-        } else if flags & u64::from(flow_flags::CUT | flow_flags::TOLD) != 0 && !is_mail {
-            // It is over: whoever still is there may go on.
-            // SAFETY: looked up.
-            unsafe { core::ptr::write_volatile(&raw mut (*state).flags, 0) };
-        }
-    }
-    if !counts {
+    if concern & COUNTED == 0 {
         return ALLOW;
     }
     begin(state, seen, pointer);
@@ -151,9 +120,80 @@ fn own<const READS: bool>(
     ALLOW
 }
 
+/// Of [`concern`]: it is mail that leaves the node.
+const MAIL: u32 = 1;
+/// The mail in it is counted.
+const COUNTED: u32 = 1 << 1;
+/// Somebody is sanctioned.
+const SANCTIONS: u32 = 1 << 2;
+/// It goes to the node itself, where what a port is used for does not matter.
+const STAYS: u32 = 1 << 3;
+
+/// Why a packet of a judged connection is looked at; 0 if it is not. A frame of its own.
+#[inline(never)]
+fn concern(settings: &Settings, seen: &Seen) -> u32 {
+    let group = seen.group();
+    if !matches!(group, PortGroup::Other) && seen.stays() {
+        // Only whoever's network is suspended may not reach the node itself.
+        return if settings.flags & settings::flags::SUSPENSIONS == 0 {
+            0
+        } else {
+            SANCTIONS | STAYS
+        };
+    }
+    let mut concern = 0;
+    if settings.flags & settings::flags::SANCTIONS != 0 {
+        concern = SANCTIONS;
+    }
+    if matches!(group, PortGroup::Smtp | PortGroup::Submission) {
+        if session::counts(settings, seen) {
+            concern |= COUNTED;
+        }
+        if concern != 0 {
+            concern |= MAIL;
+        }
+    }
+    concern
+}
+
+/// Whether the session is over: cut before, or by a sanction now. A frame of its own.
+#[inline(never)]
+fn is_cut(seen: &Seen, state: *mut SocketState, concern: u32, now_ns: u64) -> u32 {
+    // SAFETY: looked up by the caller.
+    let flags = unsafe { core::ptr::read_volatile(&raw const (*state).flags) };
+    let is_mail = concern & MAIL != 0;
+    if flags & u64::from(flow_flags::CUT) != 0 && is_mail {
+        return 1;
+    }
+    if concern & SANCTIONS == 0 {
+        return 0;
+    }
+    let group = if concern & STAYS != 0 {
+        PortGroup::Other
+    } else {
+        seen.group()
+    };
+    if let Some(judgement) = refusal(seen, group, now_ns) {
+        if flags & u64::from(flow_flags::TOLD) == 0 {
+            seen::tell(seen, judgement, now_ns);
+            sockets::note(state, flow_flags::TOLD);
+        }
+        if judgement.refuses() {
+            sockets::note(state, flow_flags::CUT);
+            return 1;
+        }
+    } else if flags & u64::from(flow_flags::CUT | flow_flags::TOLD) != 0 && !is_mail {
+        // It is over: whoever still is there may go on.
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(&raw mut (*state).flags, 0) };
+    }
+    0
+}
+
 /// The first packet that is looked at begins the session. Opening packets are not: they carry no
-/// acknowledgement. That it was seen from the start is known by the socket's own numbers.
-#[inline(always)]
+/// acknowledgement. That it was seen from the start is known by the socket's own numbers. A frame
+/// of its own.
+#[inline(never)]
 fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
     // SAFETY: looked up by the caller.
     unsafe {
@@ -169,46 +209,27 @@ fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
 }
 
 /// A packet from a container's namespace: only sanctions of whoever claims its cgroup concern this
-/// layer, all else is judged where the container's traffic comes in.
-#[inline(always)]
+/// layer, all else is judged where the container's traffic comes in. A frame of its own.
+#[inline(never)]
 fn sanctioned(settings: &Settings, seen: &Seen, now_ns: u64) -> i32 {
     if settings.flags & settings::flags::SANCTIONS == 0 {
         return ALLOW;
     }
-    let judgement = judge::judge(
-        &parties(seen),
-        question(seen, seen.group()),
-        &seen.packet.destination,
-        now_ns,
-    );
-    if !is_sanction(judgement) {
+    let Some(judgement) = refusal(seen, seen.group(), now_ns) else {
         return ALLOW;
-    }
+    };
     seen::tell(seen, judgement, now_ns);
     if judgement.refuses() { REFUSE } else { ALLOW }
 }
 
+/// What the sanctions of whoever pays say of a port of `group`.
 #[inline(always)]
-fn parties(seen: &Seen) -> Parties {
-    Parties {
+fn refusal(seen: &Seen, group: PortGroup, now_ns: u64) -> Option<judge::Judgement> {
+    let parties = Parties {
         payer: seen.payer(),
         other: NOBODY,
-    }
-}
-
-#[inline(always)]
-fn question(seen: &Seen, group: PortGroup) -> Question {
-    Question {
-        group,
-        port: seen.packet.destination_port,
-        ask: 0,
-    }
-}
-
-#[inline(always)]
-fn is_sanction(judgement: judge::Judgement) -> bool {
-    use limiter_common::verdict::Reason;
-    matches!(judgement.reason(), Reason::Suspended | Reason::NullRoute)
+    };
+    judge::sanctions(&parties, group, &seen.packet.destination, now_ns)
 }
 
 /// Lets a segment go on to where it is turned into a reset; drops it where nobody would do that.

@@ -71,7 +71,8 @@ pub fn senders(ctx: &SockAddrContext, settings: &Settings) -> Senders {
     };
     #[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
     let uid = bpf_get_current_uid_gid() as u32;
-    let caller = current_owner(uid, local, task_local, settings);
+    let mut caller = current_owner(uid, local, task_local, settings);
+    kernel::forget(&mut caller);
     let socket = socket.owner_beside(uid, caller, local, settings);
     Senders {
         caller,
@@ -138,8 +139,8 @@ const _: () = assert!(
 );
 
 /// Whose the current task is. `local`: its socket lives in the node's own network namespace;
-/// `task_local`: the task does.
-#[inline(always)]
+/// `task_local`: the task does. A frame of its own, which the verifier leaves one way.
+#[inline(never)]
 fn current_owner(uid: u32, local: bool, task_local: bool, settings: &Settings) -> Owner {
     let by_uid = if task_local {
         uid_owner(uid)
@@ -227,8 +228,9 @@ impl Socket {
         u32::from(depth) <= level && ancestor_id(cgroup, depth) == settings.scope_id
     }
 
-    /// Whose it is: its creator's, unless that is the caller itself.
-    #[inline(always)]
+    /// Whose it is: its creator's, unless that is the caller itself. A frame of its own, which the
+    /// verifier leaves one way.
+    #[inline(never)]
     fn owner_beside(self, uid: u32, caller: Owner, local: bool, settings: &Settings) -> Owner {
         if self.0 == 0 {
             return caller;

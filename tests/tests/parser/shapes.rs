@@ -1,6 +1,6 @@
 //! Every shape a packet can have, one by one.
 
-use limiter_common::packet::{Kind, Packet};
+use limiter_common::packet::{self, Kind, Packet};
 use limiter_tests::forge::build::{
     IPV4, IPV6, NODE4, Part, authentication, ethernet, extension, fragment, geneve, gre, ipv4,
     ipv6, pppoe, snap, tcp, udp, vxlan,
@@ -132,7 +132,10 @@ fn ipv6_headers() {
             }
         }
     }
-    for (count, kind) in [(11, Kind::Tcp), (12, Kind::Unresolved)] {
+    for (count, kind) in [
+        (packet::MAX_HEADERS, Kind::Tcp),
+        (packet::MAX_HEADERS + 1, Kind::Unresolved),
+    ] {
         let mut content = (6, mail());
         for _ in 0..count {
             content = header(60, 0, content.0, &content.1);
