@@ -69,7 +69,8 @@ pub fn run(world: &World, agent: Option<&Agent>, rows: &[Row], expect: impl Fn(&
     let mut turns: HashMap<String, Instant> = HashMap::new();
     let mut failures = String::new();
     let only = std::env::var("LIMITER_TEST_ROW").unwrap_or_default();
-    for row in rows.iter().filter(|row| row.name().contains(&only)) {
+    let rows = rows.iter().filter(|row| world.can_try(row));
+    for row in rows.filter(|row| row.name().contains(&only)) {
         let idle = |number: &usize| turns.get(&world.tenant(row, *number)).copied();
         let number = (0..world.room(row))
             .min_by_key(|number| idle(number))

@@ -2,6 +2,7 @@
 
 use limiter_tests::{
     disguise::{Disguise, Extension},
+    machine,
     orders::How,
 };
 
@@ -144,7 +145,7 @@ pub fn routed() -> Vec<Row> {
     let mut rows = Vec::new();
     for v6 in [false, true] {
         // On the node itself: the caller is told by connect.
-        for how in How::ALL {
+        for how in machine::ways_to_connect() {
             rows.extend(socket(Who::User, how, v6, &[CONNECT, UPLINK]));
         }
         rows.extend(socket(Who::Shop, How::Plain, v6, &[CONNECT, UPLINK]));
@@ -157,7 +158,7 @@ pub fn routed() -> Vec<Row> {
         rows.push(row(Who::User, Way::Raw(Vec::new()), v6, &[UNHEARD_UPLINK]));
 
         // Containers: the interface tells whose it is.
-        for how in How::ALL {
+        for how in machine::ways_to_connect() {
             rows.extend(socket(Who::Container, how, v6, &[GUEST, UPLINK]));
         }
         for who in [Who::Container, Who::Addressed] {
