@@ -13,6 +13,7 @@ mod vm;
 mod workspace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -74,6 +75,9 @@ enum Which {
         /// How many virtual machines run at once
         #[arg(long, default_value_t = 2)]
         machines: usize,
+        /// How long each may run, seconds (four kernels, two at a time, within a quarter of an hour)
+        #[arg(long, default_value_t = 420)]
+        patience: u64,
     },
 }
 
@@ -118,10 +122,12 @@ fn perform(task: Task) -> Result<()> {
                     versions,
                     only,
                     machines,
+                    patience,
                 }) => vm::run(&vm::Selection {
                     versions,
                     only,
                     at_once: machines,
+                    patience: Duration::from_secs(patience),
                 }),
             }
         }

@@ -174,12 +174,11 @@ impl Kernel {
         outcome
     }
 
-    /// Loads a program that is not needed yet and may have to be there within a second; `false` if
-    /// there is none left.
-    pub fn prepare(&mut self) -> bool {
-        self.attacher
-            .as_mut()
-            .is_some_and(|attacher| attacher.prepare(&mut self.ebpf))
+    /// Loads the programs that may have to be there within a second, needed yet or not.
+    pub fn prepare(&mut self) {
+        if let Some(attacher) = &mut self.attacher {
+            attacher.prepare(&mut self.ebpf);
+        }
     }
 
     /// The layers of the last outcome as they are now, without touching them.

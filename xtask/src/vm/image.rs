@@ -49,12 +49,14 @@ const FILES: [(&str, &str); 8] = [
 ];
 
 /// Directories; those that a file is put into make themselves.
-const DIRECTORIES: [&str; 10] = [
+const DIRECTORIES: [&str; 12] = [
     "proc",
     "sys",
     "dev",
     "tmp",
     "run",
+    "mnt",
+    "home",
     "root",
     "var/tmp",
     "var/lib",

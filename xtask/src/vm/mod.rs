@@ -33,9 +33,6 @@ use crate::run::{progress, say};
 use crate::test;
 use crate::workspace;
 
-/// How long a machine may run: four kernels, two at a time, within a quarter of an hour.
-const PATIENCE: Duration = Duration::from_secs(400);
-
 /// A kernel that was fetched.
 struct Kernel {
     release: String,
@@ -51,6 +48,8 @@ pub struct Selection {
     pub only: String,
     /// How many machines run at once.
     pub at_once: usize,
+    /// How long each may run.
+    pub patience: Duration,
 }
 
 /// Runs the tests on the kernels and prints what came of each.
@@ -63,6 +62,7 @@ pub fn run(selection: &Selection) -> Result<()> {
         versions,
         only,
         at_once,
+        patience,
     } = selection;
     let tests = checks::tests(only);
     if tests.is_empty() {
@@ -95,7 +95,7 @@ pub fn run(selection: &Selection) -> Result<()> {
         let result = kernel
             .map_err(|error| NotRun::NotFetched(format!("{error:#}")))
             .and_then(|kernel| {
-                let tried = try_on(&kernel, &tests, &common, &place, &logs);
+                let tried = try_on(&kernel, &tests, &common, &place, (&logs, *patience));
                 tried.map_err(|error| NotRun::NotStarted(format!("{error:#}")))
             });
         Row {
@@ -170,7 +170,7 @@ fn try_on(
     tests: &[Test],
     common: &Path,
     place: &Path,
-    logs: &Path,
+    (logs, patience): (&Path, Duration),
 ) -> Result<Outcome> {
     let Kernel { release, unpacked } = kernel;
     let own = place.join("modules").join(release);
@@ -184,7 +184,7 @@ fn try_on(
     .into_iter()
     .find(|path| path.is_file())
     .with_context(|| format!("there is no kernel in the packages of Linux {release}"))?;
-    let ran = machine::run(&kernel, &image, logs, PATIENCE);
+    let ran = machine::run(&kernel, &image, logs, patience);
     fs::remove_file(&image).with_context(|| format!("cannot remove {}", image.display()))?;
     let ran = ran?;
     say(&format!(

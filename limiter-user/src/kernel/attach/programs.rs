@@ -51,16 +51,30 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads one of those that can be needed soon; `false` if all were tried. One that the kernel
-    /// refuses is said where it is needed.
-    pub fn prepare(&mut self, ebpf: &mut Ebpf) -> bool {
-        let next = SOON
-            .into_iter()
-            .find(|name| !self.ids.contains_key(name) && !self.refused.contains_key(name));
-        if let Some(name) = next {
-            let _ = self.get(ebpf, name);
+    /// Loads those that can be needed soon, several at once. One that the kernel refuses is said
+    /// where it is needed.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) {
+        let names = SOON.map(in_object);
+        for loaded in verifier::load_all(ebpf, &names) {
+            let Some(place) = names.iter().position(|name| *name == loaded.name) else {
+                continue;
+            };
+            let name = SOON[place];
+            match loaded.result {
+                Ok(_) => debug!("{name}: loaded in {:?}", loaded.took),
+                Err(error) => {
+                    let _ = self.refuse(name, &KernelError::program(name)(error));
+                }
+            }
         }
-        next.is_some()
+    }
+
+    /// Remembers that the kernel refuses a program, and why.
+    fn refuse(&mut self, name: &'static str, error: &KernelError) -> KernelError {
+        let why = last_words(&error.to_string());
+        error!("{name} is not available: {error}");
+        self.refused.insert(name, why.clone());
+        KernelError::Refused { program: name, why }
     }
 
     /// The program and its id, loaded if it was not. One that was refused is not tried again.
@@ -86,12 +100,7 @@ impl Programs {
                     self.ids.insert(name, id);
                     id
                 }
-                Err(error) => {
-                    let why = last_words(&error.to_string());
-                    error!("{name} is not available: {error}");
-                    self.refused.insert(name, why.clone());
-                    return Err(KernelError::Refused { program: name, why });
-                }
+                Err(error) => return Err(self.refuse(name, &error)),
             },
         };
         let program = ebpf.program(&in_object(name));
