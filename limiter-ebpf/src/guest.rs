@@ -54,7 +54,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     let mut seen = Seen::new(Layer::Guest, skb.interface());
     seen.read::<L2>(skb);
     match seen.packet.kind {
-        Kind::Foreign => return PASS,
+        Kind::Foreign if skb.is_harmless(settings) => return PASS,
         // A tunnel that this node ends: what comes out of it is the guest's.
         Kind::Other if seen.stays() => seen.look_inside(skb),
         _ => {}

@@ -108,6 +108,15 @@ impl Skb {
         family == AF_INET || family == AF_INET6
     }
 
+    /// Whether what is no IP may go even where somebody's network is suspended: nobody is, or it
+    /// only asks for neighbours.
+    #[inline(always)]
+    pub fn is_harmless(self, settings: &Settings) -> bool {
+        const ARP: u32 = 0x0806_u16.to_be() as u32;
+        // SAFETY: a field of the context.
+        settings.flags & settings::flags::SUSPENSIONS == 0 || unsafe { (*self.0).protocol } == ARP
+    }
+
     /// How long it is.
     #[inline(always)]
     pub fn len(self) -> u32 {

@@ -72,7 +72,7 @@ fn look<const READS: bool>(skb: Skb) -> i32 {
     if !local {
         return sanctioned(settings, &seen, now_ns);
     }
-    if seen.packet.kind == Kind::Tcp && is_stream(pointer) && is_covered(skb) {
+    if seen.packet.kind == Kind::Tcp && sockets::is_stream(pointer) && is_covered(skb) {
         // Rewritten on the way: where it goes out it can be answered.
         return ALLOW;
     }
@@ -242,16 +242,4 @@ fn cut(skb: Skb) -> i32 {
 #[inline(always)]
 fn is_covered(skb: Skb) -> bool {
     who::interface(skb.interface()).flags & interface_flags::COVERED != 0
-}
-
-/// Whether it is a TCP socket, and not one whose packets are made by hand.
-#[inline(always)]
-fn is_stream(socket: *mut bpf_sock) -> bool {
-    const TCP: u32 = 6;
-    const SOCK_STREAM: u32 = 1;
-    // SAFETY: fields of a whole socket that programs may read.
-    unsafe {
-        core::ptr::read_volatile(&raw const (*socket).protocol) == TCP
-            && core::ptr::read_volatile(&raw const (*socket).type_) == SOCK_STREAM
-    }
 }

@@ -60,3 +60,15 @@ pub fn note(state: *mut SocketState, flags: u32) {
         core::ptr::write_volatile(&raw mut (*state).flags, old | u64::from(flags));
     }
 }
+
+/// Whether it is a TCP socket, and not one whose packets are made by hand.
+#[inline(always)]
+pub fn is_stream(socket: *mut bpf_sock) -> bool {
+    const TCP: u32 = 6;
+    const SOCK_STREAM: u32 = 1;
+    // SAFETY: fields of a whole socket that programs may read.
+    unsafe {
+        core::ptr::read_volatile(&raw const (*socket).protocol) == TCP
+            && core::ptr::read_volatile(&raw const (*socket).type_) == SOCK_STREAM
+    }
+}

@@ -116,7 +116,7 @@ const CUT: u32 = 2;
 /// Finds out who sent a packet, and whether it was judged before. A frame of its own.
 #[inline(never)]
 fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
-    if seen.packet.kind == Kind::Foreign {
+    if seen.packet.kind == Kind::Foreign && skb.is_harmless(settings) {
         return LET_GO;
     }
     let pointer = skb.socket();
@@ -165,15 +165,11 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
 /// Otherwise it was rewritten on the way, or made by hand.
 #[inline(always)]
 pub fn is_its_own(socket: *mut bpf_sock, packet: &Packet) -> bool {
-    const TCP: u32 = 6;
-    if packet.kind != Kind::Tcp {
+    if packet.kind != Kind::Tcp || !sockets::is_stream(socket) {
         return false;
     }
     // SAFETY: fields of a whole socket that programs may read, word by word.
     unsafe {
-        if core::ptr::read_volatile(&raw const (*socket).protocol) != TCP {
-            return false;
-        }
         let port = core::ptr::read_volatile(&raw const (*socket).dst_port) as u16;
         if u16::from_be(port) != packet.destination_port {
             return false;

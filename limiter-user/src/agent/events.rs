@@ -178,22 +178,28 @@ impl Reader {
         if due.is_empty() {
             return;
         }
+        let mut totals = Vec::new();
+        {
+            let state = shared.lock();
+            for tenant in due {
+                match state.kernel.maps.counters(tenant) {
+                    Ok(stats) => totals.push((tenant, stats.notable())),
+                    Err(error) => warn!("{error}"),
+                }
+            }
+        }
+        // What was counted by then and told by an event of its own is not a rest.
+        self.drain();
         let mut rests = Vec::new();
         {
             let mut state = shared.lock();
-            for tenant in due {
-                let total = match state.kernel.maps.counters(tenant) {
-                    Ok(stats) => stats.notable(),
-                    Err(error) => {
-                        warn!("{error}");
-                        continue;
-                    }
+            for (tenant, total) in totals {
+                let Some(rest) = self.tally.rest(tenant, total, now_ns) else {
+                    continue;
                 };
-                if let Some(rest) = self.tally.rest(tenant, total, now_ns) {
-                    rests.push(rest);
-                    if let Err(error) = state.kernel.set_told(tenant, total) {
-                        warn!("{error}");
-                    }
+                rests.push(rest);
+                if let Err(error) = state.kernel.set_told(tenant, total) {
+                    warn!("{error}");
                 }
             }
         }

@@ -4,15 +4,23 @@
 use std::{thread, time::Duration};
 
 use limiter_common::{
+    owner::Owner,
     sanction::{self, Sanction, Sanctions, WITHOUT_END},
     settings::flags,
 };
 use limiter_user::{
-    kernel::{LayerNeeds, SanctionError, clock, maps::name_key},
+    kernel::{
+        LayerNeeds, SanctionError, Wanted,
+        attach::{Place, Side},
+        clock,
+        interfaces::sync_interfaces,
+        maps::name_key,
+    },
     policy::image::{DEFAULT_NAME, NODE_NAME},
 };
 
 use crate::{
+    foreign::{INGRESS, index, run_on, tcx_program},
     images::Draft,
     lab::{Lab, in_lab},
     senders::Senders,
@@ -326,5 +334,55 @@ fn who_cannot_be_sanctioned() {
         put(lab, DEFAULT_NAME, block, Some(60));
         assert_eq!(strongest(lab, DEFAULT_NAME), Some(block));
         assert_eq!(in_force(lab, "alice"), Sanctions::NONE);
+    });
+}
+
+/// A frame of this type, from a guest to everybody.
+fn frame(kind: u16) -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0, 0, 0, 1]);
+    frame.extend(kind.to_be_bytes());
+    frame.resize(60, 0);
+    frame
+}
+
+#[test]
+fn what_is_no_ip_does_not_get_a_suspended_guest_out() {
+    const LOOPBACK: u32 = 1;
+    const ARP: u16 = 0x0806;
+    const PASS: u32 = u32::MAX;
+    const DROP: u32 = 2;
+    in_lab(|lab| {
+        lab.apply(&draft().0);
+        let wanted = Wanted {
+            guests: vec![Place {
+                index: index("v1"),
+                name: "v1".to_owned(),
+                ethernet: true,
+                side: Side::Ingress,
+            }],
+            ..Wanted::default()
+        };
+        let outcome = lab.kernel().reconcile(&wanted);
+        assert_eq!(outcome.problems, Vec::<String>::new());
+        let program = tcx_program(index("v1"), INGRESS);
+        // Programs that are tried stand at the loopback interface.
+        let owner = Owner::tenant(lab.index("alice"));
+        let maps = &mut lab.kernel().maps;
+        sync_interfaces(maps, &[(LOOPBACK, owner)], &[].into(), &[].into()).unwrap();
+        let odd = [0x88b5, 0x8847, 0x88cc];
+        let verdicts = |kinds: &[u16]| -> Vec<u32> {
+            let run = |kind: &u16| run_on(&program, &frame(*kind)).unwrap();
+            kinds.iter().map(run).collect()
+        };
+        assert_eq!(verdicts(&odd), [PASS; 3]);
+        put(lab, "alice", Sanction::SuspendNetwork, None);
+        assert_eq!(verdicts(&odd), [DROP; 3]);
+        assert_eq!(verdicts(&[ARP]), [PASS]);
+        assert_eq!(lift(lab, "alice"), [Sanction::SuspendNetwork]);
+        assert_eq!(verdicts(&odd), [PASS; 3]);
+        put(lab, "bob", Sanction::SuspendNetwork, None);
+        assert_eq!(verdicts(&odd), [PASS; 3]);
+        lab.assert_sound();
     });
 }
