@@ -17,9 +17,11 @@ use crate::{
     skb::Skb,
 };
 
-/// How many bytes are looked at in one round.
-const CHUNK: usize = 16;
-/// The most rounds for one packet: more than any packet has bytes.
+/// How many bytes are fetched at once.
+const CHUNK: usize = 32;
+/// How many bytes are read in one round. The verifier looks at each apart.
+const BYTES: u32 = 4;
+/// The most rounds for one packet: with any number of bytes that a packet can have.
 const ROUNDS: u32 = 1 << 17;
 
 /// Whether this packet is part of a session whose mail is counted.
@@ -106,6 +108,9 @@ fn read<const READS: bool>(
             session,
             at: packet.payload.wrapping_add(part.skip),
             left: part.len,
+            fetched: 0,
+            next: 0,
+            chunk: [0; CHUNK],
         };
         // SAFETY: the callback takes what is handed over here, which outlives the call.
         unsafe {
@@ -133,8 +138,16 @@ fn read<const READS: bool>(
 struct Reader {
     skb: Skb,
     session: *mut Session,
+    /// Where the next byte is in the packet.
     at: u32,
+    /// How many bytes are left, those that were fetched included.
     left: u32,
+    /// How many of the bytes that are left were fetched.
+    fetched: u32,
+    /// Where the first of these is in `chunk`.
+    next: u32,
+    /// What was fetched.
+    chunk: [u8; CHUNK],
 }
 
 /// Done.
@@ -159,35 +172,47 @@ extern "C" fn read_some(_round: u32, reader: *mut Reader) -> i64 {
         session.skip(pass);
         reader.at = reader.at.wrapping_add(pass);
         reader.left -= pass;
+        reader.fetched = 0;
         return GO_ON;
     }
-    let mut chunk = [0_u8; CHUNK];
-    #[expect(clippy::cast_possible_truncation, reason = "sixteen")]
-    let whole = CHUNK as u32;
-    let known = if reader.left >= whole {
-        if !reader.skb.load(reader.at, &mut chunk) {
-            return STOP;
-        }
-        whole
-    } else {
-        let mut one = [0_u8; 1];
-        if !reader.skb.load(reader.at, &mut one) {
-            return STOP;
-        }
-        chunk[0] = one[0];
-        1
-    };
+    if reader.fetched == 0 && !reader.fetch() {
+        return STOP;
+    }
     let mut read = 0;
-    while read < whole {
-        if read >= known || session.body_left() != 0 {
+    while read < BYTES {
+        if reader.fetched == 0 || session.body_left() != 0 {
             break;
         }
-        // SAFETY: below the array's length. Volatile: it stays in memory.
-        let byte = unsafe { core::ptr::read_volatile(chunk.as_ptr().add(read as usize)) };
-        session.byte(byte);
+        session.byte(reader.next());
         read += 1;
     }
-    reader.at = reader.at.wrapping_add(read);
-    reader.left -= read;
     GO_ON
+}
+
+impl Reader {
+    /// Fetches bytes; `false` if they are not there.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "thirty-one at most")]
+    fn fetch(&mut self) -> bool {
+        const LAST: u32 = CHUNK as u32 - 1;
+        let last = self.left - 1;
+        let last = if last < LAST { last } else { LAST };
+        // From one to all, in the verifier's eyes too.
+        let len = (u32::from(kernel::bounded(last as u16)) & LAST) + 1;
+        self.next = 0;
+        self.fetched = len;
+        self.skb.load_some(self.at, &mut self.chunk, len)
+    }
+
+    /// The next byte of those that were fetched.
+    #[inline(always)]
+    fn next(&mut self) -> u8 {
+        let place = self.next as usize % CHUNK;
+        self.next = self.next.wrapping_add(1);
+        self.fetched -= 1;
+        self.left -= 1;
+        self.at = self.at.wrapping_add(1);
+        // SAFETY: below the array's length. Volatile: it stays in memory.
+        unsafe { core::ptr::read_volatile(self.chunk.as_ptr().add(place)) }
+    }
 }

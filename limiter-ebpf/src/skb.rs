@@ -124,6 +124,17 @@ impl Skb {
         unsafe { (*self.0).len }
     }
 
+    /// Copies `len` bytes at `offset`, from one to as many as there is room for; `false` if the
+    /// packet ends before.
+    #[inline(always)]
+    pub fn load_some<const N: usize>(self, offset: u32, to: &mut [u8; N], len: u32) -> bool {
+        // SAFETY: the verifier sees that it fits; the helper checks the offset.
+        let result = unsafe {
+            generated::bpf_skb_load_bytes(self.0.cast(), offset, to.as_mut_ptr().cast(), len)
+        };
+        result == 0
+    }
+
     /// The interface where it is.
     #[inline(always)]
     pub fn interface(self) -> u32 {
