@@ -71,17 +71,37 @@ pub fn tcx_links(ifindex: u32, hook: u32) -> Vec<u32> {
     links[..count].to_vec()
 }
 
-/// The first program on one side of an interface.
-pub fn tcx_program(ifindex: u32, hook: u32) -> OwnedFd {
+/// The first program on one side of an interface: by a link, or by a classic filter where there are
+/// no such links.
+pub fn program_at(ifindex: u32, hook: u32) -> OwnedFd {
     let mut programs = [0_u32; 64];
     let mut attr = [0_u64; 16];
     attr[0] = u64::from(ifindex) | u64::from(hook) << 32;
     attr[2] = programs.as_mut_ptr() as u64;
     attr[3] = programs.len() as u64;
-    bpf(PROG_QUERY, &mut attr).unwrap();
+    let id = match bpf(PROG_QUERY, &mut attr) {
+        Ok(_) => u64::from(programs[0]),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => classic_at(ifindex, hook),
+        Err(error) => panic!("cannot ask for the programs of interface {ifindex}: {error}"),
+    };
     let mut attr = [0_u64; 16];
-    attr[0] = u64::from(programs[0]);
+    attr[0] = id;
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
+}
+
+/// The id of the program of the first classic filter there.
+fn classic_at(ifindex: u32, hook: u32) -> u64 {
+    let side = if hook == INGRESS { "ingress" } else { "egress" };
+    let name = nix::net::if_::if_indextoname(ifindex).unwrap();
+    let listed = run(&format!(
+        "tc -j filter show dev {} {side}",
+        name.to_str().unwrap()
+    ));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let ids = listed.as_array().unwrap().iter();
+    let mut ids = ids.filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+    ids.next()
+        .unwrap_or_else(|| panic!("no program in {listed:#}"))
 }
 
 /// What a program answers to a packet; `None` if the kernel makes no packet of these bytes.

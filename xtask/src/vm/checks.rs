@@ -10,7 +10,7 @@ pub const LOAD: Test = Test {
 };
 
 /// How long a test may take, seconds; without hardware acceleration all takes ten times as long.
-const TEST_S: u32 = 150;
+const TEST_S: u32 = 300;
 
 /// How long doctor may take, seconds: it has the verifier look at all programs.
 const DOCTOR_S: u32 = 120;
@@ -103,7 +103,7 @@ mod tests {
         let script = script(&all);
         assert!(
             script.starts_with(
-                "check 'kernel verifier::the_verifier_has_room' 150 /limiter/deps/kernel --exact"
+                "check 'kernel verifier::the_verifier_has_room' 300 /limiter/deps/kernel --exact"
             ),
             "{script}"
         );

@@ -40,8 +40,9 @@ pub struct World<'n> {
     pub node: &'n Node,
     /// What arrives outside.
     pub capture: Capture,
-    /// Whether packets can be rewritten right before the interface, by [`UNTRACKED`].
-    rewrites: bool,
+    /// Whether packets can be rewritten right before the interface, by [`UNTRACKED`]: on the node,
+    /// and in containers.
+    rewrites: [bool; 2],
     _outside: Sink,
     guests: Vec<(Who, Guest<'n>)>,
     shops: Vec<Cgroup>,
@@ -113,19 +114,10 @@ impl<'n> World<'n> {
     }
 
     fn new(node: &'n Node, guests: Vec<(Who, Guest<'n>)>) -> Self {
-        let rewrites = !machine::is_emulated() || can(&node.root(), UNTRACKED);
-        if rewrites {
-            nft(&node.root(), UNTRACKED);
-        } else {
-            machine::left_out(
-                "ports rewritten at the interface: nftables has no egress hook there",
-            );
-        }
+        let mut rewrites = [rewrite_untracked(&node.root()), true];
         for (_, guest) in guests.iter().filter(|(who, _)| who.has_kernel()) {
             nft(&guest.root(), TRACKED);
-            if rewrites {
-                nft(&guest.root(), UNTRACKED);
-            }
+            rewrites[1] &= rewrite_untracked(&guest.root());
         }
         Self {
             node,
@@ -199,7 +191,7 @@ impl<'n> World<'n> {
 
     /// Whether the row can be tried on this kernel.
     pub fn can_try(&self, row: &Row) -> bool {
-        self.rewrites || row.way != Way::Rewritten(2527)
+        row.way != Way::Rewritten(2527) || self.rewrites[usize::from(row.who.has_kernel())]
     }
 
     /// How many tenants there are for the row.
@@ -312,10 +304,23 @@ impl Drop for Tracking<'_> {
     }
 }
 
-/// Whether the kernel there would take these rules.
-fn can(place: &Place, rules: &str) -> bool {
-    let mut command = place.command("nft");
-    process::run(command.args(["--check", "-f", "-"]), rules).code == 0
+/// Rewrites packets right before the interface there, if the kernel lets whoever is root there do
+/// that: before 5.16 nobody, lately nobody in a container.
+fn rewrite_untracked(place: &Place) -> bool {
+    if machine::is_emulated() {
+        let mut command = place.command("nft");
+        let tried = process::run(command.args(["--check", "-f", "-"]), UNTRACKED);
+        if tried.code != 0 {
+            let why = tried.stderr.lines().next().unwrap_or_default();
+            let why = why.rsplit("Error: ").next().unwrap_or_default();
+            machine::left_out(&format!(
+                "ports rewritten at an interface by nftables: {why}"
+            ));
+            return false;
+        }
+    }
+    nft(place, UNTRACKED);
+    true
 }
 
 fn nft(place: &Place, rules: &str) {
