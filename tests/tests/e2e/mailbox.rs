@@ -9,8 +9,8 @@ use std::{
 };
 
 use limiter_tests::{
-    Agent, Config, Dovecot, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, Place, Sink,
-    machine, orders::Report, packet_socket::PacketSocket, process, wait,
+    Agent, Config, Dovecot, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, Place, Process,
+    Sink, machine, orders::Report, packet_socket::PacketSocket, process, programs, wait,
 };
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ struct Mailboxes {
     node: Node,
     _web: Sink,
     /// Whatever greets at the mailboxes' ports, where a real server would take too long.
-    _stand_in: Option<Sink>,
+    _stand_in: Option<Process>,
     dovecot: Option<Dovecot>,
 }
 
@@ -52,7 +52,18 @@ impl Mailboxes {
             let cgroup = node.cgroup().child("dovecot");
             Dovecot::start(&node.root(), cgroup, node.directory())
         };
-        let stand_in = || Sink::listen(node.inside(), &[IMAP, POP3], "node.example");
+        let stand_in = || {
+            let program = node.directory().join("limiter-greeter");
+            programs::copy_sender("limiter-greeter", &program);
+            let mut command = node.root().command(&program);
+            command.args([IMAP, POP3].map(|port| port.to_string()));
+            let log = node.directory().join("greeter.log");
+            let greeter = Process::start("the greeter", &mut command, &log);
+            wait::until_true("the greeter to listen", wait::SOON, || {
+                greeter.log().contains("listening")
+            });
+            greeter
+        };
         Self {
             _web: Sink::listen(node.inside(), &[80], "node.example"),
             dovecot: real.then(dovecot),

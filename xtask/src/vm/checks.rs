@@ -44,9 +44,7 @@ const TESTS: [(&str, &[&str]); 2] = [
         &[
             "matrix::everything_gets_through_where_nobody_stops_it",
             "matrix::every_way_is_stopped",
-            "matrix::without_the_guest_layer",
             "matrix::a_limit_holds_for_every_kind_of_tenant",
-            "matrix::a_session_from_before_is_cut",
             "charged::whoever_is_seen_by_every_layer_is_counted_once",
             "blocked::what_is_blocked_is_out_of_reach_both_ways",
             "mailbox::too_many_logins_lock_the_client_out_in_the_driver",

@@ -23,10 +23,11 @@ const PROGRAMS: [&str; 16] = [
 const HIDDEN_LIBRARIES: [&str; 2] = ["libnss_files.so.2", "libgcc_s.so.1"];
 
 /// Programs of the tests' own.
-const HELPERS: [&str; 4] = [
+const HELPERS: [&str; 5] = [
     "limiter-sender",
     "limiter-packets",
     "limiter-relay",
+    "limiter-greeter",
     "limiter-load",
 ];
 

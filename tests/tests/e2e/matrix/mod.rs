@@ -5,7 +5,7 @@
 //! to get through, or it would prove nothing; under the product; and under the product with the
 //! layer left out that is to stop it, and then it has to get through or to the next layer.
 //!
-//! On an emulated machine only the core of the rows is tried.
+//! On an emulated machine only the core of the rows is tried, on a node that routes.
 
 mod judge;
 mod rows;
@@ -21,25 +21,16 @@ use self::{
     world::{Verdict, World},
 };
 
-/// Every world, and its rows.
+/// Worlds, and their rows.
 type Worlds = Vec<(for<'n> fn(&'n Node) -> World<'n>, Vec<Row>)>;
 
 fn worlds() -> Worlds {
     let mut worlds: Worlds = vec![(world::routed, rows::routed()), (world::flat, rows::flat())];
     if machine::is_emulated() {
+        worlds.truncate(1);
         for (_, rows) in &mut worlds {
             *rows = rows::core(mem::take(rows));
         }
-    }
-    worlds
-}
-
-/// The worlds for what is about kinds of tenants more than about where they are: on a slow machine
-/// the first.
-fn main_worlds() -> Worlds {
-    let mut worlds = worlds();
-    if machine::is_emulated() {
-        worlds.truncate(1);
     }
     worlds
 }
@@ -96,7 +87,7 @@ fn without_the_uplink_layer() {
 
 /// Each row that this layer is to stop: it is stopped by the next, or by nobody.
 fn without(layer: &'static str) {
-    for (world, mut rows) in main_worlds() {
+    for (world, mut rows) in worlds() {
         rows.retain(|row| row.stopped_by(layer));
         if rows.is_empty() {
             continue;
@@ -124,7 +115,7 @@ fn without_any_layer() {
 /// Two are served and the third is refused, whoever the tenant is, and each counts once.
 #[test]
 fn a_limit_holds_for_every_kind_of_tenant() {
-    for (world, rows) in main_worlds() {
+    for (world, rows) in worlds() {
         let node = Node::new();
         let world = world(&node);
         let agent = world.agent(Verdict::Limit, &[]);

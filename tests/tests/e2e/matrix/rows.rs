@@ -260,7 +260,10 @@ pub fn core(rows: Vec<Row>) -> Vec<Row> {
             _ => false,
         };
         let is_special = match &row.way {
-            Way::Socket(_) => row.who == Who::User && !row.v6,
+            Way::Socket(how) => {
+                let ways = [How::FastOpenSend, How::Mptcp, How::IoUringWorker];
+                row.who == Who::User && !row.v6 && ways.contains(how)
+            }
             Way::Mapped | Way::Tunnel => true,
             Way::Packets(disguises) => has_many_parts(disguises),
             _ => false,
