@@ -181,6 +181,10 @@ fn locked_out_and_in_again(mode: u64, prepare: impl FnOnce(&Node)) {
     // What ends the lock is the kernel's clock alone.
     let denied_before = agent.counter("(node)", "denied");
     let locked = house.lock(client);
+    // On record before the agent dies.
+    wait::until_true("the lock to be told", wait::SOON, || {
+        !of_mailbox(&agent).is_empty()
+    });
     agent.kill_9();
     house.is_locked(client, IMAP);
     house.is_locked(client, POP3);
