@@ -38,6 +38,21 @@ fn is_blocked(address: &Address) -> bool {
     possible && maps::BLOCKED.get(&Key::new(128, *address)).is_some()
 }
 
+/// Whether an address of which these are the first 32 bits may be blocked, as far as the filter says.
+#[inline(always)]
+pub fn may_match(first: u32, v6: bool) -> bool {
+    if !v6 {
+        return has(blocked::v4_bit(first >> 8));
+    }
+    // IPv4 addresses in disguise have bits of their own.
+    first == 0
+        || has(blocked::v6_bit(first))
+        || has(Bit {
+            word: blocked::SHORT_V6_WORD,
+            mask: u64::MAX,
+        })
+}
+
 #[inline(always)]
 fn has(bit: Bit) -> bool {
     maps::BLOCKED_FILTER

@@ -40,6 +40,12 @@ static HAVE_XDP_LOAD: Global<u8> = Global::new(0);
 pub fn limiter_edge(ctx: XdpContext) -> u32 {
     // SAFETY: a field of the context.
     let interface = unsafe { (*ctx.ctx).ingress_ifindex };
+    if maps::SETTINGS
+        .get(0)
+        .is_some_and(|settings| Frame(&ctx).is_unrelated(settings))
+    {
+        return XDP_PASS;
+    }
     let mut seen = Seen::new(Layer::Uplink, interface);
     read(ctx.ctx, &mut seen);
     if comes_in(&mut seen) {
@@ -85,6 +91,61 @@ impl Frame<'_> {
     #[expect(clippy::cast_possible_truncation, reason = "the length of a frame")]
     fn len(&self) -> u32 {
         (self.0.data_end() - self.0.data()) as u32
+    }
+
+    /// Whether it surely may come in: looked at in place, for that is what most packets are. What
+    /// is not plain goes the long way.
+    #[inline(always)]
+    fn is_unrelated(&self, settings: &Settings) -> bool {
+        use settings::flags::{BLOCKED, MAILBOX, NULL_ROUTES, SANCTIONS};
+        const TCP: u8 = 6;
+        const UDP: u8 = 17;
+        const SYN: u8 = 2;
+        const ACK: u8 = 16;
+        const IP: usize = 14;
+        if settings.flags & NULL_ROUTES != 0 {
+            return false;
+        }
+        let (start, end) = (self.0.data(), self.0.data_end());
+        if start + IP + 40 > end {
+            return false;
+        }
+        // SAFETY: every access is inside the frame, as compared.
+        let byte = |at: usize| unsafe { *((start + at) as *const u8) };
+        let half = |at: usize| u16::from_be_bytes([byte(at), byte(at + 1)]);
+        let (next, transport, source) = match half(12) {
+            0x0800 if byte(IP) == 0x45 && half(IP + 6) & 0x3fff == 0 && half(IP + 2) >= 40 => {
+                (byte(IP + 9), IP + 20, IP + 12)
+            }
+            0x86dd if byte(IP) >> 4 == 6 && half(IP + 4) >= 20 => (byte(IP + 6), IP + 40, IP + 8),
+            _ => return false,
+        };
+        let mut first = true;
+        match next {
+            TCP => {
+                if start + transport + 14 > end {
+                    return false;
+                }
+                first = byte(transport + 13) & (SYN | ACK) == SYN;
+                if settings.flags & (MAILBOX | SANCTIONS) != 0
+                    && matches!(group_of(half(transport + 2)), PortGroup::Mailbox)
+                {
+                    return false;
+                }
+            }
+            UDP => {}
+            _ => return false,
+        }
+        if settings.flags & BLOCKED == 0 || !first {
+            return true;
+        }
+        let word = u32::from_be_bytes([
+            byte(source),
+            byte(source + 1),
+            byte(source + 2),
+            byte(source + 3),
+        ]);
+        !blocked::may_match(word, transport == IP + 40)
     }
 }
 

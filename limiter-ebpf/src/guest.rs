@@ -6,6 +6,7 @@ use limiter_common::{
     event,
     flow::{JUDGED_MARK, flow_flags},
     packet::Kind,
+    settings,
     verdict::{Layer, PortGroup},
 };
 
@@ -48,7 +49,11 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         // Only this layer leaves marks.
         skb.set_judged_mark(0);
     }
-    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2, true>(settings) {
+    let unusual = settings.flags & UNUSUAL;
+    if unusual & !settings::flags::BLOCKED == 0
+        && skb.is_unrelated::<L2, true>(settings)
+        && (unusual == 0 || !skb.may_be_blocked::<L2>())
+    {
         return PASS;
     }
     let mut seen = Seen::new(Layer::Guest, skb.interface());

@@ -49,7 +49,11 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         report::internal();
         return DROP;
     };
-    if settings.flags & UNUSUAL == 0 && skb.is_unrelated::<L2, false>(settings) {
+    let unusual = settings.flags & UNUSUAL;
+    if unusual & !settings::flags::BLOCKED == 0
+        && skb.is_unrelated::<L2, false>(settings)
+        && (unusual == 0 || !skb.may_be_blocked::<L2>())
+    {
         return PASS;
     }
     let from = skb.came_from();

@@ -1,9 +1,11 @@
 //! Traffic that has nothing to do with mail, and how fast it goes: for ratios within one run.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    io::{self, BufRead as _, BufReader, ErrorKind, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,7 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Namespace, Place, process::run};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, poll},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::{
+        socket::{Backlog, MsgFlags, listen, recv, setsockopt, sockopt::Linger},
+        time::TimeValLike as _,
+    },
+    time::{ClockId, clock_gettime},
+    unistd::Pid,
+};
+
+use crate::{Namespace, Place};
 
 /// The port on which [`LoadSink`] takes everything.
 pub const LOAD_PORT: u16 = 5201;
@@ -32,6 +46,30 @@ pub enum Load {
     Tcp,
     /// TCP connections, one after another, with nothing in them.
     Connects,
+}
+
+impl Load {
+    /// What it is called on the command line.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Udp { .. } => "udp",
+            Self::Tcp => "tcp",
+            Self::Connects => "connects",
+        }
+    }
+}
+
+/// What was sent, and what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets (UDP), writes (TCP) or connections.
+    pub count: u64,
+    /// How long it took.
+    pub time: Duration,
+    /// For how long the sender had a CPU in that time, interrupts in between included.
+    pub cpu: Duration,
+    /// How many were sent before, to warm up.
+    pub warm: u64,
 }
 
 /// How fast it went.
@@ -76,6 +114,7 @@ struct Counts {
     packets: AtomicU64,
     bytes: AtomicU64,
     connections: AtomicU64,
+    cpu_ns: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -83,10 +122,26 @@ impl LoadSink {
     /// Begins to listen in a network namespace.
     #[must_use]
     pub fn listen(namespace: &Namespace) -> Self {
+        Self::with(namespace, || {})
+    }
+
+    /// The same, on the CPU that [`Loader`]s send on: what one sends and the other takes is then
+    /// done one after the other, and always in the same way.
+    #[must_use]
+    pub fn listen_beside_loaders(namespace: &Namespace) -> Self {
+        Self::with(namespace, || {
+            stay_on_one_cpu().expect("any thread may choose its CPU");
+        })
+    }
+
+    fn with(namespace: &Namespace, prepare: impl FnOnce() + Send + 'static) -> Self {
         let (udp, tcp) = namespace.enter(|| {
             let address = (Ipv6Addr::UNSPECIFIED, LOAD_PORT);
             let udp = UdpSocket::bind(address).expect("nobody else is here");
             let tcp = TcpListener::bind(address).expect("nobody else is here");
+            // Whoever connects is never to wait.
+            let most = Backlog::new(4096).expect("a number");
+            listen(&tcp, most).expect("it may wait for more");
             (udp, tcp)
         });
         udp.set_read_timeout(Some(Duration::from_millis(50)))
@@ -98,7 +153,10 @@ impl LoadSink {
         let (for_udp, for_tcp) = (of(), of());
         let threads = vec![
             thread::spawn(move || take_packets(&udp, &for_udp)),
-            thread::spawn(move || take_connections(&tcp, &for_tcp)),
+            thread::spawn(move || {
+                prepare();
+                take_connections(&tcp, &for_tcp);
+            }),
         ];
         Self { counts, threads }
     }
@@ -114,41 +172,131 @@ impl LoadSink {
             Load::Connects => &self.counts.connections,
         };
         let before = counter.load(Ordering::SeqCst);
-        let (sent, time) = from
-            .enter(|| send(to, load, time))
+        let sent = from
+            .enter(|| send(to, load, Duration::ZERO, time))
             .unwrap_or_else(|error| panic!("{load:?} to {to}: {error}"));
         // What is on its way arrives.
         thread::sleep(Duration::from_millis(100));
         Rate {
-            sent,
+            sent: sent.count,
             arrived: counter.load(Ordering::SeqCst) - before,
-            time,
+            time: sent.time,
+        }
+    }
+
+    /// For how long it had a CPU for what came by TCP.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.counts.cpu_ns.load(Ordering::SeqCst))
+    }
+
+    /// Connections that came so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.counts.connections.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that came by TCP so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::SeqCst)
+    }
+}
+
+/// A process that sends a load whenever it is told: `limiter-load`. Killed when dropped.
+#[derive(Debug)]
+pub struct Loader {
+    child: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Loader {
+    /// Starts it at `place`; it sends to `to`, on the last CPU that it may run on.
+    #[must_use]
+    pub fn start(place: &Place, program: &Path, to: SocketAddr, load: Load) -> Self {
+        let mut child = place
+            .command(program)
+            .args([to.to_string(), load.name().to_owned()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{program:?}: {error}"));
+        let orders = child.stdin.take().expect("it was asked for");
+        let answers = BufReader::new(child.stdout.take().expect("it was asked for"));
+        Self {
+            child,
+            orders,
+            answers,
+        }
+    }
+
+    /// Lets it send for `warm`, and then for `time`, which is what it tells of. Its sockets are new.
+    pub fn send(&mut self, warm: Duration, time: Duration) -> Sent {
+        writeln!(self.orders, "{} {}", warm.as_micros(), time.as_micros()).expect("it listens");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("it answers");
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let [count, time, cpu, warm] = numbers[..] else {
+            panic!("limiter-load says {line:?}");
+        };
+        Sent {
+            count,
+            time: Duration::from_nanos(time),
+            cpu: Duration::from_nanos(cpu),
+            warm,
         }
     }
 }
 
-/// How many nanoseconds of `place` one unit of the load costs: packets or connections sent by a
-/// process there, to [`LOAD_PORT`] at `to`.
-#[must_use]
-pub fn cost_at(place: &Place, program: &Path, to: IpAddr, load: Load, time: Duration) -> f64 {
-    let kind = match load {
-        Load::Udp { .. } => "udp",
-        Load::Tcp => "tcp",
-        Load::Connects => "connects",
-    };
-    let mut command = place.command(program);
-    command.args([
-        SocketAddr::new(to, LOAD_PORT).to_string(),
-        kind.to_owned(),
-        time.as_millis().to_string(),
-    ]);
-    let output = run(&mut command, "").success("limiter-load");
-    let mut numbers = output
-        .stdout
-        .split_whitespace()
-        .map(|number| number.parse::<f64>().expect("two numbers are printed"));
-    let (sent, took) = (numbers.next(), numbers.next());
-    took.expect("the time") / sent.expect("the count").max(1.0)
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What `limiter-load` does: sends the load as often and as long as the lines of `orders` say
+/// (microseconds to warm up, microseconds that count), and answers with the count, the time and the
+/// CPU time, ns, and the count while it warmed up.
+///
+/// # Errors
+/// What the system says.
+pub fn obey(
+    to: SocketAddr,
+    load: Load,
+    orders: impl io::BufRead,
+    mut answers: impl Write,
+) -> io::Result<()> {
+    stay_on_one_cpu()?;
+    for line in orders.lines() {
+        let line = line?;
+        let mut times = line
+            .split_whitespace()
+            .map(|word| word.parse().map(Duration::from_micros));
+        let (Some(Ok(warm)), Some(Ok(time))) = (times.next(), times.next()) else {
+            return Err(io::Error::other(format!("two numbers, not {line:?}")));
+        };
+        let sent = send(to, load, warm, time)?;
+        let (took, cpu) = (sent.time.as_nanos(), sent.cpu.as_nanos());
+        writeln!(answers, "{} {took} {cpu} {}", sent.count, sent.warm)?;
+    }
+    Ok(())
+}
+
+fn stay_on_one_cpu() -> io::Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let mut one = CpuSet::new();
+    one.set(last.unwrap_or(0))?;
+    Ok(sched_setaffinity(this, &one)?)
 }
 
 impl Drop for LoadSink {
@@ -161,24 +309,23 @@ impl Drop for LoadSink {
     }
 }
 
-/// Sends the load for so long: how much was sent, and how long it took.
+/// Sends the load for `warm`, and then for `time`, which is what it tells of.
 ///
 /// # Errors
 /// What the system says.
-pub fn send(to: SocketAddr, load: Load, time: Duration) -> io::Result<(u64, Duration)> {
-    let start = Instant::now();
-    let mut sent = 0;
+pub fn send(to: SocketAddr, load: Load, warm: Duration, time: Duration) -> io::Result<Sent> {
     match load {
         Load::Udp { bytes } => {
             let any: IpAddr = if to.is_ipv6() {
                 Ipv6Addr::UNSPECIFIED.into()
             } else {
-                std::net::Ipv4Addr::UNSPECIFIED.into()
+                Ipv4Addr::UNSPECIFIED.into()
             };
             let socket = UdpSocket::bind((any, 0))?;
             socket.connect(to)?;
             let packet = vec![0x55; bytes];
-            while start.elapsed() < time {
+            go_on(warm, time, || {
+                let mut sent = 0;
                 // The clock is not asked for every packet.
                 for _ in 0..64 {
                     match socket.send(&packet) {
@@ -187,33 +334,56 @@ pub fn send(to: SocketAddr, load: Load, time: Duration) -> io::Result<(u64, Dura
                         Err(error) => return Err(error),
                     }
                 }
-            }
+                Ok(sent)
+            })
         }
         Load::Tcp => {
             let mut stream = TcpStream::connect(to)?;
             let chunk = vec![0x55; CHUNK];
-            while start.elapsed() < time {
-                stream.write_all(&chunk)?;
-                sent += 1;
-            }
+            go_on(warm, time, || stream.write_all(&chunk).map(|()| 1))
         }
-        Load::Connects => {
-            while start.elapsed() < time {
-                let stream = TcpStream::connect(to)?;
-                // Close with a reset, so as not to run out of ports.
-                nix::sys::socket::setsockopt(
-                    &stream,
-                    nix::sys::socket::sockopt::Linger,
-                    &libc::linger {
-                        l_onoff: 1,
-                        l_linger: 0,
-                    },
-                )?;
-                sent += 1;
-            }
-        }
+        Load::Connects => go_on(warm, time, || {
+            let stream = TcpStream::connect(to)?;
+            // Close with a reset, so as not to run out of ports.
+            let linger = libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            setsockopt(&stream, Linger, &linger)?;
+            Ok(1)
+        }),
     }
-    Ok((sent, start.elapsed()))
+}
+
+/// Takes steps, each of which says how many units it was.
+fn go_on(
+    warm: Duration,
+    time: Duration,
+    mut step: impl FnMut() -> io::Result<u64>,
+) -> io::Result<Sent> {
+    let start = Instant::now();
+    let mut warmed = 0;
+    while start.elapsed() < warm {
+        warmed += step()?;
+    }
+    let (start, before) = (Instant::now(), cpu_time()?);
+    let mut count = 0;
+    while start.elapsed() < time {
+        count += step()?;
+    }
+    Ok(Sent {
+        count,
+        time: start.elapsed(),
+        cpu: cpu_time()?.saturating_sub(before),
+        warm: warmed,
+    })
+}
+
+/// For how long this thread had a CPU.
+fn cpu_time() -> io::Result<Duration> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    let ns = u64::try_from(time.num_nanoseconds()).unwrap_or(0);
+    Ok(Duration::from_nanos(ns))
 }
 
 fn take_packets(socket: &UdpSocket, counts: &Counts) {
@@ -226,33 +396,66 @@ fn take_packets(socket: &UdpSocket, counts: &Counts) {
     }
 }
 
-fn take_connections(listener: &TcpListener, counts: &Arc<Counts>) {
+/// One thread for all connections, so that whoever connects never waits for one to begin.
+fn take_connections(listener: &TcpListener, counts: &Counts) {
+    let mut streams: Vec<TcpStream> = Vec::new();
+    let mut buffer = vec![0; CHUNK * 4];
     while !counts.stop.load(Ordering::Relaxed) {
+        let mut waiting = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        waiting.extend(
+            streams
+                .iter()
+                .map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)),
+        );
+        // Nothing for a while: look whether to stop.
+        if poll(&mut waiting, 50_u16).is_err() {
+            continue;
+        }
+        let ready: Vec<bool> = waiting
+            .iter()
+            .map(|one| one.any().unwrap_or(false))
+            .collect();
+        let mut at = ready.iter().skip(1);
+        streams.retain(|stream| {
+            !at.next().copied().unwrap_or(false) || take_bytes(stream, &mut buffer, counts)
+        });
+        if ready.first() == Some(&true) {
+            accept_all(listener, &mut streams, counts);
+        }
+        let cpu = cpu_time().expect("every thread has a clock").as_nanos();
+        let cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
+        counts.cpu_ns.store(cpu, Ordering::SeqCst);
+    }
+}
+
+fn accept_all(listener: &TcpListener, streams: &mut Vec<TcpStream>, counts: &Counts) {
+    loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 counts.connections.fetch_add(1, Ordering::SeqCst);
-                let counts = Arc::clone(counts);
-                // It ends when the other side closes.
-                thread::spawn(move || take_bytes(stream, &counts));
+                if stream.set_nonblocking(true).is_ok() {
+                    streams.push(stream);
+                }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                thread::sleep(Duration::from_millis(1));
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             // Reset before it was accepted: it came nevertheless.
-            Err(_) => {
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 counts.connections.fetch_add(1, Ordering::SeqCst);
             }
+            Err(_) => return,
         }
     }
 }
 
-fn take_bytes(mut stream: TcpStream, counts: &Counts) {
-    let mut buffer = vec![0; CHUNK];
-    if stream.set_nonblocking(false).is_err() {
-        return;
-    }
-    while let Ok(length @ 1..) = stream.read(&mut buffer) {
-        let length = u64::try_from(length).unwrap_or(u64::MAX);
-        counts.bytes.fetch_add(length, Ordering::SeqCst);
+/// Takes what is there and throws it away unread; `false` when there will be no more.
+fn take_bytes(stream: &TcpStream, buffer: &mut [u8], counts: &Counts) -> bool {
+    match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
+        Ok(0) => false,
+        Ok(length) => {
+            let length = u64::try_from(length).unwrap_or(u64::MAX);
+            counts.bytes.fetch_add(length, Ordering::SeqCst);
+            true
+        }
+        Err(error) => matches!(error, Errno::EAGAIN | Errno::EINTR),
     }
 }

@@ -1,9 +1,12 @@
 //! Programs of somebody else, made without limiter's code: what it finds beside its own.
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
     process::Command,
+    time::{Duration, Instant},
 };
 
 const PROG_LOAD: i64 = 5;
@@ -18,15 +21,30 @@ const PROG_TEST_RUN: i64 = 10;
 pub const CLASSIFIER: u32 = 3;
 /// `BPF_PROG_TYPE_XDP`.
 pub const XDP: u32 = 6;
+/// `BPF_PROG_TYPE_CGROUP_SKB`.
+pub const CGROUP_SKB: u32 = 8;
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
+pub const SOCK_ADDR: u32 = 18;
 
 /// `BPF_TCX_INGRESS`.
 pub const INGRESS: u32 = 46;
 /// `BPF_TCX_EGRESS`.
 pub const EGRESS: u32 = 47;
+/// `BPF_CGROUP_INET_EGRESS`.
+pub const SOCKET: u32 = 1;
+/// `BPF_CGROUP_INET4_CONNECT`.
+pub const CONNECT4: u32 = 10;
+/// `BPF_CGROUP_INET6_CONNECT`.
+pub const CONNECT6: u32 = 11;
 const ON_XDP: u32 = 37;
 
 /// A program that answers `answer` to everything.
 pub fn program(kind: u32, answer: i32) -> OwnedFd {
+    program_for(kind, 0, answer)
+}
+
+/// The same, where the kernel wants to know at which hook.
+pub fn program_for(kind: u32, hook: u32, answer: i32) -> OwnedFd {
     // r0 = answer; exit
     let code: [u64; 2] = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
     let license = c"GPL";
@@ -34,6 +52,7 @@ pub fn program(kind: u32, answer: i32) -> OwnedFd {
     attr[0] = u64::from(kind) | (code.len() as u64) << 32;
     attr[1] = code.as_ptr() as u64;
     attr[2] = license.as_ptr() as u64;
+    attr[8] = u64::from(hook) << 32;
     descriptor(bpf(PROG_LOAD, &mut attr).unwrap())
 }
 
@@ -42,14 +61,20 @@ pub fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: u32) -> OwnedFd {
     link(program, ifindex, hook)
 }
 
+/// Attaches it to a cgroup, beside whatever is there.
+pub fn attach_cgroup(program: &OwnedFd, cgroup: &Path, hook: u32) -> OwnedFd {
+    let cgroup = File::open(cgroup).unwrap();
+    link(program, u32::try_from(cgroup.as_raw_fd()).unwrap(), hook)
+}
+
 /// Attaches it by XDP.
 pub fn attach_xdp(program: &OwnedFd, ifindex: u32) -> OwnedFd {
     link(program, ifindex, ON_XDP)
 }
 
-fn link(program: &OwnedFd, ifindex: u32, hook: u32) -> OwnedFd {
+fn link(program: &OwnedFd, target: u32, hook: u32) -> OwnedFd {
     let mut attr = [0_u64; 16];
-    attr[0] = fd(program) | u64::from(ifindex) << 32;
+    attr[0] = fd(program) | u64::from(target) << 32;
     attr[1] = u64::from(hook);
     descriptor(bpf(LINK_CREATE, &mut attr).unwrap())
 }
@@ -74,16 +99,40 @@ pub fn tcx_links(ifindex: u32, hook: u32) -> Vec<u32> {
 /// The first program on one side of an interface: by a link, or by a classic filter where there are
 /// no such links.
 pub fn program_at(ifindex: u32, hook: u32) -> OwnedFd {
+    match first_program(ifindex, hook) {
+        Ok(program) => program,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            program_by_id(classic_at(ifindex, hook))
+        }
+        Err(error) => panic!("cannot ask for the programs of interface {ifindex}: {error}"),
+    }
+}
+
+/// The first program at a hook of a cgroup.
+pub fn cgroup_program(cgroup: &Path, hook: u32) -> OwnedFd {
+    let cgroup = File::open(cgroup).unwrap();
+    first_program(u32::try_from(cgroup.as_raw_fd()).unwrap(), hook).unwrap()
+}
+
+/// The XDP program of an interface.
+pub fn xdp_program(interface: &str) -> OwnedFd {
+    let text = run(&format!("ip -json link show dev {interface}"));
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let id = found[0]["xdp"]["prog"]["id"].as_u64();
+    program_by_id(id.unwrap_or_else(|| panic!("no program: {text}")))
+}
+
+fn first_program(target: u32, hook: u32) -> io::Result<OwnedFd> {
     let mut programs = [0_u32; 64];
     let mut attr = [0_u64; 16];
-    attr[0] = u64::from(ifindex) | u64::from(hook) << 32;
+    attr[0] = u64::from(target) | u64::from(hook) << 32;
     attr[2] = programs.as_mut_ptr() as u64;
     attr[3] = programs.len() as u64;
-    let id = match bpf(PROG_QUERY, &mut attr) {
-        Ok(_) => u64::from(programs[0]),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => classic_at(ifindex, hook),
-        Err(error) => panic!("cannot ask for the programs of interface {ifindex}: {error}"),
-    };
+    bpf(PROG_QUERY, &mut attr)?;
+    Ok(program_by_id(u64::from(programs[0])))
+}
+
+fn program_by_id(id: u64) -> OwnedFd {
     let mut attr = [0_u64; 16];
     attr[0] = id;
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
@@ -93,10 +142,8 @@ pub fn program_at(ifindex: u32, hook: u32) -> OwnedFd {
 fn classic_at(ifindex: u32, hook: u32) -> u64 {
     let side = if hook == INGRESS { "ingress" } else { "egress" };
     let name = nix::net::if_::if_indextoname(ifindex).unwrap();
-    let listed = run(&format!(
-        "tc -j filter show dev {} {side}",
-        name.to_str().unwrap()
-    ));
+    let name = name.to_str().unwrap();
+    let listed = run(&format!("tc -j filter show dev {name} {side}"));
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let ids = listed.as_array().unwrap().iter();
     let mut ids = ids.filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
@@ -104,18 +151,39 @@ fn classic_at(ifindex: u32, hook: u32) -> u64 {
         .unwrap_or_else(|| panic!("no program in {listed:#}"))
 }
 
-/// What a program answers to a packet; `None` if the kernel makes no packet of these bytes.
-pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<u32> {
+/// What a program answers to a packet, and whether the packet is the same after it; `None` if the
+/// kernel makes no packet of these bytes.
+pub fn run_on(program: &OwnedFd, bytes: &[u8]) -> Option<(u32, bool)> {
+    let mut after = [0_u8; 4096];
+    let mut attr = run_attr(program, bytes, 1);
+    attr[1] |= u64::try_from(after.len()).unwrap() << 32;
+    attr[3] = after.as_mut_ptr() as u64;
+    match bpf(PROG_TEST_RUN, &mut attr) {
+        Ok(_) => {
+            let length = usize::try_from(attr[1] >> 32).unwrap();
+            let verdict = u32::try_from(attr[0] >> 32).unwrap();
+            Some((verdict, after[..length] == *bytes))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+        Err(error) => panic!("cannot run a program: {error}"),
+    }
+}
+
+/// What a program answers to a packet, and how long `times` runs on it took.
+pub fn run_often(program: &OwnedFd, bytes: &[u8], times: u32) -> (u32, Duration) {
+    let mut attr = run_attr(program, bytes, times);
+    let start = Instant::now();
+    bpf(PROG_TEST_RUN, &mut attr).unwrap();
+    (u32::try_from(attr[0] >> 32).unwrap(), start.elapsed())
+}
+
+fn run_attr(program: &OwnedFd, bytes: &[u8], times: u32) -> [u64; 16] {
     let mut attr = [0_u64; 16];
     attr[0] = fd(program);
     attr[1] = u64::try_from(bytes.len()).unwrap();
     attr[2] = bytes.as_ptr() as u64;
-    attr[4] = 1;
-    match bpf(PROG_TEST_RUN, &mut attr) {
-        Ok(_) => Some(u32::try_from(attr[0] >> 32).unwrap()),
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
-        Err(error) => panic!("cannot run a program: {error}"),
-    }
+    attr[4] = u64::from(times);
+    attr
 }
 
 /// Detaches a link by force, as `bpftool link detach` does.

@@ -1,5 +1,5 @@
 //! The packet layers' programs, as the kernel runs them, against the host's reading of the same
-//! frames: what they let go is nobody's mail, and they drop nothing else.
+//! frames: what they let go is nobody's mail, and they drop and change nothing else.
 
 use std::{
     fs::{File, OpenOptions},
@@ -130,7 +130,7 @@ fn compare(programs: &[(Layer, bool, OwnedFd)], count: u64) {
             if !(LEAST..2048).contains(&bytes.len()) {
                 continue;
             }
-            let Some(verdict) = foreign::run_on(program, bytes) else {
+            let Some((verdict, same)) = foreign::run_on(program, bytes) else {
                 unfit += 1;
                 continue;
             };
@@ -142,6 +142,7 @@ fn compare(programs: &[(Layer, bool, OwnedFd)], count: u64) {
                 "{layer:?} ethernet {ethernet}: verdict {verdict}\n{packet:?}\n{}",
                 text()
             );
+            assert!(same || !goes, "{layer:?} changed {packet:?}\n{}", text());
             runs += 1;
             refused += u64::from(!goes);
         }

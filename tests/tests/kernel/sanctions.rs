@@ -372,7 +372,7 @@ fn what_is_no_ip_does_not_get_a_suspended_guest_out() {
         sync_interfaces(maps, &[(LOOPBACK, owner)], &[].into(), &[].into()).unwrap();
         let odd = [0x88b5, 0x8847, 0x88cc];
         let verdicts = |kinds: &[u16]| -> Vec<u32> {
-            let run = |kind: &u16| run_on(&program, &frame(*kind)).unwrap();
+            let run = |kind: &u16| run_on(&program, &frame(*kind)).unwrap().0;
             kinds.iter().map(run).collect()
         };
         assert_eq!(verdicts(&odd), [PASS; 3]);

@@ -1,5 +1,8 @@
-//! Sends a load that has nothing to do with mail, as whoever starts it: `ADDRESS KIND MILLISECONDS`.
-//! Prints how much was sent, and the nanoseconds that it took.
+//! Sends what has nothing to do with mail, as whoever starts it.
+//!
+//! `ADDRESS:PORT udp|tcp|connects`: for each line of the input as long as that says, see
+//! `limiter_tests::load::obey`. `ADDRESS mixture [OWN-ADDRESS]`: once, see
+//! `limiter_tests::mixture::send`.
 
 #![expect(
     clippy::expect_used,
@@ -7,23 +10,25 @@
     reason = "whoever starts it reads why it ended"
 )]
 
-use std::{io::Write as _, net::SocketAddr, time::Duration};
+use std::io;
 
-use limiter_tests::{Load, load};
+use limiter_tests::{Load, load, mixture};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [to, kind, time] = arguments.as_slice() else {
-        panic!("ADDRESS udp|tcp|connects MILLISECONDS");
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (to, load) = match arguments[..] {
+        [to, "udp"] => (to, Load::Udp { bytes: 64 }),
+        [to, "tcp"] => (to, Load::Tcp),
+        [to, "connects"] => (to, Load::Connects),
+        [to, "mixture", ref from @ ..] => {
+            let address = |text: &str| text.parse().expect("an address");
+            let from = from.first().map(|from| address(from));
+            mixture::send(address(to), from).expect("the mixture can be sent");
+            return;
+        }
+        _ => panic!("ADDRESS:PORT udp|tcp|connects, or ADDRESS mixture [OWN-ADDRESS]"),
     };
-    let to: SocketAddr = to.parse().expect("an address and a port");
-    let kind = match kind.as_str() {
-        "udp" => Load::Udp { bytes: 64 },
-        "tcp" => Load::Tcp,
-        "connects" => Load::Connects,
-        other => panic!("no load is called {other:?}"),
-    };
-    let time = Duration::from_millis(time.parse().expect("a number"));
-    let (sent, took) = load::send(to, kind, time).expect("the load can be sent");
-    writeln!(std::io::stdout(), "{sent} {}", took.as_nanos()).expect("somebody listens");
+    let to = to.parse().expect("an address and a port");
+    load::obey(to, load, io::stdin().lock(), io::stdout()).expect("the load can be sent");
 }
