@@ -12,7 +12,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::{Node, Output, Process, notify::Notify, process::run, programs, wait};
+use crate::{Node, Output, Process, machine, notify::Notify, process::run, programs, wait};
 
 /// How long a start may take: on a busy machine the verifier takes several seconds a program.
 const START: Duration = Duration::from_secs(60);
@@ -151,7 +151,9 @@ impl<'n> Agent<'n> {
             command.env("LIMITER_TEST_NO_TCX", "1");
         }
         let mut process = Process::start("the agent", &mut command, &self.home.join("log"));
-        let ready = notify.wait("READY=1", START, || process.ended().is_some());
+        let ready = notify.wait("READY=1", machine::patience(START), || {
+            process.ended().is_some()
+        });
         let log = process.log();
         if !ready {
             return Err(log);

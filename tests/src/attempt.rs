@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
-    Agent, Node, Place, cgroup,
+    Agent, Node, Place, cgroup, machine,
     orders::{CONNECTED, How, Orders, READY, Report, SocketOf},
 };
 
@@ -198,7 +198,7 @@ impl Attempt<'_> {
         if report.refused() == 1 {
             let taken = Duration::from_nanos(report.slowest_failure_ns);
             assert!(
-                taken < AT_ONCE,
+                taken < machine::patience(AT_ONCE),
                 "the refusal took {taken:?}: {:?}",
                 self.orders
             );

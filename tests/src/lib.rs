@@ -26,6 +26,7 @@ mod exim;
 pub mod forge;
 pub mod guest;
 pub mod load;
+pub mod machine;
 mod mail;
 mod maildir;
 pub mod mixture;

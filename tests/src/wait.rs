@@ -5,9 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Asks `question` until it answers with a value, and fails the test after `patience`, saying
-/// `what` did not come.
+use crate::machine;
+
+/// Asks `question` until it answers with a value, and fails the test after `patience` (more where
+/// the machine is slow), saying `what` did not come.
 pub fn until<T>(what: &str, patience: Duration, mut question: impl FnMut() -> Option<T>) -> T {
+    let patience = machine::patience(patience);
     let start = Instant::now();
     loop {
         if let Some(answer) = question() {

@@ -13,6 +13,7 @@ mod vm;
 mod workspace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -68,9 +69,15 @@ enum Which {
         /// Kernels by the beginning of their version, as 6.1, or `newest`; if none is named,
         /// Debian's from 5.10 to the newest
         versions: Vec<String>,
+        /// Only tests whose program and name contain this, as `e2e matrix::`
+        #[arg(long, default_value = "")]
+        only: String,
         /// How many virtual machines run at once
         #[arg(long, default_value_t = 2)]
         machines: usize,
+        /// How long each may run, seconds (four kernels, two at a time, within a quarter of an hour)
+        #[arg(long, default_value_t = 420)]
+        patience: u64,
     },
 }
 
@@ -111,7 +118,17 @@ fn perform(task: Task) -> Result<()> {
                 None => test::all(&selection(None)),
                 Some(Which::Unit) => test::unit(),
                 Some(Which::E2e { name }) => test::end_to_end(&selection(name)),
-                Some(Which::Vm { versions, machines }) => vm::run(&versions, machines),
+                Some(Which::Vm {
+                    versions,
+                    only,
+                    machines,
+                    patience,
+                }) => vm::run(&vm::Selection {
+                    versions,
+                    only,
+                    at_once: machines,
+                    patience: Duration::from_secs(patience),
+                }),
             }
         }
         Task::Demo => test::demo(),

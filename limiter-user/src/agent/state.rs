@@ -142,9 +142,10 @@ impl State {
             tenant_names,
             problems: HashMap::new(),
         };
+        // Before anybody waits for it: the verifier takes its time, for several at once no more
+        // than for the slowest.
+        state.kernel.prepare();
         state.follow_interfaces();
-        // Before anybody waits for it: the verifier takes its time.
-        while state.kernel.prepare() {}
         state.publish_names();
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));

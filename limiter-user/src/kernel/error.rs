@@ -5,6 +5,8 @@ use std::{io, path::PathBuf};
 use aya::{EbpfError, maps::MapError, pin::PinError, programs::ProgramError};
 use thiserror::Error;
 
+use super::verifier::refusal;
+
 /// What can go wrong between the agent and the kernel.
 #[derive(Debug, Error)]
 pub enum KernelError {
@@ -18,7 +20,10 @@ pub enum KernelError {
     #[error("the kernel refused the programs: {0}; `limiter doctor` says what is missing")]
     Load(#[from] EbpfError),
     /// A program could not be loaded or attached.
-    #[error("program {program}: {source}; `limiter doctor` says what the kernel lacks")]
+    #[error(
+        "program {program}: {}; `limiter doctor` says what the kernel lacks",
+        refusal(source)
+    )]
     Program {
         /// Its name.
         program: &'static str,
@@ -159,6 +164,16 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The program that it is about, if it is about one.
+    pub(super) fn about(&self) -> Option<&'static str> {
+        match self {
+            Self::Program { program, .. }
+            | Self::Refused { program, .. }
+            | Self::NoProgram { program } => Some(program),
+            _ => None,
+        }
+    }
+
     /// Wraps a map error.
     pub(super) fn map(map: &'static str, action: &'static str) -> impl FnOnce(MapError) -> Self {
         move |source| Self::Map {

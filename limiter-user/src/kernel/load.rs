@@ -19,6 +19,7 @@ use super::{
     object,
     pins::Pins,
     reports::Reports,
+    verifier,
 };
 use crate::system::mounts;
 
@@ -173,12 +174,11 @@ impl Kernel {
         outcome
     }
 
-    /// Loads a program that is not needed yet and may have to be there within a second; `false` if
-    /// there is none left.
-    pub fn prepare(&mut self) -> bool {
-        self.attacher
-            .as_mut()
-            .is_some_and(|attacher| attacher.prepare(&mut self.ebpf))
+    /// Loads the programs that may have to be there within a second, needed yet or not.
+    pub fn prepare(&mut self) {
+        if let Some(attacher) = &mut self.attacher {
+            attacher.prepare(&mut self.ebpf);
+        }
     }
 
     /// The layers of the last outcome as they are now, without touching them.
@@ -196,8 +196,39 @@ impl Kernel {
     }
 }
 
-/// Loads the object's programs and makes its maps, pinned or adopted if `pins` are given.
+/// The programs without which nothing works.
+const CORE: [&str; 3] = [programs::CONNECT4, programs::CONNECT6, programs::COMMAND];
+
+/// Makes the object's maps, pinned or adopted if `pins` are given, and loads the programs without
+/// which nothing works.
 fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
+    let mut ebpf = open(needs, pins)?;
+    match load_programs(&mut ebpf, &CORE).into_iter().next() {
+        Some(error) => Err(error),
+        None => Ok(ebpf),
+    }
+}
+
+/// Loads programs, several at once, and says which were refused or are not there.
+fn load_programs(ebpf: &mut Ebpf, names: &[&'static str]) -> Vec<KernelError> {
+    let in_object: Vec<String> = names.iter().map(|name| attach::in_object(name)).collect();
+    let mut errors: Vec<KernelError> = names
+        .iter()
+        .zip(&in_object)
+        .filter(|(_, own)| ebpf.program(own).is_none())
+        .map(|(name, _)| KernelError::NoProgram { program: name })
+        .collect();
+    for loaded in verifier::load_all(ebpf, &in_object) {
+        let place = in_object.iter().position(|own| *own == loaded.name);
+        if let (Some(place), Err(error)) = (place, loaded.result) {
+            errors.push(KernelError::program(names[place])(error));
+        }
+    }
+    errors
+}
+
+/// Reads the object and makes its maps, pinned or adopted if `pins` are given. No program is loaded.
+pub(super) fn open(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
     let bytes = object::bytes()?;
     let offsets = Offsets::of_running_kernel()?;
     let btf = Btf::from_sys_fs().map_err(|error| KernelError::Btf(error.to_string()))?;
@@ -253,25 +284,27 @@ fn load_object(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelError> {
             loader.map_pin_path(name, path);
         }
     }
-    let mut ebpf = loader.load(bytes)?;
-    for name in [programs::CONNECT4, programs::CONNECT6, programs::COMMAND] {
-        attach::load(&mut ebpf, name)?;
-    }
-    Ok(ebpf)
+    Ok(loader.load(bytes)?)
 }
+
+/// The least there is to have.
+pub(super) const LEAST: Needs = Needs {
+    tenants: 0,
+    slots: 0,
+};
 
 /// Loads everything and lets it go again: whether the kernel accepts it. Nothing is pinned or
 /// attached. Gives the programs that the agent can do without and the kernel refused, and why.
 pub(super) fn try_load() -> Result<Vec<KernelError>, KernelError> {
-    let least = Needs {
-        tenants: 0,
-        slots: 0,
-    };
-    let mut ebpf = load_object(least, None)?;
-    Ok(attach::OPTIONAL
-        .iter()
-        .filter_map(|name| attach::load(&mut ebpf, name).err())
-        .collect())
+    let mut ebpf = open(LEAST, None)?;
+    let names: Vec<&str> = CORE.into_iter().chain(attach::OPTIONAL).collect();
+    let (mut core, optional): (Vec<_>, Vec<_>) = load_programs(&mut ebpf, &names)
+        .into_iter()
+        .partition(|error| error.about().is_some_and(|name| CORE.contains(&name)));
+    match core.pop() {
+        Some(error) => Err(error),
+        None => Ok(optional),
+    }
 }
 
 /// The command program of a loaded object, to be run.

@@ -23,6 +23,7 @@ pub mod read;
 pub mod reports;
 mod sync;
 mod sys;
+pub mod verifier;
 
 pub use attach::{LayerState, Outcome, Wanted};
 pub use detach::{Detached, detach};

@@ -9,7 +9,7 @@ use std::{
 
 use limiter_tests::{
     Agent, Capture, Config, Guest, NODE4, NODE6, OUTSIDE_MX, OUTSIDE_MX_EXEMPT, OUTSIDE_MX6,
-    OUTSIDE_MX6_EXEMPT, Place, Reached, Sink, Wiring, packets::Ended, process, wait,
+    OUTSIDE_MX6_EXEMPT, Place, Reached, Sink, Wiring, machine, packets::Ended, process, wait,
 };
 use serde_json::Value;
 
@@ -87,7 +87,11 @@ fn comes_in(stage: &Stage, from: IpAddr) -> bool {
         SocketAddr::new(NODE4.into(), 80)
     };
     let attempt = stage.node.sender_at(stage.node.elsewhere()).attempt(to);
-    let report = attempt.from(from).start().go().finish_within(SILENCE);
+    let report = attempt
+        .from(from)
+        .start()
+        .go()
+        .finish_within(machine::patience(SILENCE));
     report.is_some_and(|report| report.connected == 1)
 }
 
@@ -112,9 +116,14 @@ fn what_is_blocked_is_out_of_reach_both_ways() {
             blocked(true).0
         )),
     );
+    let ports: &[u16] = if machine::is_emulated() {
+        &[25]
+    } else {
+        &[25, 80, 587, 2525]
+    };
     for v6 in [false, true] {
         let (_, bad, good) = blocked(v6);
-        for port in [25, 80, 587, 2525] {
+        for &port in ports {
             for (uid, tenant) in [(2001, "alice"), (2004, "(default)")] {
                 let attempt = |to| stage.node.sender(uid).attempt(SocketAddr::new(to, port));
                 expect(&agent, attempt(bad), tenant, Reached::Refused);
@@ -129,7 +138,10 @@ fn what_is_blocked_is_out_of_reach_both_ways() {
             // A container's program hears of it from its own kernel.
             let by_guest = |to| {
                 let attempt = container.sender().attempt(SocketAddr::new(to, port));
-                let report = attempt.start().go().finish_within(SILENCE);
+                let report = attempt
+                    .start()
+                    .go()
+                    .finish_within(machine::patience(SILENCE));
                 report.expect("an answer")
             };
             let report = by_guest(bad);

@@ -10,7 +10,7 @@ use std::{
 
 use etherparse::PacketBuilder;
 use limiter_tests::{
-    Agent, Capture, Config, Guest, NODE4, Node, Place, Process, Sink, Wiring, mx,
+    Agent, Capture, Config, Guest, NODE4, Node, Place, Process, Sink, Wiring, machine, mx,
     orders::How,
     packet_socket::PacketSocket,
     packets::{Ended, PacketReport},
@@ -98,9 +98,10 @@ fn whoever_is_seen_by_every_layer_is_counted_once() {
     tenants += &tenant("machine", "interfaces: [tap9i0]");
     let agent = agent(&node, &tenants);
 
-    // By every call there is.
+    // By every call there is, or by some of them where each takes long.
+    let each = if machine::is_emulated() { 4 } else { 1 };
     let mut made = 0;
-    for how in How::ALL {
+    for how in machine::ways_to_connect().into_iter().step_by(each) {
         made += 1;
         for (tenant, sender) in [("alice", node.sender(2001)), ("boxed", boxed.sender())] {
             let report = sender.attempt(mx(false)).how(how).start().go().finish();

@@ -4,9 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use limiter_tests::{
     Container, Exim, Letter, Mailer, NODE4, NODE6, Node, OUTSIDE_MX, OUTSIDE_MX6, Postfix, Reached,
-    Sink, SmtpSink, mx,
-    orders::{How, SocketOf},
-    wait,
+    Sink, SmtpSink, machine, mx, orders::SocketOf, wait,
 };
 
 #[test]
@@ -15,7 +13,7 @@ fn every_way_to_connect_reaches_the_outside() {
     let sink = Sink::listen(node.outside(), &[25], "outside.example");
     let alice = node.sender(2001);
     let mut attempts = Vec::new();
-    for how in How::ALL {
+    for how in machine::ways_to_connect() {
         for v6 in [false, true] {
             attempts.push(alice.attempt(mx(v6)).how(how));
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use limiter_tests::{Container, NODE4, NODE6, Reached, mx, orders::How};
+use limiter_tests::{Container, NODE4, NODE6, Reached, machine, mx, orders::How};
 
 use crate::stage::{Stage, expect, repeat};
 
@@ -28,7 +28,7 @@ mode: observe
 match: {users: [dave]}
 ",
     );
-    for how in How::ALL {
+    for how in machine::ways_to_connect() {
         for (uid, tenant, reached) in [
             (2001, "alice", Reached::Refused),
             (2002, "bob", Reached::Local),
@@ -46,7 +46,7 @@ match: {users: [dave]}
         }
     }
     // Three kinds of address.
-    let each = How::ALL.len() * 3;
+    let each = machine::ways_to_connect().len() * 3;
     let _ = stage.outside.settled();
     assert_eq!(stage.outside.count_at(25), each * 2);
     assert_eq!(stage.local.settled(), each);
@@ -190,7 +190,7 @@ match: {users: [carol]}
         "the way that is tested was not taken: {with_data}"
     );
     assert_eq!(agent.used("carol", 0), 8);
-    for how in How::ALL {
+    for how in machine::ways_to_connect() {
         let attempt = stage.by_uid(2003).how(how);
         assert_eq!(attempt.make(&agent), Reached::Refused, "{how:?}");
     }

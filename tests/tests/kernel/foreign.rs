@@ -96,15 +96,22 @@ pub fn tcx_links(ifindex: u32, hook: u32) -> Vec<u32> {
     links[..count].to_vec()
 }
 
-/// The first program on one side of an interface.
-pub fn tcx_program(ifindex: u32, hook: u32) -> OwnedFd {
-    first_program(ifindex, hook)
+/// The first program on one side of an interface: by a link, or by a classic filter where there are
+/// no such links.
+pub fn program_at(ifindex: u32, hook: u32) -> OwnedFd {
+    match first_program(ifindex, hook) {
+        Ok(program) => program,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            program_by_id(classic_at(ifindex, hook))
+        }
+        Err(error) => panic!("cannot ask for the programs of interface {ifindex}: {error}"),
+    }
 }
 
 /// The first program at a hook of a cgroup.
 pub fn cgroup_program(cgroup: &Path, hook: u32) -> OwnedFd {
     let cgroup = File::open(cgroup).unwrap();
-    first_program(u32::try_from(cgroup.as_raw_fd()).unwrap(), hook)
+    first_program(u32::try_from(cgroup.as_raw_fd()).unwrap(), hook).unwrap()
 }
 
 /// The XDP program of an interface.
@@ -115,20 +122,33 @@ pub fn xdp_program(interface: &str) -> OwnedFd {
     program_by_id(id.unwrap_or_else(|| panic!("no program: {text}")))
 }
 
-fn first_program(target: u32, hook: u32) -> OwnedFd {
+fn first_program(target: u32, hook: u32) -> io::Result<OwnedFd> {
     let mut programs = [0_u32; 64];
     let mut attr = [0_u64; 16];
     attr[0] = u64::from(target) | u64::from(hook) << 32;
     attr[2] = programs.as_mut_ptr() as u64;
     attr[3] = programs.len() as u64;
-    bpf(PROG_QUERY, &mut attr).unwrap();
-    program_by_id(u64::from(programs[0]))
+    bpf(PROG_QUERY, &mut attr)?;
+    Ok(program_by_id(u64::from(programs[0])))
 }
 
 fn program_by_id(id: u64) -> OwnedFd {
     let mut attr = [0_u64; 16];
     attr[0] = id;
     descriptor(bpf(PROG_GET_FD_BY_ID, &mut attr).unwrap())
+}
+
+/// The id of the program of the first classic filter there.
+fn classic_at(ifindex: u32, hook: u32) -> u64 {
+    let side = if hook == INGRESS { "ingress" } else { "egress" };
+    let name = nix::net::if_::if_indextoname(ifindex).unwrap();
+    let name = name.to_str().unwrap();
+    let listed = run(&format!("tc -j filter show dev {name} {side}"));
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let ids = listed.as_array().unwrap().iter();
+    let mut ids = ids.filter_map(|filter| filter["options"]["prog"]["id"].as_u64());
+    ids.next()
+        .unwrap_or_else(|| panic!("no program in {listed:#}"))
 }
 
 /// What a program answers to a packet, and whether the packet is the same after it; `None` if the

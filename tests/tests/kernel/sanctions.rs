@@ -20,7 +20,7 @@ use limiter_user::{
 };
 
 use crate::{
-    foreign::{INGRESS, index, run_on, tcx_program},
+    foreign::{INGRESS, index, program_at, run_on},
     images::Draft,
     lab::{Lab, in_lab},
     senders::Senders,
@@ -365,7 +365,7 @@ fn what_is_no_ip_does_not_get_a_suspended_guest_out() {
         };
         let outcome = lab.kernel().reconcile(&wanted);
         assert_eq!(outcome.problems, Vec::<String>::new());
-        let program = tcx_program(index("v1"), INGRESS);
+        let program = program_at(index("v1"), INGRESS);
         // Programs that are tried stand at the loopback interface.
         let owner = Owner::tenant(lab.index("alice"));
         let maps = &mut lab.kernel().maps;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::checks;
+use super::checks::{self, Test};
 use super::cpio::Archive;
 use crate::run::{Run, ask};
 use crate::toolchain::find::on_path;
@@ -21,6 +21,15 @@ const PROGRAMS: [&str; 16] = [
 
 /// Libraries that the C library loads by itself.
 const HIDDEN_LIBRARIES: [&str; 2] = ["libnss_files.so.2", "libgcc_s.so.1"];
+
+/// Programs of the tests' own.
+const HELPERS: [&str; 5] = [
+    "limiter-sender",
+    "limiter-packets",
+    "limiter-relay",
+    "limiter-greeter",
+    "limiter-load",
+];
 
 /// Files that every system has, with just enough in them.
 const FILES: [(&str, &str); 8] = [
@@ -41,12 +50,14 @@ const FILES: [(&str, &str); 8] = [
 ];
 
 /// Directories; those that a file is put into make themselves.
-const DIRECTORIES: [&str; 10] = [
+const DIRECTORIES: [&str; 12] = [
     "proc",
     "sys",
     "dev",
     "tmp",
     "run",
+    "mnt",
+    "home",
     "root",
     "var/tmp",
     "var/lib",
@@ -67,17 +78,17 @@ const LINKS: [(&str, &str); 5] = [
 pub struct Built {
     /// The agent.
     pub agent: PathBuf,
-    /// The program that tries to send.
-    pub sender: PathBuf,
+    /// Where the programs are that try to send.
+    pub helpers: PathBuf,
     /// The test programs, by name.
     pub tests: Vec<(String, PathBuf)>,
 }
 
-/// What is the same for every kernel, gathered in a directory that an image is made from.
+/// What is the same for every kernel, to run these tests, gathered in a directory that an image is made from.
 ///
 /// # Errors
 /// When a program is not here, or something cannot be read or written.
-pub fn gather(built: &Built, into: &Path) -> Result<()> {
+pub fn gather(built: &Built, tests: &[Test], into: &Path) -> Result<()> {
     if into.exists() {
         fs::remove_dir_all(into).with_context(|| format!("cannot clear {}", into.display()))?;
     }
@@ -86,17 +97,13 @@ pub fn gather(built: &Built, into: &Path) -> Result<()> {
     }
     let own = into.join("limiter");
     let mut programs = Vec::new();
-    for (from, to) in [
-        (&built.agent, own.join("limiter")),
-        (&built.sender, own.join("limiter-sender")),
-    ]
-    .into_iter()
-    .chain(
-        built
-            .tests
-            .iter()
-            .map(|(name, from)| (from, own.join("deps").join(name))),
-    ) {
+    let agent = [(built.agent.clone(), own.join("limiter"))];
+    let helpers = HELPERS.map(|name| (built.helpers.join(name), own.join(name)));
+    let test_programs = built
+        .tests
+        .iter()
+        .map(|(name, from)| (from.clone(), own.join("deps").join(name)));
+    for (from, to) in agent.into_iter().chain(helpers).chain(test_programs) {
         parent(&to)?;
         // Names for a debugger are nine tenths of it, and memory is scarce there.
         Run::new("strip", "making a test program smaller")
@@ -118,7 +125,7 @@ pub fn gather(built: &Built, into: &Path) -> Result<()> {
     for (name, content) in FILES {
         fs::write(into.join(name), content)?;
     }
-    fs::write(own.join("checks"), checks::script())?;
+    fs::write(own.join("checks"), checks::script(tests))?;
     let init = into.join("init");
     fs::write(&init, include_str!("init.sh"))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;

@@ -3,7 +3,7 @@
 # on the second serial line, and switches the machine off.
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /usr/local/bin
-export PATH=/usr/bin:/usr/local/bin HOME=/root TMPDIR=/tmp LC_ALL=C.UTF-8 LIMITER_BIN=/limiter/limiter
+export PATH=/usr/bin:/usr/local/bin HOME=/root TMPDIR=/tmp LC_ALL=C.UTF-8 LIMITER_BIN=/limiter/limiter LIMITER_TEST_EMULATED=1
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /dev/pts /dev/shm /dev/net
@@ -30,11 +30,11 @@ now() {
 check() {
     name=$1 limit=$2
     shift 2
-    echo "@begin $name $(now)"
+    echo "@begin $name at $(now)"
     timeout -s KILL "$limit" "$@"
     status=$?
     echo
-    echo "@end $name $status $(now)"
+    echo "@end $name $status at $(now)"
 }
 
 echo "@up $(uname -r) $(now)"

@@ -15,6 +15,9 @@ const QEMU: &str = "qemu-system-x86_64";
 const MEMORY_MIB: &str = "1024";
 const PROCESSORS: &str = "2";
 
+/// Everything that can be emulated, but what kernels copy memory with, byte by byte.
+const PROCESSOR: &str = "max,-erms,-fsrm";
+
 /// What the kernel is told: to be quiet, to stop at the first fault rather than go on, and not to
 /// take a host that is slow for a fault.
 const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic \
@@ -47,7 +50,7 @@ pub fn run(kernel: &Path, image: &Path, logs: &Path, patience: Duration) -> Resu
     let errors = fs::File::create(logs.join("qemu"))?;
     let mut command = Command::new(QEMU);
     command
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR])
         .args(["-smp", PROCESSORS, "-m", MEMORY_MIB])
         .args(["-nodefaults", "-display", "none", "-no-reboot"])
         .arg("-kernel")

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::checks::Test;
 use self::kernels::{KERNELS, Wanted};
 use self::mirror::Mirror;
 use self::report::Outcome;
@@ -32,22 +33,41 @@ use crate::run::{progress, say};
 use crate::test;
 use crate::workspace;
 
-/// How long a machine may run: four kernels, two at a time, within a quarter of an hour.
-const PATIENCE: Duration = Duration::from_secs(400);
-
 /// A kernel that was fetched.
 struct Kernel {
     release: String,
     unpacked: PathBuf,
 }
 
-/// Runs the tests on these kernels (on all that the product promises to run on, if none is named),
-/// so many at once, and prints what came of each.
+/// What to try, and where.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Kernels; if none is named, all that the product promises to run on.
+    pub versions: Vec<String>,
+    /// Only tests whose program and name contain this.
+    pub only: String,
+    /// How many machines run at once.
+    pub at_once: usize,
+    /// How long each may run.
+    pub patience: Duration,
+}
+
+/// Runs the tests on the kernels and prints what came of each.
 ///
 /// # Errors
 /// When not root, when something needed cannot be had, when a kernel cannot be fetched, or when a
 /// test fails on one.
-pub fn run(versions: &[String], at_once: usize) -> Result<()> {
+pub fn run(selection: &Selection) -> Result<()> {
+    let Selection {
+        versions,
+        only,
+        at_once,
+        patience,
+    } = selection;
+    let tests = checks::tests(only);
+    if tests.is_empty() {
+        bail!("no test that is run on every kernel is called anything like `{only}`");
+    }
     test::needs_root("virtual machines are packed from files that are root's alone")?;
     let mut wanted: Vec<Wanted> = versions.iter().map(|version| Wanted(version)).collect();
     if wanted.is_empty() {
@@ -60,22 +80,22 @@ pub fn run(versions: &[String], at_once: usize) -> Result<()> {
     let place = workspace::virtual_machines();
     progress("fetching kernels");
     let kernels = fetch(&wanted, &place);
-    let (agent, tests) = test::built()?;
+    let (agent, programs) = test::built()?;
     let common = place.join("common");
     progress("packing virtual machines");
     let built = image::Built {
-        sender: agent.with_file_name("limiter-sender"),
+        helpers: agent.with_file_name(""),
         agent,
-        tests,
+        tests: programs,
     };
-    image::gather(&built, &common)?;
+    image::gather(&built, &tests, &common)?;
     progress("running virtual machines");
-    let rows = all(kernels, at_once, |wanted, kernel| {
+    let rows = all(kernels, *at_once, |wanted, kernel| {
         let logs = place.join("logs").join(&wanted);
         let result = kernel
             .map_err(|error| NotRun::NotFetched(format!("{error:#}")))
             .and_then(|kernel| {
-                let tried = try_on(&kernel, &common, &place, &logs);
+                let tried = try_on(&kernel, &tests, &common, &place, (&logs, *patience));
                 tried.map_err(|error| NotRun::NotStarted(format!("{error:#}")))
             });
         Row {
@@ -145,7 +165,13 @@ fn unpack(wanted: Wanted, packages: &[String], mirror: &Mirror, place: &Path) ->
 }
 
 /// Runs a machine with this kernel.
-fn try_on(kernel: &Kernel, common: &Path, place: &Path, logs: &Path) -> Result<Outcome> {
+fn try_on(
+    kernel: &Kernel,
+    tests: &[Test],
+    common: &Path,
+    place: &Path,
+    (logs, patience): (&Path, Duration),
+) -> Result<Outcome> {
     let Kernel { release, unpacked } = kernel;
     let own = place.join("modules").join(release);
     modules::collect(unpacked, release, &own)?;
@@ -158,14 +184,14 @@ fn try_on(kernel: &Kernel, common: &Path, place: &Path, logs: &Path) -> Result<O
     .into_iter()
     .find(|path| path.is_file())
     .with_context(|| format!("there is no kernel in the packages of Linux {release}"))?;
-    let ran = machine::run(&kernel, &image, logs, PATIENCE);
+    let ran = machine::run(&kernel, &image, logs, patience);
     fs::remove_file(&image).with_context(|| format!("cannot remove {}", image.display()))?;
     let ran = ran?;
     say(&format!(
         "Linux {release} ran for {} s.",
         ran.took.as_secs()
     ));
-    Ok(Outcome::read(&ran))
+    Ok(Outcome::read(&ran, tests))
 }
 
 /// Does `work` to each, so many at once; the results in the order of what there was to do.

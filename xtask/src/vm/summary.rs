@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::report::{Failure, Finding, Outcome};
+use super::report::{Failure, Finding, Outcome, Program};
 
 /// How much of a finding is shown, characters. All of it is in the log.
 const MOST: usize = 400;
@@ -44,7 +44,12 @@ impl Row {
                 outcome
                     .boot_s
                     .map_or_else(|| "never".to_owned(), |time| format!("{time:.1} s")),
-                format!("{} passed, {} failed", outcome.passed, outcome.failed.len()),
+                format!(
+                    "{} passed, {} failed in {:.0} s",
+                    outcome.passed.len(),
+                    outcome.failed.len(),
+                    outcome.took_s
+                ),
                 if outcome.good() { "ok" } else { "FAILED" },
             ),
             Err(NotRun::NotFetched(_)) => ("-".into(), "none".into(), "NOT FETCHED"),
@@ -72,8 +77,25 @@ impl Row {
                         let _ = writeln!(text, "    -> {}", shortened(remedy));
                     }
                 }
+                for what in &outcome.left_out {
+                    let _ = writeln!(text, "  not tried here: {what}");
+                }
+                if let Some(line) = verified(&outcome.programs) {
+                    let _ = writeln!(text, "  {line}");
+                }
+                if let Some((test, seconds)) = outcome
+                    .passed
+                    .iter()
+                    .max_by(|(_, one), (_, other)| one.total_cmp(other))
+                {
+                    let _ = writeln!(text, "  slowest test: {test}, {seconds:.0} s");
+                }
                 for Failure { test, why } in &outcome.failed {
-                    let _ = writeln!(text, "  FAILED: {test}\n    {why}");
+                    let _ = writeln!(
+                        text,
+                        "  FAILED: {test}\n    {}",
+                        why.replace('\n', "\n    ")
+                    );
                 }
                 for fault in &outcome.faults {
                     let _ = writeln!(text, "  FAILED: {}", fault.replace('\n', "\n    "));
@@ -118,6 +140,27 @@ pub fn text(rows: &[Row]) -> String {
     text
 }
 
+/// What the verifier had to do, in a line.
+fn verified(programs: &[Program]) -> Option<String> {
+    let time: f64 = programs.iter().map(|program| program.took_s).sum();
+    let slowest = programs
+        .iter()
+        .max_by(|one, other| one.took_s.total_cmp(&other.took_s))?;
+    let most = programs
+        .iter()
+        .filter_map(|program| Some((program.instructions?, &program.name)))
+        .max();
+    let most = most.map_or_else(String::new, |(instructions, name)| {
+        format!("; most instructions: {name}, {instructions}")
+    });
+    Some(format!(
+        "programs: {} loaded in {time:.0} s, the slowest {} in {:.1} s{most}",
+        programs.len(),
+        slowest.name,
+        slowest.took_s
+    ))
+}
+
 /// On one line, and not too long.
 fn shortened(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -146,7 +189,14 @@ mod tests {
                 Ok(Outcome {
                     release: Some("6.1.0-56".to_owned()),
                     boot_s: Some(3.0),
-                    passed: 12,
+                    passed: vec![("kernel c::d".to_owned(), 7.0)],
+                    took_s: 9.0,
+                    programs: vec![Program {
+                        name: "limiter_x".to_owned(),
+                        instructions: Some(1234),
+                        took_s: 2.5,
+                    }],
+                    left_out: vec!["a row".to_owned()],
                     findings: vec![Finding {
                         level: "note".to_owned(),
                         what: "no TCX".to_owned(),
@@ -171,8 +221,11 @@ mod tests {
         assert_eq!(rows.iter().filter(|row| row.good()).count(), 1);
         for part in [
             "kernel    user space  tests               verdict\n",
-            "6.1.0-56  3.0 s       12 passed, 0 failed  ok\n",
-            "6.12      never       0 passed, 1 failed   FAILED\n",
+            "6.1.0-56  3.0 s       1 passed, 0 failed in 9 s  ok\n",
+            "6.12      never       0 passed, 1 failed in 0 s   FAILED\n",
+            "  not tried here: a row\n",
+            "  programs: 1 loaded in 2 s, the slowest limiter_x in 2.5 s; most instructions: limiter_x, 1234\n",
+            "  slowest test: kernel c::d, 7 s\n",
             "5.10      -           none                 NOT FETCHED\n",
             "  note: no TCX\n    -> clsact instead\n",
             "  FAILED: e2e a::b\n    because\n",

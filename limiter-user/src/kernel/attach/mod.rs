@@ -33,7 +33,7 @@ pub use self::pinned::{other_limiters, pinned_layers};
 pub(super) use self::{
     pinned::{detach_filters, pinned_programs},
     place::CGROUP,
-    programs::{OPTIONAL, load},
+    programs::{OPTIONAL, in_object, suits},
     tie::Keepsake,
 };
 
@@ -286,9 +286,9 @@ impl Attacher {
         outcome
     }
 
-    /// Loads a program that can be needed soon; `false` if there is none left.
-    pub fn prepare(&mut self, ebpf: &mut Ebpf) -> bool {
-        self.programs.prepare(ebpf)
+    /// Loads the programs that can be needed soon.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) {
+        self.programs.prepare(ebpf);
     }
 
     /// Looks whether one program is where it belongs, and sees to it. Gives what is worth knowing.

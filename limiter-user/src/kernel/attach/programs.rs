@@ -9,12 +9,12 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{Program, ProgramError, ProgramType},
+    programs::{ProgramError, ProgramType},
 };
 use limiter_common::abi::programs;
 use log::{debug, error};
 
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, verifier};
 
 /// All programs but those that connect sockets and the one that runs commands.
 pub const OPTIONAL: [&str; 9] = [
@@ -51,16 +51,30 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads one of those that can be needed soon; `false` if all were tried. One that the kernel
-    /// refuses is said where it is needed.
-    pub fn prepare(&mut self, ebpf: &mut Ebpf) -> bool {
-        let next = SOON
-            .into_iter()
-            .find(|name| !self.ids.contains_key(name) && !self.refused.contains_key(name));
-        if let Some(name) = next {
-            let _ = self.get(ebpf, name);
+    /// Loads those that can be needed soon, several at once. One that the kernel refuses is said
+    /// where it is needed.
+    pub fn prepare(&mut self, ebpf: &mut Ebpf) {
+        let names = SOON.map(in_object);
+        for loaded in verifier::load_all(ebpf, &names) {
+            let Some(place) = names.iter().position(|name| *name == loaded.name) else {
+                continue;
+            };
+            let name = SOON[place];
+            match loaded.result {
+                Ok(_) => debug!("{name}: loaded in {:?}", loaded.took),
+                Err(error) => {
+                    let _ = self.refuse(name, &KernelError::program(name)(error));
+                }
+            }
         }
-        next.is_some()
+    }
+
+    /// Remembers that the kernel refuses a program, and why.
+    fn refuse(&mut self, name: &'static str, error: &KernelError) -> KernelError {
+        let why = last_words(&error.to_string());
+        error!("{name} is not available: {error}");
+        self.refused.insert(name, why.clone());
+        KernelError::Refused { program: name, why }
     }
 
     /// The program and its id, loaded if it was not. One that was refused is not tried again.
@@ -86,12 +100,7 @@ impl Programs {
                     self.ids.insert(name, id);
                     id
                 }
-                Err(error) => {
-                    let why = last_words(&error.to_string());
-                    error!("{name} is not available: {error}");
-                    self.refused.insert(name, why.clone());
-                    return Err(KernelError::Refused { program: name, why });
-                }
+                Err(error) => return Err(self.refuse(name, &error)),
             },
         };
         let program = ebpf.program(&in_object(name));
@@ -112,41 +121,43 @@ pub fn load(ebpf: &mut Ebpf, name: &'static str) -> Result<u32, KernelError> {
         .program_mut(&in_object(name))
         .ok_or(KernelError::NoProgram { program: name })?;
     if program.fd().is_err() {
-        match program {
-            Program::SchedClassifier(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            Program::Xdp(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }
-        .map_err(KernelError::program(name))?;
+        verifier::load_one(program).map_err(KernelError::program(name))?;
         debug!("{name}: loaded");
     }
     let info = program.info().map_err(KernelError::program(name))?;
     Ok(info.id())
 }
 
-/// What a program is called in the object: those that read sessions are there twice, for kernels
-/// with and without `bpf_loop`.
-fn in_object(name: &str) -> String {
-    static HAS_LOOP: OnceLock<bool> = OnceLock::new();
-    let reads = [
-        programs::SOCKET,
-        programs::GUEST,
-        programs::GUEST_L3,
-        programs::UPLINK,
-        programs::UPLINK_L3,
-    ];
-    let has_loop = || {
-        let helper = aya_obj::generated::bpf_func_id::BPF_FUNC_loop;
-        aya::sys::is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
-    };
-    if reads.contains(&name) && !*HAS_LOOP.get_or_init(has_loop) {
+/// Those that read sessions. They are there twice, for kernels with and without `bpf_loop`.
+const READERS: [&str; 5] = [
+    programs::SOCKET,
+    programs::GUEST,
+    programs::GUEST_L3,
+    programs::UPLINK,
+    programs::UPLINK_L3,
+];
+
+/// What a program is called in the object.
+pub fn in_object(name: &str) -> String {
+    if READERS.contains(&name) && !has_loop() {
         format!("{name}{}", programs::PLAIN)
     } else {
         name.to_owned()
     }
+}
+
+/// Whether this kernel could be given the program of the object with this name: one without
+/// `bpf_loop` takes none that mentions it.
+pub fn suits(name: &str) -> bool {
+    has_loop() || !READERS.contains(&name)
+}
+
+fn has_loop() -> bool {
+    static HAS_LOOP: OnceLock<bool> = OnceLock::new();
+    *HAS_LOOP.get_or_init(|| {
+        let helper = aya_obj::generated::bpf_func_id::BPF_FUNC_loop;
+        aya::sys::is_helper_supported(ProgramType::SchedClassifier, helper).unwrap_or(false)
+    })
 }
 
 /// The end of a long text, in one line.

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{Finding, layers, processes::Status};
 use crate::{
-    kernel::{KernelError, btf::Offsets, load},
+    kernel::{KernelError, btf::Offsets, load, verifier::refusal},
     system::namespace,
 };
 
@@ -110,10 +110,9 @@ fn chosen(text: &str) -> Option<&str> {
 fn programs(findings: &mut Vec<Finding>) {
     let refused = load::try_load();
     for error in refused.iter().flatten() {
-        let text: String = error.to_string().chars().take(400).collect();
         findings.push(Finding::warning(
             AREA,
-            format!("a layer is not available here: {text}"),
+            format!("a layer is not available here: {}", short(error)),
             "The other layers hold. Report this with the output of `uname -a`.",
         ));
     }
@@ -127,15 +126,23 @@ fn programs(findings: &mut Vec<Finding>) {
             error.to_string(),
             "Install a complete build of limiter.",
         ),
-        Err(error) => {
-            let text: String = error.to_string().chars().take(400).collect();
-            Finding::missing(
-                AREA,
-                format!("the kernel refuses limiter's programs: {text}"),
-                "Report this with the output of `uname -a`; a newer kernel may accept them.",
-            )
-        }
+        Err(error) => Finding::missing(
+            AREA,
+            format!("the kernel refuses limiter's programs: {}", short(&error)),
+            "Report this with the output of `uname -a`; a newer kernel may accept them.",
+        ),
     });
+}
+
+/// What is wrong, without the advice to run doctor. Of a long text the end, which says why.
+fn short(error: &KernelError) -> String {
+    const LONGEST: usize = 2_000;
+    let text = match error {
+        KernelError::Program { program, source } => format!("{program}: {}", refusal(source)),
+        error => error.to_string(),
+    };
+    let length = text.chars().count();
+    text.chars().skip(length.saturating_sub(LONGEST)).collect()
 }
 
 fn jit(findings: &mut Vec<Finding>) {

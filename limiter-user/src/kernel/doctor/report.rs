@@ -146,9 +146,10 @@ pub(super) fn several(count: usize, what: &str) -> String {
     format!("{count} {what}{ending}")
 }
 
-/// Writes words in lines of at most [`WIDTH`], behind a label.
+/// Writes words in lines of at most [`WIDTH`], behind a label. What has lines of its own keeps them.
 fn paragraph(f: &mut fmt::Formatter<'_>, label: &str, text: &str) -> fmt::Result {
-    for (at, line) in wrap(text, WIDTH - INDENT).iter().enumerate() {
+    let lines = text.lines().flat_map(|line| wrap(line, WIDTH - INDENT));
+    for (at, line) in lines.enumerate() {
         let label = if at == 0 { label } else { "" };
         writeln!(f, "  {label:<8} {line}")?;
     }
@@ -194,6 +195,14 @@ mod tests {
         assert_eq!(wrap("aa bbbbbbb cc", 5), ["aa", "bbbbb", "bb cc"]);
         assert_eq!(wrap("", 5), [""]);
         assert_eq!(wrap("aaaaa bbbbb", 5), ["aaaaa", "bbbbb"]);
+    }
+
+    #[test]
+    fn what_has_lines_keeps_them() {
+        let findings = vec![Finding::missing("kernel", "refused:\nr1 = r2\nwhy", "x")];
+        let text = Report::new(findings).to_string();
+        let lines = "  MISSING  refused:\n           r1 = r2\n           why\n";
+        assert!(text.contains(lines), "{text}");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Programs {
             pair(
                 At::Interface(index(name)),
                 hook,
-                foreign::tcx_program(index(name), hook),
+                foreign::program_at(index(name), hook),
                 foreign::program(CLASSIFIER, -1),
             )
         };

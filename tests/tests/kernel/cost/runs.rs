@@ -85,7 +85,7 @@ fn packets() -> [(&'static str, Vec<u8>); 5] {
 fn layers(lab: &Lab) -> [Layer; 4] {
     let classifier = |name, interface, hook| Layer {
         name,
-        program: foreign::tcx_program(index(interface), hook),
+        program: foreign::program_at(index(interface), hook),
         empty: foreign::program(CLASSIFIER, -1),
         passes: u32::MAX,
     };
