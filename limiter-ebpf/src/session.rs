@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated;
 use core::ffi::c_void;
 use limiter_common::{
     event,
-    packet::{Bytes as _, Packet, tcp},
+    packet::{Packet, tcp},
     settings::{self, Settings},
     smtp::{Due, Scan, Session},
     verdict::PortGroup,

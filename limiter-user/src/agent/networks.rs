@@ -151,6 +151,17 @@ impl State {
                 )
             })
             .collect();
+        let missing = &self.networks.coverage.missing;
+        if missing.is_empty() {
+            self.mended(Trouble::Uplinks);
+        } else {
+            let problem = Problem::error(
+                missing.join("; "),
+                "what would leave by it is not seen by the uplink layer; it is attached to as soon \
+                 as it appears, or name the interfaces that lead out in attach.uplinks",
+            );
+            self.trouble(Trouble::Uplinks, problem);
+        }
         for line in now.difference(&self.networks.said) {
             warn!("{line}");
         }

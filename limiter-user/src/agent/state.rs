@@ -71,6 +71,8 @@ pub enum Trouble {
     Eyes,
     /// Listing the interfaces.
     Interfaces,
+    /// Uplinks that are not there.
+    Uplinks,
     /// Being told when they change.
     InterfaceWatch,
     /// Telling the programs of them.

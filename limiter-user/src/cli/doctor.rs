@@ -102,9 +102,20 @@ fn interfaces(wanted: &Wanted, places: &Places) -> Interfaces {
             Vec::new()
         },
         odd: coverage
-            .warnings
+            .missing
             .into_iter()
-            .map(|warning| (warning.problem, warning.advice))
+            .map(|problem| {
+                (
+                    problem,
+                    "Nothing that leaves by it is seen by the uplink layer.".into(),
+                )
+            })
+            .chain(
+                coverage
+                    .warnings
+                    .into_iter()
+                    .map(|warning| (warning.problem, warning.advice)),
+            )
             .collect(),
     }
 }

@@ -124,8 +124,8 @@ fn text(outcome: &SanctionOutcome, style: &Style) -> String {
 
 fn cut_text(cut: &CutOutcome) -> String {
     let mut said = match cut.sessions {
-        1 => "one live session was cut".to_owned(),
-        sessions => format!("{sessions} live sessions were cut"),
+        1 => "one live session of a socket on this kernel was cut".to_owned(),
+        sessions => format!("{sessions} live sessions of sockets on this kernel were cut"),
     };
     if cut.left > 0 {
         said.push_str(&format!(
@@ -133,7 +133,7 @@ fn cut_text(cut: &CutOutcome) -> String {
             cut.left
         ));
     }
-    said.push('\n');
+    said.push_str("; a guest's own are reset at their next packet\n");
     for failure in &cut.failures {
         said.push_str(&format!(" - {}\n", printable(failure)));
     }
@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(
             text(&outcome, &style),
             "alice: suspend_network without end, and 2 tenants below it\n\
-             one live session was cut, 2 are left: what they send is dropped\n - no \\u{1b}\n"
+             one live session of a socket on this kernel was cut, 2 are left: what they send is \
+             dropped; a guest's own are reset at their next packet\n - no \\u{1b}\n"
         );
     }
 

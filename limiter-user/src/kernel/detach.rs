@@ -45,8 +45,8 @@ impl fmt::Display for Detached {
         }
         write!(
             f,
-            "removed {links} links and {maps} maps: mail is no longer limited, and all counts are \
-             gone"
+            "removed {links} links and {maps} maps: mail is no longer limited, and all counts and \
+             sanctions are gone"
         )?;
         others(f, &self.others)
     }

@@ -143,7 +143,9 @@ impl Pins {
     ///
     /// Nothing is pinned, or a directory is not root's alone.
     pub fn check(&self) -> Result<(), KernelError> {
-        if !self.exist() {
+        let settings = self.map(abi::maps::SETTINGS);
+        let exist = settings.try_exists();
+        if !exist.map_err(KernelError::io("look at", &settings))? {
             return Err(KernelError::NotPinned {
                 path: self.version.clone(),
             });

@@ -151,7 +151,15 @@ fn in_force(places: &Places, findings: &mut Vec<Finding>) {
     let pins = Pins::new(&places.pin_dir);
     let layers = pinned_layers(&pins);
     let (attached, loose): (Vec<_>, Vec<_>) = layers.iter().partition(|state| state.attached);
-    if attached.is_empty() && !pins.exist() {
+    if let Err(error) = pins.check()
+        && !matches!(error, KernelError::NotPinned { .. })
+    {
+        findings.push(Finding::warning(
+            IN_FORCE,
+            format!("it cannot be told what is in force: {error}"),
+            "Run doctor as root.",
+        ));
+    } else if attached.is_empty() && !pins.exist() {
         findings.push(Finding::note(
             IN_FORCE,
             "nothing is pinned: limiter is not in force on this node",

@@ -104,6 +104,8 @@ pub struct Coverage {
     pub covered: BTreeSet<u32>,
     /// What is odd, and what was done about it.
     pub warnings: Vec<Warning>,
+    /// Why the uplink layer does not see all that it should: uplinks that are not there.
+    pub missing: Vec<String>,
 }
 
 /// Decides which programs belong where.
@@ -118,6 +120,7 @@ pub fn resolve(interfaces: &Interfaces, wanted: &Wanted) -> Coverage {
         ports: interfaces.ports(),
         wanted,
         warnings: Vec::new(),
+        missing: Vec::new(),
     };
     let named = resolver.named_uplinks();
     let owners = resolver.owners(&named);
@@ -146,6 +149,7 @@ pub fn resolve(interfaces: &Interfaces, wanted: &Wanted) -> Coverage {
         covered: covered(interfaces, &uplinks),
         owners: owners.into_iter().collect(),
         warnings: resolver.warnings,
+        missing: resolver.missing,
     }
 }
 
@@ -155,6 +159,7 @@ pub(super) struct Resolver<'a> {
     ports: BTreeMap<u32, Vec<&'a Interface>>,
     pub wanted: &'a Wanted,
     warnings: Vec<Warning>,
+    pub missing: Vec<String>,
 }
 
 impl<'a> Resolver<'a> {

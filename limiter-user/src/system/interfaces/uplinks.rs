@@ -21,12 +21,8 @@ impl Resolver<'_> {
                 .map(|link| link.index)
                 .collect();
             if matching.is_empty() {
-                self.warn(
-                    None,
-                    format!("attach.uplinks: there is no interface {glob}"),
-                    "nothing that leaves by it is seen by the uplink layer; it is attached to as \
-                     soon as it appears",
-                );
+                self.missing
+                    .push(format!("attach.uplinks: there is no interface {glob}"));
             }
             found.extend(matching);
         }
@@ -65,12 +61,8 @@ impl Resolver<'_> {
             }
         }
         if found.is_empty() {
-            self.warn(
-                None,
-                "attach.uplinks: no interface has a route to the world".to_owned(),
-                "nothing is seen by the uplink layer until there is one; name the uplinks if they \
-                 cannot be told by their routes",
-            );
+            self.missing
+                .push("attach.uplinks: no interface has a route to the world".to_owned());
         }
         // What the node wraps can be read here and nowhere after.
         found.extend(

@@ -132,12 +132,13 @@ impl Resolved<'_> {
             .collect()
     }
 
-    /// The warnings' problems.
+    /// What is missing, and the warnings' problems.
     pub fn problems(&self) -> Vec<&str> {
-        self.coverage
-            .warnings
-            .iter()
-            .map(|warning| warning.problem.as_str())
+        let warnings = self.coverage.warnings.iter();
+        let missing = self.coverage.missing.iter();
+        missing
+            .map(String::as_str)
+            .chain(warnings.map(|warning| warning.problem.as_str()))
             .collect()
     }
 }
