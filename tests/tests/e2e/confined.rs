@@ -95,20 +95,31 @@ match: {{addresses: [{OUTSIDE_MX_EXEMPT}, '{OUTSIDE_MX6_EXEMPT}']}}
 
     /// What comes of a connection from there, bound to an address if one is given.
     fn connect(&self, place: &Place, to: SocketAddr, from: Option<IpAddr>) -> Option<Report> {
+        self.connect_within(SILENCE, place, to, from)
+    }
+
+    fn connect_within(
+        &self,
+        patience: Duration,
+        place: &Place,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> Option<Report> {
         let attempt = self.node.sender_at(place.clone()).attempt(to);
         let attempt = match from {
             Some(from) => attempt.from(from),
             None => attempt,
         };
-        attempt.start().go().finish_within(SILENCE)
+        attempt.start().go().finish_within(patience)
     }
 
     #[track_caller]
     fn reaches(&self, place: &Place, to: SocketAddr) {
-        let report = self.connect(place, to, None);
+        // Longer than it takes to ask for a neighbour, or to connect, a second time.
+        let report = self.connect_within(Duration::from_secs(5), place, to, None);
         assert!(
             report.as_ref().is_some_and(|report| report.connected == 1),
-            "to {to}: {report:?}"
+            "from {place:?} to {to}: {report:?}"
         );
     }
 }
