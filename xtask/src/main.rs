@@ -76,7 +76,7 @@ enum Which {
         #[arg(long, default_value_t = 2)]
         machines: usize,
         /// How long each may run, seconds (four kernels, two at a time, within a quarter of an hour)
-        #[arg(long, default_value_t = 420)]
+        #[arg(long, default_value_t = 450)]
         patience: u64,
     },
 }
