@@ -38,7 +38,7 @@ impl Work<'_> {
                 record.ladders.insert(name.clone(), ladder_record);
             }
         }
-        self.settle_own(tenant, &mut record);
+        self.settle_own(&mut record);
         self.settle_clocks(tenant, &mut record);
         self.state.records.insert(tenant.to_owned(), record);
         self.refresh(tenant);
@@ -122,7 +122,7 @@ impl Work<'_> {
         Some(Hold::new(step, moment, hold.severity, hold.offence, why))
     }
 
-    fn settle_own(&mut self, tenant: &str, record: &mut Record) {
+    fn settle_own(&self, record: &mut Record) {
         let said = &record.said;
         let at = self.at;
         let over = |own: &super::record::OwnHold| {

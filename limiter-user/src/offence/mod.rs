@@ -35,7 +35,7 @@ pub use engine::{Outcome, step};
 pub use evidence::{Evidence, Ids};
 pub use hold::{Hold, Status, Why};
 pub use ladder::{
-    Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, RefusedAttempts,
+    Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, Rate, RefusedAttempts,
     Step, When,
 };
 pub use record::{LadderRecord, OwnHold, Record, Standing};
@@ -44,3 +44,5 @@ pub use state::State;
 pub use time::{Moment, Span};
 pub use words::{Audience, Bill, Part, Sanction, Severity};
 
+#[cfg(test)]
+mod tests;

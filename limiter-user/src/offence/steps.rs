@@ -47,7 +47,12 @@ pub fn following(ladder: &Ladder, mark: &Mark, plan: Option<&str>, reinstated: b
             weakened(step)
         }
     });
-    taken.collect::<BTreeSet<Step>>().into_iter().collect()
+    let mut taken: BTreeSet<Step> = taken.collect();
+    // Beside a suspension a warning says nothing.
+    if taken.iter().any(|step| step.sanction > Sanction::Warn) {
+        taken.retain(|step| step.sanction > Sanction::Warn);
+    }
+    taken.into_iter().collect()
 }
 
 /// The step as a warning: nothing left the node.
