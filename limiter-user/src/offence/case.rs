@@ -104,6 +104,15 @@ impl Case {
                 .any(|hold| hold.forced && hold.step.sanction > Sanction::Warn)
     }
 
+    /// Takes back what was said at the moment of `mark` and is covered by it now that it counts.
+    pub(super) fn unsay(&mut self, mark: &Mark) {
+        self.marks
+            .retain(|old| old.at < mark.at || old.counted || !mark.covers(old));
+        self.holds.retain(|hold| {
+            hold.since < mark.at || hold.offence > 0 || hold.severity > mark.severity
+        });
+    }
+
     /// Closes it at `at` if nothing more than warnings is left where there was more, or nothing
     /// at all.
     pub(super) fn close(&mut self, at: Moment) -> bool {

@@ -211,10 +211,12 @@ impl Work<'_> {
         }
     }
 
-    /// From how many addresses and accounts those above spread.
+    /// Over how many accounts those above spread. The addresses are not theirs: a reseller with
+    /// many customers has many, and nothing follows from that.
     fn below(&mut self, tenant: &str, fact: &Fact<'_>) {
         let fact = Fact {
             heard: Heard::Below,
+            source: None,
             ..*fact
         };
         for above in self.book.above(tenant) {
@@ -241,9 +243,8 @@ impl Work<'_> {
             Some(case) => case.evidence.add(fact),
             None => kept.evidence.add(fact),
         }
-        let uncounted = all.filter(|all| counted.is_none_or(|counted| *all > counted));
         let mut offence = None;
-        for (severity, counted) in [(counted, true), (uncounted, false)] {
+        for (severity, counted) in [(counted, true), (all, false)] {
             if let Some(severity) = severity {
                 let mark = mark(&kept, ladder, at, (severity, counted, !late));
                 if self.mark(tenant, ladder, &mut kept, mark) && counted {
@@ -302,9 +303,15 @@ impl Work<'_> {
         let Some(case) = kept.open.as_mut() else {
             return false;
         };
-        let earlier = |old: &Mark| old.at < at && old.covers(&mark);
-        if case.marks.contains(&mark) || case.marks.iter().any(earlier) {
+        // What counts says all that what does not count says, also at the same moment.
+        let said = |old: &Mark| {
+            old.covers(&mark) && (old.at < at || old == &mark || old.counted > mark.counted)
+        };
+        if case.marks.iter().any(said) {
             return false;
+        }
+        if mark.counted {
+            case.unsay(&mark);
         }
         case.marks.insert(mark);
         if mark.counted {

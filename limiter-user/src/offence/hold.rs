@@ -25,7 +25,7 @@ pub struct Hold {
     pub status: Status,
     /// Whether it ever was in force.
     pub forced: bool,
-    /// Before this nothing but time lifts it.
+    /// Before this its conditions do not lift it.
     pub not_before: Option<Moment>,
     /// When the condition `time` is met.
     pub until: Option<Moment>,

@@ -89,7 +89,7 @@ pub enum When {
     },
     /// An operator calls it so grave.
     Operator(Severity),
-    /// Mail or attempts of the tenant and everybody below it from so many source addresses.
+    /// Mail or attempts of the tenant itself from so many source addresses.
     SpreadAddresses {
         /// How many different ones.
         at_least: u64,
@@ -162,10 +162,18 @@ pub struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Length {
-    /// Nothing but time lifts it before.
+    /// Nothing lifts it before; 0 where the file names a single duration.
     pub at_least: Span,
     /// When the condition `time` is met.
     pub at_most: Span,
+}
+
+impl Length {
+    /// How long a warning stands where the file says nothing.
+    pub const WARNING: Self = Self {
+        at_least: Span(0),
+        at_most: Span::days(1),
+    };
 }
 
 words! {

@@ -5,14 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     case::Mark,
     ladder::{Condition, Ladder, Length, Lift, Step},
-    time::Span,
     words::Sanction,
-};
-
-/// How long a warning stands where the file says nothing.
-pub const WARNING_STANDS: Length = Length {
-    at_least: Span::days(1),
-    at_most: Span::days(1),
 };
 
 /// The steps that follow `mark`. Of each kind (by severity, by number, by both, after a
@@ -63,7 +56,7 @@ fn weakened(step: &Step) -> Step {
     };
     Step {
         sanction: Sanction::Warn,
-        length: length.or(Some(WARNING_STANDS)),
+        length: length.or(Some(Length::WARNING)),
         lift: Lift::Any(BTreeSet::from([Condition::Time])),
         meanwhile: None,
         then: None,

@@ -268,7 +268,7 @@ fn may_be(hold: &Hold, other: &Hold, now: Moment) -> bool {
     match how {
         How::Rule => {
             !conditions.contains(&Condition::Never)
-                && other.not_before.is_none_or(|earliest| at >= earliest || by_any_time(hold))
+                && other.not_before.is_none_or(|earliest| at >= earliest)
                 && (!by_time_alone || other.until.is_some_and(|until| at >= until))
                 && (!matches!(hold.step.lift, Lift::All(_))
                     || !conditions.contains(&Condition::Time)
@@ -278,13 +278,4 @@ fn may_be(hold: &Hold, other: &Hold, now: Moment) -> bool {
         How::Rejected => !other.forced,
         How::Reinstated | How::Acquitted => true,
     }
-}
-
-/// Time lifts it by itself.
-fn by_any_time(hold: &Hold) -> bool {
-    let Lift::Any(conditions) = &hold.step.lift else {
-        return false;
-    };
-    // mvmcloud: contact lifts before the 24 hours, which are no shortest time.
-    conditions.contains(&Condition::Time) && conditions.contains(&Condition::Contact)
 }

@@ -29,11 +29,6 @@ const KEYS: [&str; 13] = [
     "charges",
 ];
 const MINUTE: Span = Span::seconds(60);
-/// How long a warning stands where the file says nothing.
-const WARNING_STANDS: Length = Length {
-    at_least: Span::days(1),
-    at_most: Span::days(1),
-};
 
 /// The steps, and where each is written.
 pub(super) fn steps(fields: &Fields<'_>, out: &mut Findings) -> Vec<(Step, Mark)> {
@@ -89,7 +84,7 @@ fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step
         Some(lift) => lift,
         None if length.is_some() => Lift::Any(BTreeSet::from([Condition::Time])),
         None if sanction == Sanction::Warn => {
-            length = Some(WARNING_STANDS);
+            length = Some(Length::WARNING);
             Lift::Any(BTreeSet::from([Condition::Time]))
         }
         None if sanction >= Sanction::NullRoute => {
@@ -159,10 +154,13 @@ fn length(scalar: Scalar<'_>) -> Parsed<Length> {
         };
         value::duration(scalar, MINUTE.into(), FOREVER.into()).map(Span::from)
     };
-    let (shortest, longest) = match scalar.text.split_once('-') {
-        Some((shortest, longest)) => (shortest.trim(), longest.trim()),
-        None => (scalar.text, scalar.text),
+    let Some((shortest, longest)) = scalar.text.split_once('-') else {
+        return Ok(Length {
+            at_least: Span(0),
+            at_most: read(scalar.text)?,
+        });
     };
+    let (shortest, longest) = (shortest.trim(), longest.trim());
     let length = Length {
         at_least: read(shortest)?,
         at_most: read(longest)?,
