@@ -89,8 +89,11 @@ impl Case {
     /// Whether it still counts at `at`.
     #[must_use]
     pub fn counts(&self, ladder: &Ladder, at: Moment) -> bool {
-        let remembered =
-            |counted: Moment| ladder.forget_after.is_none_or(|span| counted.plus(span) > at);
+        let remembered = |counted: Moment| {
+            ladder
+                .forget_after
+                .is_none_or(|span| counted.plus(span) > at)
+        };
         !self.void && self.counted().is_some_and(remembered)
     }
 

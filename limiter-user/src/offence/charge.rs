@@ -31,9 +31,9 @@ pub fn charge(
 ) {
     let subject = book.tenants.get(cause.tenant);
     for charge in charges {
-        let grave_enough = charge.severity.is_none_or(|from| {
-            cause.severity.is_none_or(|severity| severity >= from)
-        });
+        let grave_enough = charge
+            .severity
+            .is_none_or(|from| cause.severity.is_none_or(|severity| severity >= from));
         if charge.per != cause.per || !grave_enough {
             continue;
         }

@@ -1,7 +1,8 @@
 //! The engine's own time, which no change of the wall clock brings forward.
 //!
 //! The rule: within one boot, time passes as the boot clock does, whatever the wall clock says. A
-//! reboot is at least as long as the new boot is old; the rest of the downtime is credited once,
+//! reboot is at least as long as the new boot is old (less where a wall clock that is vouched for
+//! says less: the record may come from another machine); the rest of the downtime is credited once,
 //! when the wall clock is vouched for (synchronised), and counted against the furthest that the
 //! wall clock was ever ahead. So a clock that is set forward, back, or both, ends nothing early; at
 //! worst the downtime is not credited and sanctions end that much later. An operator can settle it
@@ -71,7 +72,13 @@ impl Clock {
             self.boot.clone_from(&reading.boot);
             self.up = Span(0);
             self.credited = false;
-            reading.up
+            if reading.trusted {
+                reading
+                    .up
+                    .min(reading.wall.minus(self.ahead).since(self.now))
+            } else {
+                reading.up
+            }
         };
         self.now = self.now.plus(passed);
         self.up = self.up.max(reading.up);

@@ -12,7 +12,13 @@ use super::{
 const REMEMBERED: Span = Span::days(400);
 
 /// Whether `id` is heard for the first time; if so, it is remembered.
-pub fn is_new(record: &mut Record, tenant: &str, id: &str, at: Moment, out: &mut Vec<Action>) -> bool {
+pub fn is_new(
+    record: &mut Record,
+    tenant: &str,
+    id: &str,
+    at: Moment,
+    out: &mut Vec<Action>,
+) -> bool {
     if record.heard.contains_key(id) {
         out.push(Action::Duplicate {
             tenant: tenant.to_owned(),

@@ -83,9 +83,11 @@ impl Said {
 
     fn lifted(&self, hold: &Hold) -> Option<Moment> {
         match &hold.step.lift {
-            Lift::Any(conditions) => {
-                earliest(conditions.iter().map(|condition| self.met(*condition, hold)))
-            }
+            Lift::Any(conditions) => earliest(
+                conditions
+                    .iter()
+                    .map(|condition| self.met(*condition, hold)),
+            ),
             Lift::All(conditions) => conditions
                 .iter()
                 .map(|condition| self.met(*condition, hold))

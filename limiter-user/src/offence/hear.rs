@@ -186,7 +186,14 @@ impl Work<'_> {
             if fits(ladder) {
                 let record = self.state.records.entry(tenant.to_owned()).or_default();
                 let charges = &ladder.charges;
-                charge::charge(record, self.book, ladder, charges, &cause, &mut self.actions);
+                charge::charge(
+                    record,
+                    self.book,
+                    ladder,
+                    charges,
+                    &cause,
+                    &mut self.actions,
+                );
             }
         }
     }
@@ -236,7 +243,11 @@ impl Work<'_> {
         let record = self.state.records.entry(tenant.to_owned()).or_default();
         let mut kept = record.ladders.remove(&ladder.name).unwrap_or_default();
         let late = kept.is_late(fact.happened);
-        let tally = if late { &mut kept.late } else { &mut kept.fresh };
+        let tally = if late {
+            &mut kept.late
+        } else {
+            &mut kept.fresh
+        };
         tally.add(fact, at);
         let (counted, all) = judge::severities(ladder, tally, fact, at);
         match kept.closed.last_mut().filter(|_| late) {
@@ -274,13 +285,7 @@ impl Work<'_> {
     }
 
     /// Adds `mark` to the open case, or opens one; whether it says anything new.
-    fn mark(
-        &mut self,
-        tenant: &str,
-        ladder: &Ladder,
-        kept: &mut LadderRecord,
-        mark: Mark,
-    ) -> bool {
+    fn mark(&mut self, tenant: &str, ladder: &Ladder, kept: &mut LadderRecord, mark: Mark) -> bool {
         let at = self.at;
         let last = kept.closed.last().filter(|_| !mark.fresh);
         if last.is_some_and(|case| case.marks.iter().any(|old| old.covers(&mark))) {
@@ -305,7 +310,7 @@ impl Work<'_> {
         };
         // What counts says all that what does not count says, also at the same moment.
         let said = |old: &Mark| {
-            old.covers(&mark) && (old.at < at || old == &mark || old.counted > mark.counted)
+            old.covers(&mark) && (old.at < at || old == &mark || (old.counted && !mark.counted))
         };
         if case.marks.iter().any(said) {
             return false;
@@ -323,7 +328,14 @@ impl Work<'_> {
             };
             let record = self.state.records.entry(tenant.to_owned()).or_default();
             let charges = &ladder.charges;
-            charge::charge(record, self.book, ladder, charges, &cause, &mut self.actions);
+            charge::charge(
+                record,
+                self.book,
+                ladder,
+                charges,
+                &cause,
+                &mut self.actions,
+            );
         }
         let subject = self.book.tenants.get(tenant);
         let plan = subject.and_then(|subject| subject.plan.as_deref());
@@ -371,7 +383,14 @@ impl Work<'_> {
         };
         let record: &mut Record = self.state.records.entry(tenant.to_owned()).or_default();
         let charges = &step.charges;
-        charge::charge(record, self.book, ladder, charges, &cause, &mut self.actions);
+        charge::charge(
+            record,
+            self.book,
+            ladder,
+            charges,
+            &cause,
+            &mut self.actions,
+        );
         let hold = Hold::new(step, self.at, mark.severity, mark.offence, why);
         self.tell_start(tenant, (&ladder.name, case.id), &hold);
         case.holds.push(hold);
@@ -386,7 +405,11 @@ fn mark(
     (severity, counted, fresh): (Severity, bool, bool),
 ) -> Mark {
     let prior = kept.prior(ladder, at);
-    let continues = !fresh && kept.closed.last().is_some_and(|case| case.counts(ladder, at));
+    let continues = !fresh
+        && kept
+            .closed
+            .last()
+            .is_some_and(|case| case.counts(ladder, at));
     let offence = match (counted, continues) {
         (false, _) => 0,
         (true, true) => prior,

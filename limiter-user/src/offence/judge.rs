@@ -84,7 +84,10 @@ pub fn severities(
 /// Whether any rule of `ladder` could ever fit `fact`.
 pub fn speaks_of(ladder: &Ladder, fact: &Fact<'_>) -> bool {
     matches!(fact.heard, Heard::Sent { .. })
-        || ladder.offences.iter().any(|rule| concerns(&rule.when, fact))
+        || ladder
+            .offences
+            .iter()
+            .any(|rule| concerns(&rule.when, fact))
 }
 
 fn concerns(when: &When, fact: &Fact<'_>) -> bool {

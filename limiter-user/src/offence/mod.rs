@@ -12,8 +12,8 @@ mod case;
 mod charge;
 mod clock;
 mod complaint;
-mod engine;
 mod ends;
+mod engine;
 mod evidence;
 mod hear;
 mod hold;
@@ -35,8 +35,8 @@ pub use engine::{Outcome, step};
 pub use evidence::{Evidence, Ids};
 pub use hold::{Hold, Status, Why};
 pub use ladder::{
-    Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, Rate, RefusedAttempts,
-    Step, When,
+    Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, Rate,
+    RefusedAttempts, Step, When,
 };
 pub use record::{LadderRecord, OwnHold, Record, Standing};
 pub use signal::{Complaint, Signal, Word};

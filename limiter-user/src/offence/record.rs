@@ -91,10 +91,9 @@ impl Record {
             None => Standing::Good,
             Some((Sanction::Warn, _)) => Standing::Warned,
             Some((Sanction::BlockSmtp, _)) => Standing::Blocked,
-            Some((
-                Sanction::SuspendMail | Sanction::SuspendNetwork | Sanction::NullRoute,
-                _,
-            )) => Standing::Suspended,
+            Some((Sanction::SuspendMail | Sanction::SuspendNetwork | Sanction::NullRoute, _)) => {
+                Standing::Suspended
+            }
             Some((Sanction::Terminate, _)) => Standing::Terminated,
         }
     }

@@ -4,11 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    clock::Clock,
-    record::Record,
-    time::Moment,
-};
+use super::{clock::Clock, record::Record, time::Moment};
 
 /// The engine's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,8 +21,8 @@ pub fn following(ladder: &Ladder, mark: &Mark, plan: Option<&str>, reinstated: b
     let named = |step: &&Step| plan.is_some_and(|plan| step.plans.contains(plan));
     let mut steps: Vec<&Step> = ladder.steps.iter().filter(reached).collect();
     // The steps of the tenant's own plan take the place of the others.
-    if steps.iter().any(|step| named(&step)) {
-        steps.retain(|step| named(&step));
+    if steps.iter().any(&named) {
+        steps.retain(named);
     } else {
         steps.retain(|step| step.plans.is_empty());
     }

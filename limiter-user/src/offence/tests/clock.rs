@@ -77,7 +77,22 @@ fn a_reboot_with_a_dead_clock_lifts_nothing_early() {
     (world.reading.wall, world.reading.trusted) = (wall.plus(Span::hours(2)), true);
     world.step(&Signal::Tick);
     assert!(is_suspended(&world));
-    assert_eq!(world.now(), wall.plus(Span::hours(2)), "the two hours passed");
+    assert_eq!(
+        world.now(),
+        wall.plus(Span::hours(2)),
+        "the two hours passed"
+    );
+}
+
+#[test]
+fn a_record_from_another_machine_is_not_as_old_as_that_machine() {
+    let mut world = suspended();
+    let wall = world.reading.wall;
+    reboot(&mut world, "another", Span::days(300));
+    world.reading.wall = wall.plus(Span::hours(1));
+    world.step(&Signal::Tick);
+    assert!(is_suspended(&world));
+    assert_eq!(world.now(), wall.plus(Span::hours(1)));
 }
 
 #[test]
@@ -102,7 +117,10 @@ fn set_forward_before_a_reboot_only_an_operator_credits_the_rest() {
     reboot(&mut world, "second", Span::seconds(30));
     world.reading.wall = wall.plus(Span::days(2));
     world.step(&Signal::Tick);
-    assert!(is_suspended(&world), "the downtime cannot be told from the forgery");
+    assert!(
+        is_suspended(&world),
+        "the downtime cannot be told from the forgery"
+    );
     let by = "root".to_owned();
     world.step(&Signal::Settle { by });
     world.step(&Signal::Tick);
@@ -124,6 +142,8 @@ fn what_was_due_during_a_downtime_happens_in_its_order() {
     late.step(&Signal::Tick);
     let case = late.state.records["alice"].ladders["mvmcloud"].open.clone();
     let holds = case.unwrap().holds;
-    let proposed = holds.iter().find(|hold| hold.step.sanction == Sanction::Terminate);
+    let proposed = holds
+        .iter()
+        .find(|hold| hold.step.sanction == Sanction::Terminate);
     assert_eq!(proposed.unwrap().since, due);
 }

@@ -28,7 +28,11 @@ fn mvmcloud_has_three_stages() {
     other.pass(Span(1));
     assert_eq!(other.suffers("alice"), [], "time alone lifts it");
     world.pass(HOUR).word("alice", Word::Acknowledgement);
-    assert_eq!(world.suffers("alice"), [SuspendNetwork], "not what lifts it");
+    assert_eq!(
+        world.suffers("alice"),
+        [SuspendNetwork],
+        "not what lifts it"
+    );
     world.word("alice", Word::Contact);
     assert_eq!(world.standing("alice"), Standing::Good);
     assert_eq!(
@@ -41,7 +45,11 @@ fn mvmcloud_has_three_stages() {
 
     // The second: 24 hours, and acknowledgement.
     world.pass(DAY).offence("alice", Severe);
-    assert_eq!(world.until("alice", SuspendNetwork), None, "time alone does not");
+    assert_eq!(
+        world.until("alice", SuspendNetwork),
+        None,
+        "time alone does not"
+    );
     world.word("alice", Word::Contact).pass(Span::days(3));
     assert_eq!(world.suffers("alice"), [SuspendNetwork]);
     world.word("alice", Word::Acknowledgement);
@@ -64,11 +72,21 @@ fn mvmcloud_has_three_stages() {
     });
     let (notes, offence) = notes.unwrap();
     assert_eq!(offence, 3);
-    assert!(notes.iter().any(|note| note.contains("backup")), "{notes:?}");
-    assert!(notes.iter().any(|note| note.contains("refund")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.contains("backup")),
+        "{notes:?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("refund")),
+        "{notes:?}"
+    );
     world.pass(HOUR);
     assert_eq!(world.told(), ["alice operator: proposed terminate"]);
-    assert_eq!(world.suffers("alice"), [SuspendNetwork], "until it is confirmed");
+    assert_eq!(
+        world.suffers("alice"),
+        [SuspendNetwork],
+        "until it is confirmed"
+    );
     world.word("alice", Word::Confirm(Terminate));
     assert_eq!(world.standing("alice"), Standing::Terminated);
     world.pass(Span::days(4_000));
@@ -81,7 +99,11 @@ fn mvmcloud_suspends_who_gets_it_blacklisted_at_once() {
     world.hear(listing("alice", "zen 192.0.2.1"));
     assert_eq!(world.suffers("alice"), [SuspendNetwork]);
     world.word("alice", Word::Contact).pass(DAY);
-    assert_eq!(world.suffers("alice"), [SuspendNetwork], "it waits for a person");
+    assert_eq!(
+        world.suffers("alice"),
+        [SuspendNetwork],
+        "it waits for a person"
+    );
     world.word("alice", Word::Confirm(Terminate));
     assert_eq!(world.standing("alice"), Standing::Terminated);
 }
@@ -109,7 +131,10 @@ fn ix_cm_goes_by_severity() {
     let until = since.plus(Span::days(30));
     assert_eq!(world.until("alice", SuspendMail), Some(until));
     world.word("alice", Word::Review);
-    assert_eq!(world.until("alice", SuspendMail), Some(since.plus(Span::days(7))));
+    assert_eq!(
+        world.until("alice", SuspendMail),
+        Some(since.plus(Span::days(7)))
+    );
     world.pass(Span::days(6));
     assert_eq!(world.suffers("alice"), [SuspendMail]);
     world.pass(DAY);
@@ -131,7 +156,9 @@ fn ix_cm_terminates_and_charges_for_a_blacklisting() {
     world.word("alice", Word::Confirm(Terminate));
     assert_eq!(world.standing("alice"), Standing::Terminated);
     let mut world = World::shipped("ix-cm");
-    world.offence("bob", Severe).word("bob", Word::Confirm(Terminate));
+    world
+        .offence("bob", Severe)
+        .word("bob", Word::Confirm(Terminate));
     assert_eq!(world.standing("bob"), Standing::Terminated);
 }
 
@@ -167,12 +194,20 @@ fn hostup_goes_by_severity_and_deadline() {
     assert_eq!(world.suffers("alice"), [Warn]);
     assert_eq!(world.told(), ["alice contact: sanctioned warn"]);
     world.hear(refused("alice", 1_000_000)).pass(Span::days(2));
-    assert_eq!(world.standing("alice"), Standing::Good, "a warning is all that refusals bring");
+    assert_eq!(
+        world.standing("alice"),
+        Standing::Good,
+        "a warning is all that refusals bring"
+    );
 
     // Moderate: above 0.1 % of at least a thousand.
-    world.hear(sent("alice", 999)).hear(complaint("alice", "c0"));
+    world
+        .hear(sent("alice", 999))
+        .hear(complaint("alice", "c0"));
     assert_eq!(world.suffers("alice"), [], "one of too few says nothing");
-    world.hear(sent("alice", 1_001)).hear(complaint("alice", "c1"));
+    world
+        .hear(sent("alice", 1_001))
+        .hear(complaint("alice", "c1"));
     assert_eq!(world.suffers("alice"), [], "0.1 % is allowed");
     world.hear(complaint("alice", "c2"));
     assert_eq!(world.suffers("alice"), [BlockSmtp]);
@@ -210,10 +245,18 @@ fn hostup_cuts_off_the_severe_and_null_routes_the_critical() {
         [("alice".to_owned(), None, vec!["remediation".to_owned()])]
     );
     world.offence("bob", Critical);
-    assert_eq!(world.suffers("bob"), [SuspendNetwork], "until it is confirmed");
+    assert_eq!(
+        world.suffers("bob"),
+        [SuspendNetwork],
+        "until it is confirmed"
+    );
     world.word("bob", Word::Confirm(NullRoute));
     assert_eq!(world.suffers("bob"), [NullRoute]);
-    assert!(world.told().contains(&"bob operator: proposed terminate".to_owned()));
+    assert!(
+        world
+            .told()
+            .contains(&"bob operator: proposed terminate".to_owned())
+    );
     world.word("bob", Word::Confirm(Terminate));
     assert_eq!(world.suffers("bob"), [NullRoute, Terminate]);
     assert_eq!(world.standing("bob"), Standing::Terminated);
@@ -328,7 +371,10 @@ fn crux_suspends_a_server_that_goes_on_without_further_notice() {
     world.pass(Span::days(2)).done();
     world.offence("server", Moderate);
     assert_eq!(world.suffers("server"), [SuspendNetwork]);
-    assert_eq!(world.told(), ["server operator: sanctioned suspend_network"]);
+    assert_eq!(
+        world.told(),
+        ["server operator: sanctioned suspend_network"]
+    );
     world.pass(Span::days(50)).word("server", Word::Review);
     assert_eq!(world.suffers("server"), []);
 }

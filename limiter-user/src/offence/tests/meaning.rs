@@ -23,7 +23,11 @@ fn what_happened_before_the_end_of_a_case_is_no_new_offence() {
     let then = world.now();
     world.word("alice", Word::Contact).pass(Span::hours(1));
     world.hear(offence("alice", Moderate, then));
-    assert_eq!(world.suffers("alice"), [], "it belongs to the case that is closed");
+    assert_eq!(
+        world.suffers("alice"),
+        [],
+        "it belongs to the case that is closed"
+    );
     let kept = &world.state.records["alice"].ladders["mvmcloud"];
     assert_eq!(kept.closed[0].evidence.words.total, 2);
     // Unless it is graver than the case was.
@@ -32,7 +36,11 @@ fn what_happened_before_the_end_of_a_case_is_no_new_offence() {
     let then = world.now();
     world.word("alice", Word::Review).pass(Span::hours(1));
     world.hear(offence("alice", Severe, then));
-    assert_eq!(world.suffers("alice"), [SuspendNetwork], "no repeat: the same offence");
+    assert_eq!(
+        world.suffers("alice"),
+        [SuspendNetwork],
+        "no repeat: the same offence"
+    );
     let kept = &world.state.records["alice"].ladders["hostup"];
     assert_eq!(kept.open.as_ref().unwrap().offence(), 1);
 }
@@ -43,13 +51,19 @@ fn who_is_acquitted_has_no_record() {
     world.offence("alice", Moderate).word("alice", Word::Acquit);
     assert_eq!(world.suffers("alice"), []);
     world.pass(Span::days(1)).offence("alice", Moderate);
-    assert_eq!(world.suffers("alice"), [BlockSmtp], "no repeat after reinstatement");
+    assert_eq!(
+        world.suffers("alice"),
+        [BlockSmtp],
+        "no repeat after reinstatement"
+    );
 }
 
 #[test]
 fn who_is_reinstated_against_the_ladder_keeps_the_record() {
     let mut world = World::shipped("hostup");
-    world.offence("alice", Moderate).word("alice", Word::Reinstate);
+    world
+        .offence("alice", Moderate)
+        .word("alice", Word::Reinstate);
     assert_eq!(world.suffers("alice"), []);
     world.pass(Span::days(1)).offence("alice", Minor);
     assert_eq!(world.suffers("alice"), [SuspendNetwork]);
@@ -80,7 +94,11 @@ fn an_operators_own_word_needs_no_policy() {
     };
     world.hear(suspend(2)).hear(suspend(1));
     let until = world.now().plus(Span::hours(1)).minus(Span::seconds(1));
-    assert_eq!(world.until("watched", SuspendNetwork), Some(until), "the last word holds");
+    assert_eq!(
+        world.until("watched", SuspendNetwork),
+        Some(until),
+        "the last word holds"
+    );
     world.pass(Span::hours(1));
     assert_eq!(world.suffers("watched"), []);
     world.hear(suspend(5)).word("watched", Word::Reinstate);

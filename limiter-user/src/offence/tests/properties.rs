@@ -216,6 +216,9 @@ proptest! {
         up in 0..100_000_u64,
     ) {
         let mut world = world(policy);
+        // While nothing is recorded, the wall clock is taken over.
+        world.step(&refused("alice", 1));
+        world.step(&say("alice", Word::Contact));
         for Event { wait, signal } in past {
             world.jump(wait);
             world.step(&signal);
@@ -226,6 +229,11 @@ proptest! {
         world.reading.up = Span(up);
         // Behind, by anything; the time since the boot did pass.
         world.reading.wall = world.reading.wall.minus(Span::seconds(wall));
+        let mut trusting = world.clone();
+        trusting.step(&Signal::Tick);
+        ends_by_rule(&before, &trusting);
+        prop_assert!(trusting.now() <= before.now().plus(Span(up)));
+        world.reading.trusted = false;
         world.step(&Signal::Tick);
         prop_assert_eq!(world.now(), before.now().plus(Span(up)));
         ends_by_rule(&before, &world);
@@ -264,7 +272,9 @@ fn may_be(hold: &Hold, other: &Hold, now: Moment) -> bool {
         return false;
     }
     let (Lift::Any(conditions) | Lift::All(conditions)) = &hold.step.lift;
-    let by_time_alone = conditions.iter().all(|condition| *condition == Condition::Time);
+    let by_time_alone = conditions
+        .iter()
+        .all(|condition| *condition == Condition::Time);
     match how {
         How::Rule => {
             !conditions.contains(&Condition::Never)

@@ -6,9 +6,7 @@ use super::*;
 
 const NAMES: [&str; 5] = ["mvmcloud", "ix-cm", "hostup", "crux", "strict"];
 /// The rules of the requirements that a policy file must state.
-const RULES: [u32; 16] = [
-    7, 8, 10, 13, 14, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 34,
-];
+const RULES: [u32; 16] = [7, 8, 10, 13, 14, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 34];
 
 #[test]
 fn each_loads_without_an_error_and_is_named_like_its_file() {
@@ -33,7 +31,10 @@ fn each_rule_is_named_beside_a_line_that_states_something() {
             for word in comment.split(|c: char| !c.is_ascii_alphanumeric()) {
                 let number = word.strip_prefix('R').and_then(|rest| rest.parse().ok());
                 if let Some(number) = number {
-                    stated.entry(number).or_default().push(format!("{name}: {line}"));
+                    stated
+                        .entry(number)
+                        .or_default()
+                        .push(format!("{name}: {line}"));
                 }
             }
         }
@@ -43,7 +44,10 @@ fn each_rule_is_named_beside_a_line_that_states_something() {
         .filter(|rule| !stated.contains_key(rule))
         .collect();
     assert!(missing.is_empty(), "nowhere stated: {missing:?}");
-    let unknown: Vec<_> = stated.keys().filter(|rule| **rule > 34 || **rule == 0).collect();
+    let unknown: Vec<_> = stated
+        .keys()
+        .filter(|rule| **rule > 34 || **rule == 0)
+        .collect();
     assert!(unknown.is_empty(), "no such rules: {unknown:?}");
 }
 

@@ -12,9 +12,15 @@ fn the_strict_file_takes_the_strictest() {
     world.pass(Span::days(2)).offence("alice", Moderate);
     assert_eq!(world.suffers("alice"), [SuspendNetwork]);
     assert_eq!(world.until("alice", SuspendNetwork), None);
-    world.word("alice", Word::Review).word("alice", Word::Acknowledgement);
+    world
+        .word("alice", Word::Review)
+        .word("alice", Word::Acknowledgement);
     world.pass(Span::days(29));
-    assert_eq!(world.suffers("alice"), [SuspendNetwork], "all of it: time too");
+    assert_eq!(
+        world.suffers("alice"),
+        [SuspendNetwork],
+        "all of it: time too"
+    );
     world.pass(Span::days(1));
     assert_eq!(world.suffers("alice"), []);
     world.pass(Span::days(1)).done();
@@ -22,9 +28,13 @@ fn the_strict_file_takes_the_strictest() {
     assert!(world.charged().iter().any(|(bill, ..)| bill == "reseller"));
     world.word("alice", Word::Confirm(Terminate));
     assert_eq!(world.standing("alice"), Standing::Terminated);
-    world.offence("bob", Severe).word("bob", Word::Confirm(Terminate));
+    world
+        .offence("bob", Severe)
+        .word("bob", Word::Confirm(Terminate));
     assert_eq!(world.standing("bob"), Standing::Terminated);
-    world.offence("carol", Critical).word("carol", Word::Confirm(NullRoute));
+    world
+        .offence("carol", Critical)
+        .word("carol", Word::Confirm(NullRoute));
     world.word("carol", Word::Confirm(Terminate));
     assert_eq!(world.suffers("carol"), [NullRoute, Terminate]);
 }
@@ -35,7 +45,10 @@ fn of_several_policies_the_strictest_holds_in_each_dimension() {
     let mut world = World::new(all);
     world.offence("shop", Moderate);
     // mvmcloud: 24 h or contact; ix-cm: 7 to 30 days; hostup and crux: until somebody looks.
-    assert_eq!(world.suffers("shop"), [BlockSmtp, SuspendMail, SuspendNetwork]);
+    assert_eq!(
+        world.suffers("shop"),
+        [BlockSmtp, SuspendMail, SuspendNetwork]
+    );
     world.word("shop", Word::Contact);
     assert_eq!(world.suffers("shop"), [BlockSmtp, SuspendMail]);
     world.word("shop", Word::Acknowledgement);

@@ -31,7 +31,10 @@ pub(super) fn currency(scalar: Scalar<'_>) -> Parsed<String> {
     if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(text.to_owned());
     }
-    refuse("is not a currency", "three capital letters, such as USD or EUR")
+    refuse(
+        "is not a currency",
+        "three capital letters, such as USD or EUR",
+    )
 }
 
 /// A decimal number without a sign, times ten to the power of `decimals`.

@@ -9,34 +9,33 @@ use crate::offence::{OffenceRule, Sanction, Step};
 /// Checks the policy.
 pub(super) fn check(
     offences: &[(OffenceRule, Mark)],
-    steps: &[(Step, Mark)],
+    steps: &[Option<(Step, Mark)>],
     confirm: &BTreeSet<Sanction>,
     out: &mut Findings,
 ) {
     for (rule, mark) in offences {
-        let follows = |(step, _): &&(Step, Mark)| {
-            !step.again
-                && step.plans.is_empty()
-                && step.severity.is_none_or(|from| from <= rule.severity)
+        // One that cannot be read may be the one.
+        let follows = |step: &Option<(Step, Mark)>| {
+            step.as_ref().is_none_or(|(step, _)| {
+                !step.again
+                    && step.plans.is_empty()
+                    && step.severity.is_none_or(|from| from <= rule.severity)
+            })
         };
-        if !steps.iter().any(|step| follows(&step)) {
+        if !steps.iter().any(follows) {
             let severity = rule.severity.as_str();
             let problem = format!("offences: nothing follows an offence that is {severity}");
             let allowed = format!("add a step with `severity: {severity}` or a lower one");
             out.error(*mark, problem, allowed);
         }
     }
-    for (index, (step, mark)) in steps.iter().enumerate() {
-        let place = |step: &Step| {
-            (
-                step.severity,
-                step.offence,
-                step.again,
-                step.plans.clone(),
-            )
+    for (index, step) in steps.iter().enumerate() {
+        let Some((step, mark)) = step else {
+            continue;
         };
-        let before = steps.iter().take(index);
-        if let Some((_, first)) = before.clone().find(|(other, _)| place(other) == place(step)) {
+        let place = |step: &Step| (step.severity, step.offence, step.again, step.plans.clone());
+        let mut before = steps.iter().take(index).flatten();
+        if let Some((_, first)) = before.find(|(other, _)| place(other) == place(step)) {
             let problem = format!("steps[{index}]: stands for the same as an earlier step");
             let allowed = format!("keep one; the other is at line {}", first.line);
             out.error(*mark, problem, allowed);
@@ -46,9 +45,16 @@ pub(super) fn check(
                 "steps[{index}].meanwhile: has no effect, {} needs no confirmation",
                 step.sanction.as_str()
             );
-            out.warning(*mark, problem, "leave it out, or add the sanction to `confirm`");
+            out.warning(
+                *mark,
+                problem,
+                "leave it out, or add the sanction to `confirm`",
+            );
         }
-        if let Some(meanwhile) = step.meanwhile.filter(|meanwhile| confirm.contains(meanwhile)) {
+        if let Some(meanwhile) = step
+            .meanwhile
+            .filter(|meanwhile| confirm.contains(meanwhile))
+        {
             let problem = format!(
                 "steps[{index}].meanwhile: {} waits for a confirmation itself",
                 meanwhile.as_str()

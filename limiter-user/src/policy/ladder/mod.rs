@@ -60,7 +60,11 @@ pub fn load_ladder(path: &Path) -> LoadedLadder {
         Ok(text) => document(&text, &mut out),
         Err(ReadError::Missing) => {
             let problem = format!("{} does not exist", path.display());
-            out.error(Mark::default(), problem, "create it, or name another policy file");
+            out.error(
+                Mark::default(),
+                problem,
+                "create it, or name another policy file",
+            );
             None
         }
         Err(error) => {
@@ -137,7 +141,7 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
         offences: offences.into_iter().map(|(rule, _)| rule).collect(),
         refused_attempts,
         forget_after,
-        steps: steps.into_iter().map(|(step, _)| step).collect(),
+        steps: steps.into_iter().flatten().map(|(step, _)| step).collect(),
         charges,
         confirm,
         complaints,
@@ -149,13 +153,7 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
 const FOREVER: Span = Span::days(100 * 365);
 
 /// The span that `key` names, if it is there and not null.
-fn span(
-    fields: &Fields<'_>,
-    out: &mut Findings,
-    key: &str,
-    min: Span,
-    max: Span,
-) -> Option<Span> {
+fn span(fields: &Fields<'_>, out: &mut Findings, key: &str, min: Span, max: Span) -> Option<Span> {
     let item = fields.set(key)?;
     item.parse(out, "a duration such as 24h or 30d", |scalar| {
         value::duration(scalar, min.into(), max.into()).map(Span::from)
@@ -163,11 +161,7 @@ fn span(
 }
 
 /// One of several words.
-fn word<T: Copy>(
-    item: &Item<'_>,
-    out: &mut Findings,
-    words: &[(&'static str, T)],
-) -> Option<T> {
+fn word<T: Copy>(item: &Item<'_>, out: &mut Findings, words: &[(&'static str, T)]) -> Option<T> {
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     item.parse(out, &names.join(" | "), |scalar| value::word(scalar, words))
 }
@@ -209,3 +203,6 @@ fn stated(scalar: Scalar<'_>) -> Parsed<bool> {
         _ => refuse("is neither true nor false", "true | false"),
     }
 }
+
+#[cfg(test)]
+mod tests;

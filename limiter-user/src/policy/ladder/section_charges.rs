@@ -48,7 +48,11 @@ fn charge(
     if let Some(item) = fields.set("severity")
         && matches!(per, Some(Some(per)) if per != Per::Offence)
     {
-        item.refuse(out, "is for offences only", "leave it out, or `per: offence`");
+        item.refuse(
+            out,
+            "is for offences only",
+            "leave it out, or `per: offence`",
+        );
     }
     let cents = fields
         .set("amount")
@@ -63,7 +67,13 @@ fn charge(
     };
     let plus = fields
         .get("plus")
-        .map(|item| lines(&item, out, "a list of what a person adds, such as [delisting]"))
+        .map(|item| {
+            lines(
+                &item,
+                out,
+                "a list of what a person adds, such as [delisting]",
+            )
+        })
         .unwrap_or_default();
     let bill = match fields.set("bill") {
         None => Some(Bill::Tenant),

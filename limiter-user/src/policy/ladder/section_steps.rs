@@ -30,25 +30,26 @@ const KEYS: [&str; 13] = [
 ];
 const MINUTE: Span = Span::seconds(60);
 
-/// The steps, and where each is written.
-pub(super) fn steps(fields: &Fields<'_>, out: &mut Findings) -> Vec<(Step, Mark)> {
+/// The steps, and where each is written. `None` in place of one that cannot be read.
+pub(super) fn steps(fields: &Fields<'_>, out: &mut Findings) -> Vec<Option<(Step, Mark)>> {
     let Some(item) = fields.get("steps") else {
         return Vec::new();
     };
     let allowed = "a list such as [{severity: minor, sanction: warn, tell: [contact]}]";
     let mut found = Vec::new();
     for item in item.list(out, allowed) {
-        if let Some(fields) = item.fields(out, &KEYS)
-            && let Some(step) = step(&item, &fields, out)
-        {
-            found.push((step, item.mark()));
-        }
+        let step = item
+            .fields(out, &KEYS)
+            .and_then(|fields| step(&item, &fields, out));
+        found.push(step.map(|step| (step, item.mark())));
     }
     found
 }
 
 fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step> {
-    let severity = fields.set("severity").map(|item| word(&item, out, Severity::WORDS));
+    let severity = fields
+        .set("severity")
+        .map(|item| word(&item, out, Severity::WORDS));
     let offence = fields.set("offence").map(|item| {
         item.parse(out, "the number of the offence, from 1 on", |scalar| {
             value::whole(scalar, 1, 1_000)
@@ -87,9 +88,7 @@ fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step
             length = Some(Length::WARNING);
             Lift::Any(BTreeSet::from([Condition::Time]))
         }
-        None if sanction >= Sanction::NullRoute => {
-            Lift::All(BTreeSet::from([Condition::Never]))
-        }
+        None if sanction >= Sanction::NullRoute => Lift::All(BTreeSet::from([Condition::Never])),
         None => {
             let allowed = "add `for`, how long, or `lift`, what lifts it";
             item.refuse(out, "does not say how it ends", allowed);
@@ -118,7 +117,10 @@ fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step
 }
 
 /// A key that is absent is none; one that could not be read makes the whole unreadable.
-#[expect(clippy::option_option, reason = "absent, unreadable and read are three things")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, unreadable and read are three things"
+)]
 fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         None => Some(None),
@@ -173,7 +175,8 @@ fn length(scalar: Scalar<'_>) -> Parsed<Length> {
 }
 
 fn lift(item: &Item<'_>, out: &mut Findings) -> Option<Lift> {
-    let allowed = "{any: […]} or {all: […]} of time, contact, acknowledgement, review; or {all: [never]}";
+    let allowed =
+        "{any: […]} or {all: […]} of time, contact, acknowledgement, review; or {all: [never]}";
     let fields = item.fields(out, &["any", "all"])?;
     let (joined, item, any) = match (fields.get("any"), fields.get("all")) {
         (Some(item), None) => (words(&item, out, Condition::WORDS), item, true),
@@ -213,7 +216,11 @@ fn check_lift(fields: &Fields<'_>, lift: &Lift, length: Option<Length>, out: &mu
         && length.is_none()
         && let Some(item) = fields.get("lift")
     {
-        item.refuse(out, "waits for a time that is not named", "add `for`, how long");
+        item.refuse(
+            out,
+            "waits for a time that is not named",
+            "add `for`, how long",
+        );
     }
 }
 

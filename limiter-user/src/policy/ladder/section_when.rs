@@ -43,7 +43,11 @@ pub(super) fn offences(fields: &Fields<'_>, out: &mut Findings) -> Vec<(OffenceR
             continue;
         };
         let severity = fields
-            .require(out, "severity", "add `severity`: minor | moderate | severe | critical")
+            .require(
+                out,
+                "severity",
+                "add `severity`: minor | moderate | severe | critical",
+            )
             .and_then(|item| word(&item, out, Severity::WORDS));
         let condition = fields
             .require(out, "when", "add `when`, a condition")
