@@ -12,15 +12,17 @@ fn the_strict_file_takes_the_strictest() {
     world.pass(Span::days(2)).offence("alice", Moderate);
     assert_eq!(world.suffers("alice"), [SuspendNetwork]);
     assert_eq!(world.until("alice", SuspendNetwork), None);
-    world
-        .word("alice", Word::Review)
-        .word("alice", Word::Acknowledgement);
-    world.pass(Span::days(29));
+    let mut forgotten = world.clone();
+    forgotten.word("alice", Word::Review).pass(Span::days(400));
     assert_eq!(
-        world.suffers("alice"),
+        forgotten.suffers("alice"),
         [SuspendNetwork],
-        "all of it: time too"
+        "time alone lifts nothing"
     );
+    world.word("alice", Word::Review);
+    world.word("alice", Word::Acknowledgement);
+    world.pass(Span::days(6));
+    assert_eq!(world.suffers("alice"), [SuspendNetwork], "7 days at least");
     world.pass(Span::days(1));
     assert_eq!(world.suffers("alice"), []);
     world.pass(Span::days(1)).done();
