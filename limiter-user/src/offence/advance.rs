@@ -2,6 +2,7 @@
 
 use super::{
     action::{Action, NoticeEvent},
+    charge::{self, Cause},
     engine::Work,
     hold::{Hold, Status, Why},
     ladder::Ladder,
@@ -34,7 +35,7 @@ impl Work<'_> {
         let names: Vec<String> = record.ladders.keys().cloned().collect();
         for name in &names {
             if let Some(mut ladder_record) = record.ladders.remove(name) {
-                self.settle_case(tenant, name, &record, &mut ladder_record);
+                self.settle_case(tenant, name, &mut record, &mut ladder_record);
                 record.ladders.insert(name.clone(), ladder_record);
             }
         }
@@ -48,7 +49,7 @@ impl Work<'_> {
         &mut self,
         tenant: &str,
         policy: &str,
-        record: &Record,
+        record: &mut Record,
         ladder_record: &mut LadderRecord,
     ) {
         let Some(case) = ladder_record.open.as_mut() else {
@@ -57,8 +58,17 @@ impl Work<'_> {
         let ladder = self.book.ladders.get(policy);
         let whose = (policy, case.id);
         let mut more = Vec::new();
+        let proposed = |hold: &Hold| matches!(hold.status, Status::Proposed(_));
+        let waiting: Vec<bool> = case.holds.iter().map(proposed).collect();
         for hold in case.holds.iter_mut().filter(|hold| hold.is_open()) {
             more.extend(self.settle_hold(tenant, whose, record, ladder, hold));
+        }
+        for (hold, waited) in case.holds.iter().zip(waiting) {
+            if waited && hold.status == Status::InForce {
+                let cause = Cause::step(tenant, policy, case, hold);
+                let (book, actions) = (self.book, &mut self.actions);
+                charge::charge(record, book, policy, &hold.step.charges, &cause, actions);
+            }
         }
         for hold in more {
             self.tell_start(tenant, whose, &hold);

@@ -3,7 +3,9 @@
 use super::{
     action::Action,
     book::Book,
-    ladder::{Charge, Ladder, Per},
+    case::Case,
+    hold::Hold,
+    ladder::{Charge, Per},
     record::Record,
     words::{Bill, Severity},
 };
@@ -20,11 +22,24 @@ pub struct Cause<'c> {
     pub tenant: &'c str,
 }
 
-/// Charges what `charges` say for `cause`.
+impl<'c> Cause<'c> {
+    /// A step that is taken.
+    pub fn step(tenant: &'c str, policy: &str, case: &Case, hold: &Hold) -> Self {
+        let sanction = hold.step.sanction.as_str();
+        Self {
+            per: None,
+            name: format!("step {policy} {} {sanction}", case.id),
+            severity: Some(hold.severity),
+            tenant,
+        }
+    }
+}
+
+/// Charges what `charges` of `policy` say for `cause`.
 pub fn charge(
     record: &mut Record,
     book: &Book,
-    ladder: &Ladder,
+    policy: &str,
     charges: &[Charge],
     cause: &Cause<'_>,
     actions: &mut Vec<Action>,
@@ -43,7 +58,7 @@ pub fn charge(
         };
         let mut key = format!("{}\n{bill}\n{}", cause.name, charge.currency);
         if charge.cents.is_none() {
-            key = format!("{key}\n{}\n{}", ladder.name, charge.plus.join("\n"));
+            key = format!("{key}\n{policy}\n{}", charge.plus.join("\n"));
         }
         let cents = charge.cents.unwrap_or_default();
         let before = record.charged.get(&key).copied();
@@ -55,7 +70,7 @@ pub fn charge(
             tenant: cause.tenant.to_owned(),
             bill: bill.to_owned(),
             cause: cause.name.clone(),
-            policy: ladder.name.clone(),
+            policy: policy.to_owned(),
             cents: charge.cents.map(|_| cents - before.unwrap_or_default()),
             currency: charge.currency.clone(),
             plus: charge.plus.clone(),

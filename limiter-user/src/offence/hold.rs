@@ -75,7 +75,11 @@ impl Hold {
     ) -> Self {
         let mut hold = Self {
             since,
-            deadline: step.within.map(|within| since.plus(within)),
+            // What is only observed, nobody has to decide.
+            deadline: step
+                .within
+                .filter(|_| why == Some(Why::Confirm))
+                .map(|within| since.plus(within)),
             step,
             severity,
             offence,

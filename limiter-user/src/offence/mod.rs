@@ -12,6 +12,7 @@ mod case;
 mod charge;
 mod clock;
 mod complaint;
+mod convict;
 mod ends;
 mod engine;
 mod evidence;

@@ -355,10 +355,10 @@ fn crux_suspends_a_domain_and_then_terminates_it_at_its_owners_cost() {
     world.word("shop", Word::Acknowledgement).pass(DAY).done();
     world.hear(complaint("shop", "c2"));
     assert_eq!(world.suffers("shop"), [SuspendNetwork]);
-    let billed: Vec<_> = world.charged();
-    assert_eq!(billed.len(), 2, "{billed:?}");
-    assert!(billed.iter().all(|(bill, ..)| bill == "alice"));
+    assert_eq!(world.charged().len(), 1, "the complaint");
     world.word("shop", Word::Confirm(Terminate));
+    let plus = ["termination", "clean-up"].map(str::to_owned).to_vec();
+    assert_eq!(world.charged(), [("alice".to_owned(), None, plus)]);
     assert_eq!(world.standing("shop"), Standing::Terminated);
     assert_eq!(world.standing("alice"), Standing::Good);
 }

@@ -27,8 +27,8 @@ fn the_strict_file_takes_the_strictest() {
     assert_eq!(world.suffers("alice"), []);
     world.pass(Span::days(1)).done();
     world.offence("alice", Moderate);
-    assert!(world.charged().iter().any(|(bill, ..)| bill == "reseller"));
     world.word("alice", Word::Confirm(Terminate));
+    assert!(world.charged().iter().any(|(bill, ..)| bill == "reseller"));
     assert_eq!(world.standing("alice"), Standing::Terminated);
     world
         .offence("bob", Severe)
