@@ -6,7 +6,7 @@ use super::{
     engine::Work,
     hold::{Hold, Status, Why},
     ladder::Ladder,
-    record::{LadderRecord, Record},
+    record::{LadderRecord, OwnHold, Record},
     steps,
     time::Moment,
     words::Audience,
@@ -135,11 +135,11 @@ impl Work<'_> {
     fn settle_own(&self, record: &mut Record) {
         let said = &record.said;
         let at = self.at;
-        let over = |own: &super::record::OwnHold| {
-            let taken_back = said.taken_back(own.since);
+        let over = |sanction, own: &OwnHold| {
+            let taken_back = said.taken_back(sanction, own.since);
             own.until.is_some_and(|until| until <= at) || taken_back.is_some_and(|t| t <= at)
         };
-        record.own.retain(|_, own| !over(own));
+        record.own.retain(|sanction, own| !over(*sanction, own));
     }
 
     fn settle_clocks(&mut self, tenant: &str, record: &mut Record) {

@@ -24,6 +24,7 @@ pub struct Said {
     acquit: Option<Moment>,
     confirm: BTreeMap<Sanction, Moment>,
     reject: BTreeMap<Sanction, Moment>,
+    lift: BTreeMap<Sanction, Moment>,
 }
 
 impl Said {
@@ -38,17 +39,20 @@ impl Said {
             Word::Confirm(sanction) => {
                 self.confirm.insert(sanction, at);
             }
+            Word::Lift(sanction) => {
+                self.lift.insert(sanction, at);
+            }
             Word::Reject(sanction) => {
                 self.reject.insert(sanction, at);
             }
         }
     }
 
-    /// When a hold of an operator that began at `since` is taken back.
-    pub(super) fn taken_back(&self, since: Moment) -> Option<Moment> {
-        let said = after(self.reinstate, since);
-        let acquitted = after(self.acquit, since);
-        earliest([said, acquitted])
+    /// When a `sanction` that began at `since` is taken back, whatever its rule.
+    pub(super) fn taken_back(&self, sanction: Sanction, since: Moment) -> Option<Moment> {
+        let lifted = self.lift.get(&sanction).copied();
+        let said = [self.reinstate, self.acquit, lifted];
+        earliest(said.map(|said| after(said, since)))
     }
 
     /// When a proposal is confirmed.
@@ -70,9 +74,11 @@ impl Said {
             Status::Proposed(_) => self.reject.get(&hold.step.sanction).copied(),
             Status::InForce | Status::Ended { .. } => None,
         };
+        let suffered = hold.suffered().unwrap_or(hold.step.sanction);
+        let taken_back = self.taken_back(suffered, hold.since);
         [
             (after(self.acquit, hold.since), How::Acquitted),
-            (after(self.reinstate, hold.since), How::Reinstated),
+            (taken_back, How::Reinstated),
             (after(rejected, hold.since), How::Rejected),
             (by_rule, How::Rule),
         ]

@@ -149,6 +149,8 @@ pub enum Word {
     Reject(Sanction),
     /// Everything is lifted, against the ladder if need be.
     Reinstate,
+    /// What makes the tenant suffer this is lifted, against the ladder if need be.
+    Lift(Sanction),
     /// Everything is lifted, and was wrong: what is open never counts.
     Acquit,
 }

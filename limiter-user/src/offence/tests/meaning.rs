@@ -101,6 +101,12 @@ fn an_operators_own_word_needs_no_policy() {
     );
     world.pass(Span::hours(1));
     assert_eq!(world.suffers("watched"), []);
+    world
+        .hear(suspend(5))
+        .word("watched", Word::Lift(BlockSmtp));
+    assert_eq!(world.suffers("watched"), [SuspendNetwork], "another one");
+    world.word("watched", Word::Lift(SuspendNetwork));
+    assert_eq!(world.suffers("watched"), []);
     world.hear(suspend(5)).word("watched", Word::Reinstate);
     assert_eq!(world.suffers("watched"), []);
 }

@@ -34,6 +34,7 @@ fn word() -> impl Strategy<Value = Word> {
         3 => Just(Word::Review),
         2 => sanction().prop_map(Word::Confirm),
         1 => sanction().prop_map(Word::Reject),
+        1 => sanction().prop_map(Word::Lift),
         1 => Just(Word::Reinstate),
         1 => Just(Word::Acquit),
     ]
