@@ -144,7 +144,7 @@ fn overlooked(pattern: &str, found: &[PathBuf], origin: &Origin, out: &mut Findi
     }
 }
 
-fn file_error(path: &Path, error: ReadError, out: &mut Findings) {
+pub(super) fn file_error(path: &Path, error: ReadError, out: &mut Findings) {
     out.incomplete = true;
     let line = match error {
         ReadError::Binary { line, .. } => line,
@@ -236,7 +236,7 @@ fn tenant_documents(path: &Path, mut documents: Documents<'_>) -> (Vec<RawTenant
     (tenants, out)
 }
 
-fn report(documents: &mut Documents<'_>, out: &mut Findings) {
+pub(super) fn report(documents: &mut Documents<'_>, out: &mut Findings) {
     for fault in documents.take_faults() {
         out.error(fault.mark, fault.problem, fault.allowed);
     }

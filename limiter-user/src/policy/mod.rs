@@ -17,6 +17,7 @@ mod check;
 mod claims;
 mod findings;
 mod item;
+mod ladder;
 mod load;
 mod node;
 mod parallel;
@@ -34,6 +35,7 @@ mod value_net;
 mod yaml;
 mod yaml_frame;
 
+pub use ladder::{LoadedLadder, load_ladder};
 pub use load::{Loaded, load};
 
 #[cfg(test)]

@@ -1,0 +1,193 @@
+//! What the engine hears.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    time::{Moment, Span},
+    words::{Part, Sanction, Severity},
+};
+
+/// Something happened. `happened` is when, in the engine's time; what lies in the future is taken
+/// for now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Time passed, nothing else.
+    Tick,
+    /// Attempts against the rules.
+    Violations {
+        /// Whose.
+        tenant: String,
+        /// Which rule, as in events: `direct_smtp`, `limit`…
+        reason: String,
+        /// How many.
+        count: u64,
+        /// Whether they were refused, so that nothing left the node.
+        refused: bool,
+        /// From where.
+        source: Option<IpAddr>,
+        /// When.
+        happened: Moment,
+    },
+    /// Mail went out: what rates are held against.
+    Sent {
+        /// Whose.
+        tenant: String,
+        /// How many messages.
+        messages: u64,
+    },
+    /// Mail came back.
+    Bounces {
+        /// Whose.
+        tenant: String,
+        /// Permanent failures.
+        hard: u64,
+        /// Others.
+        soft: u64,
+        /// When the mail was sent.
+        happened: Moment,
+    },
+    /// A report of abuse.
+    Complaint(Complaint),
+    /// An address of the provider was blacklisted because of the tenant.
+    Listing {
+        /// Whose doing.
+        tenant: String,
+        /// What tells this incident from all others: the list and the address.
+        id: String,
+        /// The list.
+        list: String,
+        /// When what led to it happened.
+        happened: Moment,
+    },
+    /// An operator calls something an offence.
+    Offence {
+        /// Whose.
+        tenant: String,
+        /// How grave.
+        severity: Severity,
+        /// What, and why.
+        reason: String,
+        /// Who says so.
+        by: String,
+        /// When it happened.
+        happened: Moment,
+    },
+    /// An operator puts a tenant under a sanction, whatever the policies say.
+    Suspend {
+        /// Whom.
+        tenant: String,
+        /// Under what.
+        sanction: Sanction,
+        /// For how long; `None`: until it is taken back.
+        length: Option<Span>,
+        /// Why.
+        reason: String,
+        /// Who does it.
+        by: String,
+    },
+    /// A person's word about a tenant. It holds for what began before it, from the next
+    /// millisecond on.
+    Word {
+        /// About whom.
+        tenant: String,
+        /// What.
+        word: Word,
+        /// Who says so.
+        by: String,
+    },
+    /// A person handled a complaint.
+    Handled {
+        /// The tenant it is about.
+        tenant: String,
+        /// Which.
+        complaint: String,
+        /// What was done: acknowledge, act, answer.
+        clock: String,
+        /// Who did it.
+        by: String,
+    },
+    /// An operator says that the wall clock is right.
+    Settle {
+        /// Who says so.
+        by: String,
+    },
+}
+
+/// A report of abuse, attributed to a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Complaint {
+    /// About whom.
+    pub tenant: String,
+    /// What tells it from all others; a second one with the same id is a duplicate.
+    pub id: String,
+    /// arf, xarf, or another.
+    pub format: String,
+    /// What it holds.
+    pub parts: BTreeSet<Part>,
+    /// Where the mail came from.
+    pub source: Option<IpAddr>,
+    /// When the mail was sent.
+    pub happened: Moment,
+}
+
+/// What a person says about a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// The owner was spoken to.
+    Contact,
+    /// The owner acknowledged what must be done.
+    Acknowledgement,
+    /// It was looked at, and is in order.
+    Review,
+    /// Proposals of this sanction are to be carried out.
+    Confirm(Sanction),
+    /// Proposals of this sanction are not to be carried out.
+    Reject(Sanction),
+    /// Everything is lifted, against the ladder if need be.
+    Reinstate,
+    /// What makes the tenant suffer this is lifted, against the ladder if need be.
+    Lift(Sanction),
+    /// Everything is lifted, and was wrong: what is open never counts.
+    Acquit,
+}
+
+impl Signal {
+    /// Whom it is about.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Tick | Self::Settle { .. } => None,
+            Self::Violations { tenant, .. }
+            | Self::Sent { tenant, .. }
+            | Self::Bounces { tenant, .. }
+            | Self::Complaint(Complaint { tenant, .. })
+            | Self::Listing { tenant, .. }
+            | Self::Offence { tenant, .. }
+            | Self::Suspend { tenant, .. }
+            | Self::Word { tenant, .. }
+            | Self::Handled { tenant, .. } => Some(tenant),
+        }
+    }
+
+    /// When it happened, if that may be before it was heard.
+    #[must_use]
+    pub const fn happened(&self) -> Option<Moment> {
+        match self {
+            Self::Violations { happened, .. }
+            | Self::Bounces { happened, .. }
+            | Self::Complaint(Complaint { happened, .. })
+            | Self::Listing { happened, .. }
+            | Self::Offence { happened, .. } => Some(*happened),
+            Self::Tick
+            | Self::Sent { .. }
+            | Self::Suspend { .. }
+            | Self::Word { .. }
+            | Self::Handled { .. }
+            | Self::Settle { .. } => None,
+        }
+    }
+}
