@@ -42,39 +42,35 @@ pub unsafe fn unlock(lock: *mut bpf_spin_lock) {
     unsafe { helpers::generated::bpf_spin_unlock(lock.cast::<bindings::bpf_spin_lock>()) };
 }
 
+/// The same value, written to the stack and read back: the compiler does not know it any more.
+#[inline(always)]
+fn through_memory<T: Copy>(value: T) -> T {
+    let mut place = core::mem::MaybeUninit::uninit();
+    // SAFETY: written, then read. Volatile, so that it goes through memory.
+    unsafe {
+        core::ptr::write_volatile(place.as_mut_ptr(), value);
+        core::ptr::read_volatile(place.as_ptr())
+    }
+}
+
 /// The same number, of which the verifier knows that it fits in 16 bits: before 6.13 it forgets
 /// that when bytes are swapped, and the compiler would take a mask away.
 #[inline(always)]
 pub fn bounded(number: u16) -> u16 {
-    let mut place = core::mem::MaybeUninit::uninit();
-    // SAFETY: written, then read. Volatile, so that it goes through memory.
-    unsafe {
-        core::ptr::write_volatile(place.as_mut_ptr(), number);
-        core::ptr::read_volatile(place.as_ptr())
-    }
+    through_memory(number)
 }
 
 /// The same place, reckoned once: what the compiler reckoned anew the verifier would not know.
 #[inline(always)]
 pub fn opaque(place: usize) -> usize {
-    let mut memory = core::mem::MaybeUninit::uninit();
-    // SAFETY: written, then read. Volatile, so that it goes through memory.
-    unsafe {
-        core::ptr::write_volatile(memory.as_mut_ptr(), place);
-        core::ptr::read_volatile(memory.as_ptr())
-    }
+    through_memory(place)
 }
 
-/// 1 for this number, 0 for all others, without a question: the verifier goes one way on.
+/// 1 for this number, 0 for all others, without a question: the verifier goes one way on, as long
+/// as the compiler does not know what is added to.
 #[inline(always)]
 pub fn is_nobody(number: u32) -> u32 {
-    let mut place = core::mem::MaybeUninit::uninit();
-    // SAFETY: written, then read. Volatile, so that the compiler does not know what is added to.
-    let number = unsafe {
-        core::ptr::write_volatile(place.as_mut_ptr(), u64::from(number));
-        core::ptr::read_volatile(place.as_ptr())
-    };
-    (number.wrapping_add(1) >> 32) as u32
+    (through_memory(u64::from(number)).wrapping_add(1) >> 32) as u32
 }
 
 /// Makes the verifier forget what it learnt of a value on the stack while it was computed: the ways

@@ -77,7 +77,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
             _ => return PASS,
         }
     }
-    let mut sender = sender(skb, settings, &mut seen);
+    let mut sender = sender(skb, from, settings, &mut seen);
     kernel::forget(&mut sender);
     match sender {
         JUDGE => {}
@@ -130,9 +130,10 @@ const LET_GO: u32 = 1;
 /// It was judged, and is cut.
 const CUT: u32 = 2;
 
-/// Finds out who sent a packet, and whether it was judged before. A frame of its own.
+/// Finds out who sent a packet that came from the interface `from`, and whether it was judged
+/// before. A frame of its own.
 #[inline(never)]
-fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
+fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
     if seen.packet.kind == Kind::Foreign && skb.is_harmless(settings) {
         return LET_GO;
     }
@@ -178,7 +179,7 @@ fn sender(skb: Skb, settings: &Settings, seen: &mut Seen) -> u32 {
             seen.flags &= !event::flags::HAS_SOCKET;
         }
     }
-    seen.came_in(who::interface(came_from(skb)).owner);
+    seen.came_in(who::interface(from).owner);
     JUDGE
 }
 

@@ -4,6 +4,7 @@ use super::{
     action::Action,
     book::Book,
     case::Case,
+    engine::Work,
     hold::Hold,
     ladder::{Charge, Per},
     record::Record,
@@ -32,6 +33,15 @@ impl<'c> Cause<'c> {
             severity: Some(hold.severity),
             tenant,
         }
+    }
+}
+
+impl Work<'_> {
+    /// Charges what `charges` of `policy` say for `cause`.
+    pub fn charge(&mut self, policy: &str, charges: &[Charge], cause: &Cause<'_>) {
+        let record = self.state.record(cause.tenant);
+        let (book, actions) = (self.book, &mut self.actions);
+        charge(record, book, policy, charges, cause, actions);
     }
 }
 

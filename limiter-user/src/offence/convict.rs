@@ -4,7 +4,7 @@ use super::{
     action::Action,
     book::Subject,
     case::{Case, Mark},
-    charge::{self, Cause},
+    charge::Cause,
     engine::Work,
     hold::{Hold, Why},
     judge::{self, Fact, Heard},
@@ -109,16 +109,7 @@ impl Work<'_> {
                 severity: Some(mark.severity),
                 tenant,
             };
-            let record = self.state.records.entry(tenant.to_owned()).or_default();
-            let charges = &ladder.charges;
-            charge::charge(
-                record,
-                self.book,
-                &ladder.name,
-                charges,
-                &cause,
-                &mut self.actions,
-            );
+            self.charge(&ladder.name, &ladder.charges, &cause);
         }
         let subject = self.book.tenants.get(tenant);
         let plan = subject.and_then(|subject| subject.plan.as_deref());
@@ -157,10 +148,7 @@ impl Work<'_> {
         // A proposal costs nothing until it is confirmed.
         if why.is_none() {
             let cause = Cause::step(tenant, &ladder.name, case, &hold);
-            let record = self.state.records.entry(tenant.to_owned()).or_default();
-            let charges = &hold.step.charges;
-            let (book, actions) = (self.book, &mut self.actions);
-            charge::charge(record, book, &ladder.name, charges, &cause, actions);
+            self.charge(&ladder.name, &hold.step.charges, &cause);
         }
         self.tell_start(tenant, (&ladder.name, case.id), &hold);
         case.holds.push(hold);

@@ -2,7 +2,7 @@
 
 use super::{
     action::{Action, NoticeEvent},
-    charge::{self, Cause},
+    charge::Cause,
     complaint,
     engine::Work,
     judge::{self, Fact, Heard},
@@ -180,16 +180,7 @@ impl Work<'_> {
         };
         for ladder in self.book.binding(tenant) {
             if fits(ladder) {
-                let record = self.state.records.entry(tenant.to_owned()).or_default();
-                let charges = &ladder.charges;
-                charge::charge(
-                    record,
-                    self.book,
-                    &ladder.name,
-                    charges,
-                    &cause,
-                    &mut self.actions,
-                );
+                self.charge(&ladder.name, &ladder.charges, &cause);
             }
         }
     }
