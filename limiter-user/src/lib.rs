@@ -3,8 +3,10 @@
 pub mod agent;
 pub mod cli;
 pub mod control;
+pub mod court;
 pub mod inspect;
 pub mod kernel;
+pub mod ledger;
 pub mod offence;
 pub mod policy;
 pub mod report;

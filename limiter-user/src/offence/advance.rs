@@ -136,7 +136,7 @@ impl Work<'_> {
         let said = &record.said;
         let at = self.at;
         let over = |sanction, own: &OwnHold| {
-            let taken_back = said.taken_back(sanction, own.since);
+            let taken_back = said.own_taken_back(sanction, own.since);
             own.until.is_some_and(|until| until <= at) || taken_back.is_some_and(|t| t <= at)
         };
         record.own.retain(|sanction, own| !over(*sanction, own));

@@ -54,6 +54,12 @@ impl Clock {
         }
     }
 
+    /// The engine's time by `reading`, on a copy of the clock. `blank`: nothing is recorded yet.
+    pub fn look(&mut self, reading: &Reading, blank: bool) -> Moment {
+        self.read(reading, blank);
+        self.now
+    }
+
     /// Reads the clocks. `blank`: nothing is recorded yet.
     pub(super) fn read(&mut self, reading: &Reading, blank: bool) {
         if blank {

@@ -55,6 +55,11 @@ impl Said {
         earliest(said.map(|said| after(said, since)))
     }
 
+    /// When an operator's own sanction that began at `since` is taken back: also by a review.
+    pub(super) fn own_taken_back(&self, sanction: Sanction, since: Moment) -> Option<Moment> {
+        earliest([self.taken_back(sanction, since), after(self.review, since)])
+    }
+
     /// When a proposal is confirmed.
     pub(super) fn confirmed(&self, hold: &Hold) -> Option<Moment> {
         let said = self.confirm.get(&hold.step.sanction).copied();

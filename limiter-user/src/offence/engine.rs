@@ -125,7 +125,7 @@ fn effective(record: &Record) -> BTreeMap<Sanction, Option<Moment>> {
         }
     }
     for (sanction, own) in &record.own {
-        let taken_back = record.said.taken_back(*sanction, own.since);
+        let taken_back = record.said.own_taken_back(*sanction, own.since);
         let until = match (own.until, taken_back) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -152,7 +152,7 @@ fn due(record: &Record) -> Option<Moment> {
     let of_own = record
         .own
         .iter()
-        .flat_map(|(sanction, own)| [own.until, record.said.taken_back(*sanction, own.since)]);
+        .flat_map(|(sanction, own)| [own.until, record.said.own_taken_back(*sanction, own.since)]);
     of_holds
         .chain(of_own)
         .chain(record.clocks.values().copied())

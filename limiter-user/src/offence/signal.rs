@@ -156,6 +156,24 @@ pub enum Word {
 }
 
 impl Signal {
+    /// Its kind, as in files.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Violations { .. } => "violations",
+            Self::Sent { .. } => "sent",
+            Self::Bounces { .. } => "bounces",
+            Self::Complaint(_) => "complaint",
+            Self::Listing { .. } => "listing",
+            Self::Offence { .. } => "offence",
+            Self::Suspend { .. } => "suspend",
+            Self::Word { .. } => "word",
+            Self::Handled { .. } => "handled",
+            Self::Settle { .. } => "settle",
+        }
+    }
+
     /// Whom it is about.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {

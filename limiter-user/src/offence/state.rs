@@ -26,6 +26,19 @@ impl State {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Puts the record of `tenant` back as it was kept, or takes it away.
+    pub fn restore(&mut self, tenant: &str, record: Option<Record>) {
+        let kept = self.records.remove(tenant);
+        if let Some(at) = kept.and_then(|record| record.due) {
+            self.due.remove(&(at, tenant.to_owned()));
+        }
+        if let Some(record) = record {
+            self.due
+                .extend(record.due.map(|at| (at, tenant.to_owned())));
+            self.records.insert(tenant.to_owned(), record);
+        }
+    }
+
     /// The record of `tenant`.
     pub(super) fn record(&mut self, tenant: &str) -> &mut Record {
         self.records.entry(tenant.to_owned()).or_default()

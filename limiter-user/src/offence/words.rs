@@ -43,6 +43,18 @@ words! {
 }
 
 impl Sanction {
+    /// What stands for a sanction of the kernel's.
+    #[must_use]
+    pub const fn of_kernel(sanction: limiter_common::sanction::Sanction) -> Self {
+        use limiter_common::sanction::Sanction as Kernel;
+        match sanction {
+            Kernel::BlockSmtp => Self::BlockSmtp,
+            Kernel::SuspendMail => Self::SuspendMail,
+            Kernel::SuspendNetwork => Self::SuspendNetwork,
+            Kernel::NullRoute => Self::NullRoute,
+        }
+    }
+
     /// What the kernel enforces for it, if anything.
     #[must_use]
     pub const fn in_kernel(self) -> Option<limiter_common::sanction::Sanction> {

@@ -1,0 +1,546 @@
+//! Where it is heard, one thing after the other.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use log::{error, info, warn};
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{
+    bailiff::{Bailiff, BailiffError, Wanted},
+    hearing::{Submission, Verdict},
+};
+use crate::{
+    ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
+    offence::{self, Action, Book, Moment, Notice, Reading, Record, Sanction, Signal, Span, State},
+    report::problem::Problem,
+};
+
+/// The clocks of the machine.
+pub trait Clocks: Send {
+    /// What they show now.
+    fn read(&self) -> Reading;
+}
+
+/// Says by which ways people are told.
+pub trait Herald: Send {
+    /// The ways for one notice, as [`Due::channel`] will show them.
+    fn ways(&self, notice: &Notice) -> Vec<Value>;
+}
+
+/// Why something was not heard.
+#[derive(Debug, Error)]
+pub enum CourtError {
+    /// It could not be recorded, and so did not happen.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The record book and what is in memory have come apart.
+    #[error("the record book failed while it was written to, and cannot be read since: {0}")]
+    Lost(String),
+}
+
+impl CourtError {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Ledger(error) => error.remedy(),
+            Self::Lost(_) => "repair state_dir, then restart the agent; what is in force stays",
+        }
+    }
+}
+
+/// What a court needs.
+pub struct Setting {
+    /// The record book.
+    pub ledger: Ledger,
+    /// The policies.
+    pub book: Book,
+    /// The clocks.
+    pub clocks: Box<dyn Clocks>,
+    /// Who carries out.
+    pub bailiff: Box<dyn Bailiff>,
+    /// Who knows whom to tell how.
+    pub herald: Box<dyn Herald>,
+}
+
+/// The court. All calls may block: on the disk, and on the kernel.
+pub struct Court(Mutex<Bench>);
+
+struct Bench {
+    state: State,
+    ledger: Ledger,
+    book: Book,
+    clocks: Box<dyn Clocks>,
+    bailiff: Box<dyn Bailiff>,
+    herald: Box<dyn Herald>,
+    /// Whom the kernel does not treat yet as the record says.
+    owed: BTreeSet<String>,
+    /// Why the record book cannot be written to.
+    failing: Option<Problem>,
+    /// It cannot be read either.
+    lost: Option<String>,
+    /// Why the kernel does not do what it should.
+    resisting: Option<String>,
+    /// When the clock was last written down.
+    clock_kept: Moment,
+}
+
+/// How often the clock is written down when nothing else is.
+const KEEP_CLOCK: Span = Span::seconds(60);
+
+impl Court {
+    /// Opens the court: the kernel agrees with the record book when this returns, as far as there
+    /// are tenants. What the kernel enforces and no record knows of, is taken over as an operator's
+    /// word.
+    ///
+    /// # Errors
+    ///
+    /// The record book cannot be read.
+    pub fn open(setting: Setting) -> Result<Self, CourtError> {
+        let state = setting.ledger.state()?;
+        let mut bench = Bench {
+            state,
+            ledger: setting.ledger,
+            book: setting.book,
+            clocks: setting.clocks,
+            bailiff: setting.bailiff,
+            herald: setting.herald,
+            owed: BTreeSet::new(),
+            failing: None,
+            lost: None,
+            resisting: None,
+            clock_kept: Moment(0),
+        };
+        bench.adopt();
+        // What ended while nobody looked.
+        if let Err(error) = bench.hear(vec![Submission::of(Signal::Tick)], &[]) {
+            bench.fail(&error);
+        }
+        bench.reconcile();
+        Ok(Self(Mutex::new(bench)))
+    }
+
+    /// Hears all of it, or nothing: when this returns, it is on the disk and in force in the kernel.
+    /// `positions` are written with it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then nothing of it happened.
+    pub fn hear(
+        &self,
+        submissions: Vec<Submission>,
+        positions: &[Position],
+    ) -> Result<Vec<Verdict>, CourtError> {
+        self.bench().hear(submissions, positions)
+    }
+
+    /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
+    /// latest.
+    pub fn tick(&self) -> Duration {
+        self.bench().tick()
+    }
+
+    /// Goes by other policies from now on; tenants that are there again get what they are owed.
+    pub fn set_book(&self, book: Book) {
+        let mut bench = self.bench();
+        bench.book = book;
+        bench.reconcile();
+    }
+
+    /// Makes the kernel agree with all records: after tenants came or went.
+    pub fn reconcile(&self) {
+        self.bench().reconcile();
+    }
+
+    /// The record of a tenant, with the moment at which it was looked at and what the wall clock
+    /// showed then.
+    #[must_use]
+    pub fn record(&self, tenant: &str) -> (Record, Moment, Moment) {
+        let mut bench = self.bench();
+        let (now, reading) = bench.now();
+        let record = bench.state.records.get(tenant).cloned();
+        (record.unwrap_or_default(), now, reading.wall)
+    }
+
+    /// How the tenants stand of whom there is a record.
+    #[must_use]
+    pub fn standings(&self) -> Vec<(String, offence::Standing)> {
+        let bench = self.bench();
+        let all = bench.state.records.iter();
+        all.map(|(tenant, record)| (tenant.clone(), record.standing()))
+            .collect()
+    }
+
+    /// Reads in the record book.
+    pub fn read<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
+        read(&self.bench().ledger)
+    }
+
+    /// Writes into the record book what the engine does not hear of.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded.
+    pub fn write(
+        &self,
+        write: impl FnOnce(&Page<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(), CourtError> {
+        let mut bench = self.bench();
+        let written = bench.ledger.begin().and_then(|page| {
+            write(&page)?;
+            page.commit()
+        });
+        bench.noted(written)
+    }
+
+    /// Forgets what is older than `before` and closed.
+    ///
+    /// # Errors
+    ///
+    /// The record book fails; then nothing is forgotten.
+    pub fn forget_before(&self, before: Moment) -> Result<(), CourtError> {
+        let mut bench = self.bench();
+        let forgotten = bench.ledger.forget_before(before);
+        bench.noted(forgotten)
+    }
+
+    /// The policies that are gone by.
+    #[must_use]
+    pub fn book(&self) -> Book {
+        self.bench().book.clone()
+    }
+
+    /// What is to be told and may be: nobody hears of what is not in force yet.
+    ///
+    /// # Errors
+    ///
+    /// The record book cannot be read.
+    pub fn due(&self, most: usize) -> Result<Vec<Due>, CourtError> {
+        let bench = self.bench();
+        let wall = bench.clocks.read().wall;
+        let due = bench.ledger.due(wall, &bench.owed, most)?;
+        Ok(due)
+    }
+
+    /// What is wrong, for `status`.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let bench = self.bench();
+        let mut problems: Vec<Problem> = bench.failing.iter().cloned().collect();
+        if let Some(why) = &bench.lost {
+            problems.push(Problem::error(
+                format!(
+                    "nothing is heard any more: {}",
+                    CourtError::Lost(why.clone())
+                ),
+                CourtError::Lost(String::new()).remedy(),
+            ));
+        }
+        if let Some(why) = &bench.resisting {
+            problems.push(Problem::error(
+                format!("a sanction is decided and not in force: {why}"),
+                "it is tried again every second; `limiter doctor` says what the kernel lacks",
+            ));
+        }
+        let missing = bench.book.missing();
+        if !missing.is_empty() {
+            let missing: Vec<&str> = missing.into_iter().collect();
+            problems.push(Problem::error(
+                format!(
+                    "policies that are named and not there: {}",
+                    missing.join(", ")
+                ),
+                "`limiter check` says where they are named",
+            ));
+        }
+        problems
+    }
+
+    fn bench(&self) -> MutexGuard<'_, Bench> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bench {
+    /// The engine's time, without letting it pass.
+    fn now(&mut self) -> (Moment, Reading) {
+        let reading = self.clocks.read();
+        let mut clock = self.state.clock.clone();
+        let now = clock.look(&reading, self.state.records.is_empty());
+        (now, reading)
+    }
+
+    fn hear(
+        &mut self,
+        submissions: Vec<Submission>,
+        positions: &[Position],
+    ) -> Result<Vec<Verdict>, CourtError> {
+        if let Some(why) = &self.lost {
+            return Err(CourtError::Lost(why.clone()));
+        }
+        let reading = self.clocks.read();
+        let clock = self.state.clock.clone();
+        let mut touched = BTreeSet::new();
+        let written = self.write(&reading, submissions, positions, &mut touched);
+        match self.noted(written) {
+            Ok(verdicts) => {
+                self.clock_kept = self.state.clock.now();
+                self.owed.extend(touched);
+                self.carry_out();
+                let actions = verdicts.iter().flat_map(|verdict| &verdict.actions);
+                for line in actions.filter_map(log_line) {
+                    info!("{line}");
+                }
+                Ok(verdicts)
+            }
+            Err(error) => {
+                self.state.clock = clock;
+                self.forget(&touched);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        reading: &Reading,
+        submissions: Vec<Submission>,
+        positions: &[Position],
+        touched: &mut BTreeSet<String>,
+    ) -> Result<Vec<Verdict>, LedgerError> {
+        let page = self.ledger.begin()?;
+        let mut verdicts = Vec::with_capacity(submissions.len());
+        for submission in submissions {
+            let key = submission.key.as_deref();
+            if let Some(key) = key
+                && let Some(id) = page.heard(key)?
+            {
+                verdicts.push(Verdict {
+                    id,
+                    duplicate: true,
+                    at: self.state.clock.now(),
+                    actions: Vec::new(),
+                });
+                continue;
+            }
+            let outcome = offence::step(&mut self.state, &self.book, &submission.signal, reading);
+            touched.extend(outcome.touched);
+            let at = self.state.clock.now();
+            let entry = Entry {
+                key,
+                signal: &submission.signal,
+                at,
+                reading,
+                by: submission.by.as_ref(),
+                reason: submission.reason.as_deref(),
+                actions: &outcome.actions,
+            };
+            // Time that passes is only worth a line if it changed something.
+            let silent = submission.signal == Signal::Tick && outcome.actions.is_empty();
+            let id = if silent {
+                0
+            } else {
+                page.signal(&entry, &submission.evidence)?
+            };
+            for (number, notice) in page.actions(id, at, reading.wall, &outcome.actions)? {
+                for way in self.herald.ways(&notice) {
+                    page.deliver(number, &way, reading.wall)?;
+                }
+            }
+            verdicts.push(Verdict {
+                id,
+                duplicate: false,
+                at,
+                actions: outcome.actions,
+            });
+        }
+        for tenant in &*touched {
+            if let Some(record) = self.state.records.get(tenant) {
+                page.record(tenant, record)?;
+            }
+        }
+        for position in positions {
+            page.position(position)?;
+        }
+        page.clock(&self.state.clock)?;
+        page.commit()?;
+        Ok(verdicts)
+    }
+
+    /// Takes back what was not committed.
+    fn forget(&mut self, touched: &BTreeSet<String>) {
+        for tenant in touched {
+            match self.ledger.record(tenant) {
+                Ok(record) => self.state.restore(tenant, record),
+                Err(error) => {
+                    error!("the record of {tenant:?} cannot be read back: {error}");
+                    self.lost = Some(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Remembers whether the record book takes what is written.
+    fn noted<T>(&mut self, written: Result<T, LedgerError>) -> Result<T, CourtError> {
+        match written {
+            Ok(value) => {
+                if self.failing.take().is_some() {
+                    info!("the record book can be written to again");
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let error = CourtError::from(error);
+                self.fail(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &CourtError) {
+        let problem = Problem::error(
+            format!("offences and sanctions cannot be recorded: {error}"),
+            error.remedy(),
+        );
+        if self.failing.as_ref() != Some(&problem) {
+            error!("{}; {}", problem.problem, problem.remedy);
+        }
+        self.failing = Some(problem);
+    }
+
+    fn tick(&mut self) -> Duration {
+        const SOON: Duration = Duration::from_secs(1);
+        const LATEST: Duration = Duration::from_secs(5);
+        let (now, _) = self.now();
+        let due = self.state.wake().is_some_and(|wake| wake <= now);
+        let keep = now.since(self.clock_kept) >= KEEP_CLOCK;
+        if (due || keep || self.failing.is_some())
+            && self.lost.is_none()
+            && self.hear(vec![Submission::of(Signal::Tick)], &[]).is_err()
+        {
+            return SOON;
+        }
+        if !self.owed.is_empty() {
+            self.carry_out();
+            return SOON;
+        }
+        let wake = self
+            .state
+            .wake()
+            .map_or(LATEST, |wake| Duration::from(wake.since(now)).min(LATEST));
+        wake.max(Duration::from_millis(10))
+    }
+
+    fn reconcile(&mut self) {
+        let suffering = self.state.records.iter();
+        let suffering = suffering.filter(|(_, record)| !record.effective.is_empty());
+        self.owed
+            .extend(suffering.map(|(tenant, _)| tenant.clone()));
+        match self.bailiff.in_force() {
+            Ok(found) => self
+                .owed
+                .extend(found.into_iter().map(|found| found.tenant)),
+            Err(error) => self.resisting = Some(error.to_string()),
+        }
+        self.carry_out();
+    }
+
+    /// Makes the kernel agree with the records of whoever is owed that.
+    fn carry_out(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let (now, _) = self.now();
+        let mut resisting = None;
+        for tenant in std::mem::take(&mut self.owed) {
+            // Nobody lifts what no record knows of.
+            let Some(record) = self.state.records.get(&tenant) else {
+                continue;
+            };
+            match self.bailiff.enforce(&tenant, &Wanted::of(record, now)) {
+                Ok(()) => {}
+                Err(BailiffError::Absent(_)) => {
+                    if !record.effective.is_empty() {
+                        info!("{tenant:?} is under sanctions and no tenant now: they wait");
+                    }
+                }
+                Err(error) => {
+                    if self.resisting.is_none() {
+                        error!("the sanctions of {tenant:?} cannot be carried out: {error}");
+                    }
+                    resisting = Some(format!("{tenant}: {error}"));
+                    self.owed.insert(tenant);
+                }
+            }
+        }
+        self.resisting = resisting;
+    }
+
+    /// Takes over what the kernel enforces and no record knows of.
+    fn adopt(&mut self) {
+        let found = match self.bailiff.in_force() {
+            Ok(found) => found,
+            Err(error) => {
+                self.resisting = Some(error.to_string());
+                return;
+            }
+        };
+        let strange: Vec<Submission> = found
+            .into_iter()
+            .filter(|found| !self.state.records.contains_key(&found.tenant))
+            .map(|found| {
+                warn!(
+                    "{:?} is under {} and no record says why: taken over as an operator's word",
+                    found.tenant,
+                    found.sanction.as_str()
+                );
+                Submission::of(Signal::Suspend {
+                    tenant: found.tenant,
+                    sanction: Sanction::of_kernel(found.sanction),
+                    length: found.left.map(Span::from),
+                    reason: "found in force in the kernel, with no record of it".to_owned(),
+                    by: "limiter".to_owned(),
+                })
+            })
+            .collect();
+        if strange.is_empty() {
+            return;
+        }
+        if let Err(error) = self.hear(strange, &[]) {
+            self.fail(&error);
+        }
+    }
+}
+
+/// What an action says in the log.
+fn log_line(action: &Action) -> Option<String> {
+    match action {
+        Action::Apply {
+            tenant,
+            sanction,
+            until,
+        } => {
+            let end = until.map_or("until it is lifted", |_| "for a time");
+            Some(format!("{tenant:?} is under {} {end}", sanction.as_str()))
+        }
+        Action::LiftSanction { tenant, sanction } => {
+            Some(format!("{} of {tenant:?} is lifted", sanction.as_str()))
+        }
+        Action::OpenCase {
+            tenant,
+            policy,
+            case,
+        } => Some(format!("case {policy}/{case} of {tenant:?} is opened")),
+        Action::CloseCase {
+            tenant,
+            policy,
+            case,
+        } => Some(format!("case {policy}/{case} of {tenant:?} is closed")),
+        _ => None,
+    }
+}

@@ -1,0 +1,60 @@
+//! What is brought before the court, and what comes of it.
+
+use serde_json::Value;
+
+use crate::{
+    ledger::Evidence,
+    offence::{Action, Moment, Signal},
+};
+
+/// Something to be heard.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// What.
+    pub signal: Signal,
+    /// What tells it from all others, where it may be brought twice: then the second is not heard.
+    pub key: Option<String>,
+    /// Who says so, if it is a person.
+    pub by: Option<Value>,
+    /// Why, in the person's words.
+    pub reason: Option<String>,
+    /// What it rests on.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Its number in the book.
+    pub id: i64,
+    /// Whether it was heard before, and so was not heard again.
+    pub duplicate: bool,
+    /// When, in the engine's time.
+    pub at: Moment,
+    /// What follows.
+    pub actions: Vec<Action>,
+}
+
+impl Submission {
+    /// Of the node's own making.
+    #[must_use]
+    pub const fn of(signal: Signal) -> Self {
+        Self {
+            signal,
+            key: None,
+            by: None,
+            reason: None,
+            evidence: Vec::new(),
+        }
+    }
+
+    /// Said by a person.
+    #[must_use]
+    pub fn by(signal: Signal, by: Value, reason: Option<String>) -> Self {
+        Self {
+            by: Some(by),
+            reason,
+            ..Self::of(signal)
+        }
+    }
+}

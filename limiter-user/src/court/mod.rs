@@ -1,0 +1,17 @@
+//! The court: hears what happened, writes it into the record book together with what follows from
+//! it, has that carried out in the kernel, and only then lets people be told.
+//!
+//! What was committed is carried out again after a crash: the kernel is made to agree with the
+//! record of each tenant, whatever it held before. What could not be committed did not happen; whoever
+//! said it is told so, and says it again.
+
+mod bailiff;
+mod bench;
+mod hearing;
+
+pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
+pub use bench::{Clocks, Court, CourtError, Herald, Setting};
+pub use hearing::{Submission, Verdict};
+
+#[cfg(test)]
+mod tests;

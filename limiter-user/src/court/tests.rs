@@ -1,0 +1,300 @@
+//! The court with a kernel that is only told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use limiter_common::sanction::Sanction as InKernel;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    ledger::{Ledger, Position},
+    offence::{Book, Moment, Notice, Reading, Sanction, Severity, Signal, Span, State, Word, step},
+};
+
+const START: u64 = 1_800_000_000_000;
+
+/// What the kernel of this test enforces, and whether it refuses to be told.
+#[derive(Default)]
+struct Told {
+    wanted: BTreeMap<String, Wanted>,
+    refuses: bool,
+    found: Vec<Found>,
+}
+
+#[derive(Clone, Default)]
+struct Fake {
+    told: Arc<Mutex<Told>>,
+    passed: Arc<Mutex<u64>>,
+}
+
+impl Bailiff for Fake {
+    fn enforce(&mut self, tenant: &str, wanted: &Wanted) -> Result<(), BailiffError> {
+        let mut told = self.told.lock().unwrap();
+        if told.refuses {
+            return Err(BailiffError::Failed("the map is full".to_owned()));
+        }
+        told.wanted.insert(tenant.to_owned(), wanted.clone());
+        Ok(())
+    }
+
+    fn in_force(&self) -> Result<Vec<Found>, BailiffError> {
+        Ok(self.told.lock().unwrap().found.clone())
+    }
+}
+
+impl Clocks for Fake {
+    fn read(&self) -> Reading {
+        let passed = *self.passed.lock().unwrap();
+        Reading {
+            wall: Moment(START + passed),
+            boot: "a boot".to_owned(),
+            up: Span(100_000 + passed),
+            trusted: true,
+        }
+    }
+}
+
+impl Herald for Fake {
+    fn ways(&self, notice: &Notice) -> Vec<Value> {
+        vec![json!({ "to": notice.to.as_str() })]
+    }
+}
+
+struct Stage {
+    directory: tempfile::TempDir,
+    fake: Fake,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            fake: Fake::default(),
+        }
+    }
+
+    fn open(&self) -> Court {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/hostup.yaml");
+        let ladder = crate::policy::load_ladder(path.as_ref()).ladder.unwrap();
+        let book = Book {
+            everybody: [ladder.name.clone()].into(),
+            ladders: [(ladder.name.clone(), ladder)].into(),
+            tenants: [("alice".to_owned(), Default::default())].into(),
+        };
+        let setting = Setting {
+            ledger: Ledger::open(self.directory.path()).unwrap(),
+            book,
+            clocks: Box::new(self.fake.clone()),
+            bailiff: Box::new(self.fake.clone()),
+            herald: Box::new(self.fake.clone()),
+        };
+        Court::open(setting).unwrap()
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.fake.passed.lock().unwrap() += u64::try_from(time.as_millis()).unwrap();
+    }
+
+    /// What the kernel enforces against alice.
+    fn suffers(&self) -> Vec<InKernel> {
+        let told = self.fake.told.lock().unwrap();
+        let wanted = told.wanted.get("alice");
+        wanted.map_or_else(Vec::new, |wanted| wanted.kernel.keys().copied().collect())
+    }
+}
+
+fn offence(severity: Severity) -> Submission {
+    let signal = Signal::Offence {
+        tenant: "alice".to_owned(),
+        severity,
+        reason: "an open relay".to_owned(),
+        by: "root".to_owned(),
+        happened: Moment(u64::MAX),
+    };
+    Submission::by(signal, json!({ "uid": 0 }), Some("seen".to_owned()))
+}
+
+fn word(word: Word) -> Submission {
+    Submission::of(Signal::Word {
+        tenant: "alice".to_owned(),
+        word,
+        by: "root".to_owned(),
+    })
+}
+
+#[test]
+fn what_is_decided_is_in_force_and_survives() {
+    let stage = Stage::new();
+    let court = stage.open();
+    court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
+    assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
+    assert_eq!(court.due(10).unwrap().len(), 3, "contact, parent, operator");
+    drop(court);
+    // The node was switched off: the kernel knows nothing.
+    stage.fake.told.lock().unwrap().wanted.clear();
+    let court = stage.open();
+    assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
+    stage.pass(Duration::from_secs(1));
+    court.hear(vec![word(Word::Review)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    assert!(stage.suffers().is_empty());
+    let cases = court
+        .read(|ledger| ledger.cases(Some("alice"), false))
+        .unwrap();
+    assert_eq!(cases.len(), 1);
+    assert!(cases[0].case.closed.is_some());
+    let suffered = court
+        .read(|ledger| ledger.sanctions("alice", Moment(0)))
+        .unwrap();
+    assert_eq!(suffered.len(), 1);
+    assert!(suffered[0].lifted.is_some());
+}
+
+#[test]
+fn nobody_hears_of_what_is_not_in_force() {
+    let stage = Stage::new();
+    let court = stage.open();
+    stage.fake.told.lock().unwrap().refuses = true;
+    court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
+    assert!(court.due(10).unwrap().is_empty());
+    assert!(court.problems()[0].problem.contains("the map is full"));
+    stage.fake.told.lock().unwrap().refuses = false;
+    court.tick();
+    assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
+    assert_eq!(court.due(10).unwrap().len(), 3);
+    assert!(court.problems().is_empty());
+}
+
+#[test]
+fn what_comes_twice_is_heard_once() {
+    let stage = Stage::new();
+    let court = stage.open();
+    let keyed = || Submission {
+        key: Some("a".to_owned()),
+        ..offence(Severity::Minor)
+    };
+    let first = court.hear(vec![keyed(), keyed()], &[]).unwrap();
+    let second = court.hear(vec![keyed()], &[]).unwrap();
+    assert_eq!(
+        [first[0].duplicate, first[1].duplicate, second[0].duplicate],
+        [false, true, true]
+    );
+    assert_eq!(first[0].id, second[0].id);
+}
+
+#[test]
+fn what_cannot_be_recorded_did_not_happen() {
+    let stage = Stage::new();
+    let court = stage.open();
+    court.hear(vec![offence(Severity::Minor)], &[]).unwrap();
+    let before = court.record("alice").0;
+    court.read(|ledger| ledger.fill_up(true));
+    let position = Position {
+        tenant: "alice".to_owned(),
+        what: "refusals",
+        epoch: "1".to_owned(),
+        total: 7,
+    };
+    let many = |n: usize| {
+        let mut big = offence(Severity::Severe);
+        big.reason = Some("x".repeat(n));
+        vec![big]
+    };
+    let error = court.hear(many(1 << 20), std::slice::from_ref(&position));
+    let error = error.unwrap_err();
+    assert!(error.remedy().contains("make room"), "{error}");
+    assert_eq!(court.record("alice").0, before);
+    assert!(stage.suffers().is_empty());
+    assert!(!court.problems().is_empty());
+    court.read(|ledger| ledger.fill_up(false));
+    court.hear(many(1 << 20), &[position.clone()]).unwrap();
+    assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
+    assert!(court.problems().is_empty());
+    let kept = court.read(|ledger| ledger.positions("refusals")).unwrap();
+    assert_eq!(kept, [position]);
+}
+
+#[test]
+fn what_the_kernel_enforces_unknown_is_taken_over() {
+    let stage = Stage::new();
+    stage.fake.told.lock().unwrap().found = vec![Found {
+        tenant: "alice".to_owned(),
+        sanction: InKernel::BlockSmtp,
+        left: Some(Duration::from_secs(60)),
+    }];
+    let court = stage.open();
+    assert_eq!(stage.suffers(), [InKernel::BlockSmtp]);
+    let record = court.record("alice").0;
+    assert!(record.own.contains_key(&Sanction::BlockSmtp));
+    drop(court);
+    // Lifted, and killed before the kernel heard of it: the record holds.
+    let court = stage.open();
+    stage.pass(Duration::from_secs(1));
+    court.hear(vec![word(Word::Reinstate)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    drop(court);
+    stage.fake.told.lock().unwrap().wanted.clear();
+    let _court = stage.open();
+    assert!(stage.suffers().is_empty());
+    assert!(stage.fake.told.lock().unwrap().wanted.contains_key("alice"));
+}
+
+#[test]
+fn replaying_what_was_heard_gives_the_same_records() {
+    let stage = Stage::new();
+    let court = stage.open();
+    for round in 0..40_u64 {
+        let one = match round % 4 {
+            0 => offence(Severity::Moderate),
+            1 => word(Word::Contact),
+            2 => word(Word::Review),
+            _ => offence(Severity::Minor),
+        };
+        court.hear(vec![one], &[]).unwrap();
+        stage.pass(Duration::from_secs(3_600 * round));
+        court.tick();
+    }
+    let book = court.book();
+    let heard = court.read(Ledger::replay).unwrap();
+    let mut state = State::default();
+    for (signal, reading) in &heard {
+        step(&mut state, &book, signal, reading);
+    }
+    let kept = court.read(Ledger::state).unwrap();
+    assert_eq!(state.records, kept.records);
+    assert!(heard.len() >= 40);
+}
+
+#[test]
+fn old_records_are_forgotten_and_open_cases_are_not() {
+    let stage = Stage::new();
+    let court = stage.open();
+    court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
+    let later = Moment(START + Duration::from_secs(86_400).as_millis() as u64);
+    court.forget_before(later).unwrap();
+    let signals = court
+        .read(|ledger| ledger.signals("alice", Moment(0), 10))
+        .unwrap();
+    assert_eq!(signals.len(), 1, "its case is open");
+    stage.pass(Duration::from_secs(1));
+    court.hear(vec![word(Word::Review)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    court.forget_before(later).unwrap();
+    let signals = court
+        .read(|ledger| ledger.signals("alice", Moment(0), 10))
+        .unwrap();
+    assert!(signals.is_empty());
+    assert!(
+        court
+            .read(|ledger| ledger.cases(None, false))
+            .unwrap()
+            .is_empty()
+    );
+}

@@ -1,0 +1,48 @@
+//! What is kept for how long.
+
+use rusqlite::params;
+
+use super::{Ledger, LedgerError, page::millis};
+use crate::offence::Moment;
+
+impl Ledger {
+    /// Forgets what was heard, done and told before `before`. A tenant's open cases keep all that
+    /// was heard since they were opened; what the engine still counts with is kept anyway.
+    ///
+    /// # Errors
+    ///
+    /// The database fails; then nothing is forgotten.
+    pub fn forget_before(&mut self, before: Moment) -> Result<(), LedgerError> {
+        let failed = self.failed("clean up");
+        let run = |db: &mut rusqlite::Connection| {
+            let change = db.transaction()?;
+            let before = millis(before);
+            change.execute(
+                "DELETE FROM signals WHERE at < ?1 AND NOT EXISTS (
+                    SELECT 1 FROM cases WHERE cases.tenant = signals.tenant
+                    AND closed IS NULL AND opened <= signals.at)",
+                params![before],
+            )?;
+            change.execute("DELETE FROM cases WHERE closed < ?1", params![before])?;
+            change.execute(
+                "DELETE FROM notes WHERE NOT EXISTS (
+                    SELECT 1 FROM cases WHERE cases.tenant = notes.tenant
+                    AND cases.policy = notes.policy AND cases.number = notes.number)",
+                [],
+            )?;
+            change.execute("DELETE FROM sanctions WHERE lifted < ?1", params![before])?;
+            change.execute("DELETE FROM charges WHERE at < ?1", params![before])?;
+            change.execute(
+                "DELETE FROM notices WHERE at < ?1 AND NOT EXISTS (
+                    SELECT 1 FROM deliveries WHERE notice = notices.id AND state = 'waiting')",
+                params![before],
+            )?;
+            change.execute(
+                "DELETE FROM complaints WHERE received < ?1 AND state NOT IN ('ambiguous', 'unknown')",
+                params![before],
+            )?;
+            change.commit()
+        };
+        run(&mut self.db).map_err(failed)
+    }
+}
