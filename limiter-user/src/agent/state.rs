@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use limiter_common::sanction::Sanction;
+use limiter_common::sanction::{Sanction, Sanctions, WITHOUT_END, seconds};
 use log::{debug, error, info};
 
 use super::{
@@ -426,6 +426,38 @@ impl State {
         self.mirror.reinstate(tenant, sanction, &mut self.kernel)
     }
 
+    /// What is left of each of a tenant's own sanctions; `Some(None)`: no end.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or it cannot be under any.
+    pub fn own_sanctions(
+        &self,
+        tenant: &str,
+    ) -> Result<impl Iterator<Item = (Sanction, Option<Option<Duration>>)> + use<>, SanctionError>
+    {
+        let own = self.mirror.own_sanctions_of(tenant)?;
+        let now_ns = clock::monotonic_ns();
+        Ok(Sanction::ALL
+            .iter()
+            .map(move |sanction| (*sanction, left(&own, *sanction, now_ns))))
+    }
+
+    /// All tenants' own sanctions that are in force, and what is left of them.
+    pub fn all_own_sanctions(
+        &self,
+    ) -> impl Iterator<Item = (&str, Sanction, Option<Duration>)> + use<'_> {
+        let now_ns = clock::monotonic_ns();
+        self.mirror
+            .all_own_sanctions()
+            .flat_map(move |(tenant, own)| {
+                Sanction::ALL.iter().filter_map(move |sanction| {
+                    let left = left(&own, *sanction, now_ns)?;
+                    Some((tenant, *sanction, left))
+                })
+            })
+    }
+
     /// Tidies up behind sanctions that ended by themselves.
     pub fn tidy_sanctions(&mut self) {
         let now_ns = clock::monotonic_ns();
@@ -472,6 +504,17 @@ impl State {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = names;
     }
+}
+
+/// What is left of a sanction at `now_ns` of the kernel's clock; `Some(None)`: no end.
+fn left(own: &Sanctions, sanction: Sanction, now_ns: u64) -> Option<Option<Duration>> {
+    let until_s = own.until_s[usize::from(sanction as u8)];
+    if !own.holds(sanction, seconds(now_ns)) {
+        return None;
+    }
+    let until_ns = u64::from(until_s) * 1_000_000_000;
+    let left = Duration::from_nanos(until_ns.saturating_sub(now_ns));
+    Some((until_s != WITHOUT_END).then_some(left))
 }
 
 /// The problem that the files cannot be loaded.

@@ -192,6 +192,24 @@ impl Mirror {
         })
     }
 
+    /// A tenant's own sanctions.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or it cannot be under any.
+    pub fn own_sanctions_of(&self, tenant: &str) -> Result<Sanctions, SanctionError> {
+        let index = self.sanctionable(tenant)?;
+        Ok(self.own_sanctions(index))
+    }
+
+    /// All tenants' own sanctions.
+    pub fn all_own_sanctions(&self) -> impl Iterator<Item = (&str, Sanctions)> {
+        self.own.iter().filter_map(|(index, own)| {
+            let entry = self.entries.get(index)?;
+            Some((entry.name.as_str(), *own))
+        })
+    }
+
     /// Tidies up behind what ended by the moment `now_ns` of the kernel's clock, and says what
     /// that was. Also completes what could not be written before. To be called every few seconds.
     ///

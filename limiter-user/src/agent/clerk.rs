@@ -1,0 +1,217 @@
+//! The court's clerk: a thread that lets time pass before the court, and brings what the kernel
+//! refused before it. Whoever reads the kernel's reports never waits for the disk.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use log::{error, warn};
+
+use super::{feed::Feed, state::Shared};
+use crate::{
+    court::Court,
+    offence::Book,
+    report::{
+        event::EventRecord,
+        store::{EventFilter, Store},
+    },
+};
+
+/// How long after the start whatever an earlier agent left unread has to have come by itself.
+const SETTLED: Duration = Duration::from_secs(5);
+/// How far back the history is searched for what it was.
+const LOOK_BACK: SignedDuration = SignedDuration::from_mins(60);
+/// How often it is looked at least.
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Something for the clerk.
+enum Errand {
+    /// What one record stands for, and the tenant's counter with it.
+    Note(Arc<EventRecord>, u64),
+    /// Other policies.
+    Book(Box<Book>),
+    /// Everything that waits is brought before the court, and the clerk leaves.
+    Stop,
+}
+
+/// Sends errands to the clerk.
+#[derive(Clone)]
+pub struct Errands(Sender<Errand>);
+
+impl Errands {
+    /// Hands on what one record stands for; `total` is the tenant's counter with it.
+    pub fn note(&self, record: &Arc<EventRecord>, total: u64) {
+        // A clerk that left has said so.
+        let _ = self.0.send(Errand::Note(Arc::clone(record), total));
+    }
+
+    /// Goes by other policies from now on.
+    pub fn book(&self, book: Book) {
+        let _ = self.0.send(Errand::Book(Box::new(book)));
+    }
+}
+
+/// The clerk at work.
+pub struct Clerk {
+    errands: Errands,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Clerk {
+    /// Begins to work for `court`.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to be had.
+    pub fn start(
+        court: Arc<Court>,
+        feed: Feed,
+        shared: Shared,
+        store: Option<Arc<Store>>,
+    ) -> std::io::Result<Self> {
+        let (sender, errands) = channel();
+        let thread = thread::Builder::new()
+            .name("clerk".to_owned())
+            .spawn(move || Desk::new(court, feed, shared, store).work(&errands))?;
+        Ok(Self {
+            errands: Errands(sender),
+            thread,
+        })
+    }
+
+    /// Where errands are taken.
+    #[must_use]
+    pub fn errands(&self) -> Errands {
+        self.errands.clone()
+    }
+
+    /// Has everything that waits brought before the court.
+    pub fn stop(self) {
+        let _ = self.errands.0.send(Errand::Stop);
+        if self.thread.join().is_err() {
+            error!("the clerk of the court fell over");
+        }
+    }
+}
+
+struct Desk {
+    court: Arc<Court>,
+    feed: Feed,
+    shared: Shared,
+    store: Option<Arc<Store>>,
+    since: Instant,
+    /// Whether what an earlier agent left unread was looked for.
+    looked: bool,
+}
+
+impl Desk {
+    fn new(court: Arc<Court>, mut feed: Feed, shared: Shared, store: Option<Arc<Store>>) -> Self {
+        feed.set_book(&court.book());
+        let mut looked = false;
+        if feed.is_new() {
+            // Nobody listened before: what was refused then is nobody's offence.
+            feed.skip(totals(&shared));
+            looked = true;
+        }
+        Self {
+            court,
+            feed,
+            shared,
+            store,
+            since: Instant::now(),
+            looked,
+        }
+    }
+
+    fn work(mut self, errands: &Receiver<Errand>) {
+        let mut wait = Duration::ZERO;
+        loop {
+            let mut stop = false;
+            match errands.recv_timeout(wait) {
+                Ok(errand) => {
+                    stop |= self.take(errand);
+                    // What came together is brought together.
+                    while let Ok(errand) = errands.try_recv() {
+                        stop |= self.take(errand);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => stop = true,
+            }
+            if !self.looked && self.since.elapsed() >= SETTLED {
+                self.looked = true;
+                self.find_unread();
+            }
+            self.feed.bring(&self.court, Instant::now(), stop);
+            wait = self.court.tick().min(LONGEST);
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, errand: Errand) -> bool {
+        match errand {
+            Errand::Note(record, total) => self.feed.note(&record, total),
+            Errand::Book(book) => {
+                self.feed.set_book(&book);
+                self.court.set_book(*book);
+            }
+            Errand::Stop => return true,
+        }
+        false
+    }
+
+    /// Finds refusals that an earlier agent read and did not bring before the court. What they
+    /// were, the history says.
+    fn find_unread(&mut self) {
+        let totals = totals(&self.shared);
+        let all = totals.iter().map(|(tenant, total)| (tenant.as_str(), *total));
+        let unread = self.feed.unread(all);
+        if unread.is_empty() {
+            return;
+        }
+        let last = self.last_records();
+        for (tenant, total) in unread {
+            match last.get(&tenant) {
+                Some(record) => self.feed.note(record, total),
+                None => {
+                    warn!("refusals of {tenant:?} are not judged: no record says what they were");
+                    self.feed.skip([(tenant, total)]);
+                }
+            }
+        }
+    }
+
+    fn last_records(&self) -> HashMap<String, EventRecord> {
+        let Some(store) = &self.store else {
+            return HashMap::new();
+        };
+        let filter = EventFilter {
+            since: Timestamp::now().checked_sub(LOOK_BACK).ok(),
+            tenant: None,
+        };
+        match store.history(&filter) {
+            Ok(history) => history
+                .filter_map(Result::ok)
+                .filter_map(|record| Some((record.tenant.clone()?, record)))
+                .collect(),
+            Err(error) => {
+                warn!("{error}");
+                HashMap::new()
+            }
+        }
+    }
+}
+
+/// What was refused to each tenant, by the counters.
+fn totals(shared: &Shared) -> Vec<(String, u64)> {
+    shared.lock().refusals()
+}

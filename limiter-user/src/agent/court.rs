@@ -1,0 +1,93 @@
+//! Opens the court of this node.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    bailiff::{KernelBailiff, Report},
+    feed::Feed,
+    live::Cutter,
+    state::{Shared, Trouble},
+};
+use crate::{
+    court::{Clocks, Court, CourtError, Herald, Setting},
+    ledger::Ledger,
+    offence::Reading,
+    policy,
+    report::problem::Problem,
+    system::clock::MachineClock,
+};
+
+/// The court of this node, and what belongs to it.
+pub struct Opened {
+    /// It.
+    pub court: Arc<Court>,
+    /// What the kernel refused, from where the record book ends.
+    pub feed: Feed,
+    /// What was carried out last.
+    pub carried: Report,
+}
+
+/// The machine's clocks, as the court reads them.
+struct Clock(Arc<MachineClock>);
+
+impl Clocks for Clock {
+    fn read(&self) -> Reading {
+        self.0.read()
+    }
+}
+
+/// Opens the court: all sanctions of the record book are in force when this returns. Without it
+/// everything else is enforced all the same, and an operator's word goes straight to the kernel.
+pub fn open(
+    shared: &Shared,
+    clock: &Arc<MachineClock>,
+    cutter: &Arc<dyn Cutter>,
+    herald: Box<dyn Herald>,
+) -> Option<Opened> {
+    match try_open(shared, clock, cutter, herald) {
+        Ok(opened) => Some(opened),
+        Err(error) => {
+            let problem = Problem::error(
+                format!("there are no offences and no sanctions but an operator's own: {error}"),
+                error.remedy(),
+            );
+            shared.lock().trouble(Trouble::Ledger, problem);
+            None
+        }
+    }
+}
+
+fn try_open(
+    shared: &Shared,
+    clock: &Arc<MachineClock>,
+    cutter: &Arc<dyn Cutter>,
+    herald: Box<dyn Herald>,
+) -> Result<Opened, CourtError> {
+    let (state_dir, book, epoch) = {
+        let state = shared.lock();
+        (
+            state.policy.places.state_dir.clone(),
+            policy::book(&state.policy, &state.image),
+            state.counters_epoch(clock.boot()),
+        )
+    };
+    let ledger = Ledger::open(&state_dir)?;
+    let feed = Feed::new(epoch, ledger.positions(Feed::what())?);
+    let carried = Report::default();
+    let bailiff = KernelBailiff::new(shared.clone(), Arc::clone(cutter), Arc::clone(&carried));
+    let court = Court::open(Setting {
+        ledger,
+        book,
+        clocks: Box::new(Clock(Arc::clone(clock))),
+        bailiff: Box::new(bailiff),
+        herald,
+    })?;
+    Ok(Opened {
+        court: Arc::new(court),
+        feed,
+        carried,
+    })
+}

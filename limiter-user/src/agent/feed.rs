@@ -1,0 +1,284 @@
+//! What the kernel refused becomes signals for the court, each refusal exactly once: the court
+//! writes down up to which total of a tenant's counter it has heard, together with what it heard.
+//! What an agent read and did not bring before the court when it was killed, the next one finds
+//! between that total and the counter.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use limiter_common::verdict::Verdict;
+use log::warn;
+
+use crate::{
+    court::{Court, Submission},
+    ledger::{Evidence, Position},
+    offence::{Book, Moment, Signal},
+    report::event::EventRecord,
+};
+
+/// The counters' name in the record book.
+const WHAT: &str = "refusals";
+/// How long a tenant's refusals are summed up before the court hears of them: the first at once,
+/// an episode that goes on less and less often.
+const PAUSES: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+];
+/// How long it must have been quiet before the next refusal is heard at once again.
+const QUIET: Duration = Duration::from_secs(300);
+/// How many different kinds of refusals of one tenant are told apart until they are heard.
+const MOST_KINDS: usize = 64;
+/// How many tenants are heard at once.
+const MOST_AT_ONCE: usize = 2_048;
+
+/// What tells refusals of one tenant apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    reason: &'static str,
+    refused: bool,
+    source: Option<IpAddr>,
+}
+
+/// What was read of one tenant and is not heard yet.
+struct Waiting {
+    /// How often, by kind, and an example of each.
+    kinds: BTreeMap<Kind, (u64, EventRecord)>,
+    /// Up to which total.
+    total: u64,
+    /// When it was last heard of, and how often in this episode.
+    heard: Option<(Instant, usize)>,
+}
+
+/// What was read and is not heard yet.
+pub struct Feed {
+    epoch: String,
+    /// Up to where each tenant was heard.
+    positions: HashMap<String, u64>,
+    waiting: HashMap<String, Waiting>,
+    /// Who has something that waits.
+    pending: HashSet<String>,
+    bound: HashSet<String>,
+    everybody: bool,
+}
+
+impl Feed {
+    /// Goes on where the record book ends; `epoch` tells the counters' life from others.
+    #[must_use]
+    pub fn new(epoch: String, positions: Vec<Position>) -> Self {
+        let positions = positions
+            .into_iter()
+            .filter(|position| position.epoch == epoch)
+            .map(|position| (position.tenant, position.total))
+            .collect();
+        Self {
+            epoch,
+            positions,
+            waiting: HashMap::new(),
+            pending: HashSet::new(),
+            bound: HashSet::new(),
+            everybody: false,
+        }
+    }
+
+    /// The counters' name in the record book.
+    #[must_use]
+    pub const fn what() -> &'static str {
+        WHAT
+    }
+
+    /// Whether anything was heard in this life of the counters.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// Goes by these policies.
+    pub fn set_book(&mut self, book: &Book) {
+        self.everybody = book
+            .everybody
+            .iter()
+            .any(|name| book.ladders.contains_key(name));
+        self.bound = book
+            .tenants
+            .keys()
+            .filter(|tenant| !book.binding(tenant).is_empty())
+            .cloned()
+            .collect();
+    }
+
+    /// Whatever was refused up to these totals is not heard of: nobody listened then.
+    pub fn skip(&mut self, totals: impl IntoIterator<Item = (String, u64)>) {
+        self.positions.extend(totals);
+    }
+
+    /// Takes down what one record stands for; `total` is the tenant's counter with it.
+    pub fn note(&mut self, record: &EventRecord, total: u64) {
+        let Some(tenant) = &record.tenant else {
+            return;
+        };
+        let heard = self.positions.get(tenant).copied().unwrap_or_default();
+        let waiting = self
+            .waiting
+            .entry(tenant.clone())
+            .or_insert_with(|| Waiting {
+                kinds: BTreeMap::new(),
+                total: heard,
+                heard: None,
+            });
+        // A counter that went back began anew.
+        if total < waiting.total && total < heard {
+            waiting.total = 0;
+            self.positions.insert(tenant.clone(), 0);
+        }
+        let count = total.saturating_sub(waiting.total);
+        if count == 0 {
+            return;
+        }
+        waiting.total = total;
+        let mut kind = Kind {
+            reason: record.reason.as_str(),
+            refused: record.verdict != Verdict::WouldDeny,
+            source: record.source.map(|source| network(source.address)),
+        };
+        if waiting.kinds.len() >= MOST_KINDS {
+            kind.source = None;
+        }
+        let entry = waiting
+            .kinds
+            .entry(kind)
+            .or_insert_with(|| (0, record.clone()));
+        entry.0 = entry.0.saturating_add(count);
+        self.pending.insert(tenant.clone());
+    }
+
+    /// The tenants of whom more was refused than was read, by their counters: of a life of the
+    /// agent that was killed.
+    pub fn unread<'t>(
+        &self,
+        totals: impl IntoIterator<Item = (&'t str, u64)>,
+    ) -> Vec<(String, u64)> {
+        let known = |tenant: &str| {
+            let waiting = self.waiting.get(tenant).map(|waiting| waiting.total);
+            waiting.or_else(|| self.positions.get(tenant).copied())
+        };
+        totals
+            .into_iter()
+            .filter(|(tenant, total)| *total > known(tenant).unwrap_or_default())
+            .map(|(tenant, total)| (tenant.to_owned(), total))
+            .collect()
+    }
+
+    /// Brings before the court what is due; all of it, if asked for. What cannot be recorded waits.
+    pub fn bring(&mut self, court: &Court, now: Instant, all: bool) {
+        let due: Vec<String> = self
+            .pending
+            .iter()
+            .filter(|tenant| {
+                let waiting = self.waiting.get(*tenant);
+                all || waiting.is_some_and(|waiting| waiting.is_due(now))
+            })
+            .take(if all { usize::MAX } else { MOST_AT_ONCE })
+            .cloned()
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut submissions = Vec::new();
+        let mut positions = Vec::new();
+        for tenant in &due {
+            let Some(waiting) = self.waiting.get(tenant) else {
+                continue;
+            };
+            positions.push(Position {
+                tenant: tenant.clone(),
+                what: WHAT,
+                epoch: self.epoch.clone(),
+                total: waiting.total,
+            });
+            // Whom no policy binds nobody judges.
+            if self.everybody || self.bound.contains(tenant) {
+                submissions.extend(waiting.submissions(tenant));
+            }
+        }
+        if let Err(error) = court.hear(submissions, &positions) {
+            warn!(
+                "refusals of {} tenants wait to be heard: {error}",
+                due.len()
+            );
+            return;
+        }
+        for position in positions {
+            self.pending.remove(&position.tenant);
+            if let Some(waiting) = self.waiting.get_mut(&position.tenant) {
+                waiting.was_heard(now);
+            }
+            self.positions.insert(position.tenant, position.total);
+        }
+        self.waiting.retain(|tenant, waiting| {
+            self.pending.contains(tenant)
+                || waiting
+                    .heard
+                    .is_some_and(|(at, _)| now.duration_since(at) < QUIET)
+        });
+    }
+}
+
+impl Waiting {
+    fn is_due(&self, now: Instant) -> bool {
+        self.heard.is_none_or(|(at, times)| {
+            let pause = PAUSES[times.min(PAUSES.len() - 1)];
+            now.duration_since(at) >= pause
+        })
+    }
+
+    fn was_heard(&mut self, now: Instant) {
+        let times = match self.heard {
+            Some((at, times)) if now.duration_since(at) < QUIET => times + 1,
+            _ => 1,
+        };
+        self.heard = Some((now, times));
+        self.kinds.clear();
+    }
+
+    fn submissions(&self, tenant: &str) -> impl Iterator<Item = Submission> {
+        self.kinds.iter().map(move |(kind, (count, example))| {
+            let signal = Signal::Violations {
+                tenant: tenant.to_owned(),
+                reason: kind.reason.to_owned(),
+                count: *count,
+                refused: kind.refused,
+                source: kind.source,
+                happened: moment(example.time),
+            };
+            let body = serde_json::to_value(example).unwrap_or_default();
+            Submission {
+                evidence: vec![Evidence {
+                    kind: "event",
+                    body,
+                }],
+                ..Submission::of(signal)
+            }
+        })
+    }
+}
+
+/// What counts as one address: of IPv6 the network, in which everybody takes as many as they like.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+fn moment(time: Timestamp) -> Moment {
+    Moment(u64::try_from(time.as_millisecond()).unwrap_or_default())
+}
