@@ -1,12 +1,13 @@
 //! What the files say → the checked policy.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     claims,
     fault::Fault,
     findings::Findings,
     model::{Accounts, Blocked, Match, Node, Policy, Tenant},
+    policy_files::PolicyFiles,
     section_node::{RawNode, plan_named},
     section_rules::RawRules,
     section_tenant::RawTenant,
@@ -19,6 +20,7 @@ pub(super) fn policy(
     raw: RawNode,
     blocked: Blocked,
     tenants: Vec<RawTenant>,
+    files: PolicyFiles,
     out: &mut Findings,
 ) -> Policy {
     let plans = raw.plans.as_ref();
@@ -62,11 +64,13 @@ pub(super) fn policy(
             mailbox: raw.mailbox,
             estimate: raw.estimate,
             retention: raw.retention,
+            policies: files.names(&raw.policies),
         },
         places: raw.places,
         accounts,
         default,
-        tenants: in_order(tenants, plans, &order),
+        tenants: in_order(tenants, plans, &files, &order),
+        ladders: files.ladders,
     }
 }
 
@@ -74,6 +78,7 @@ pub(super) fn policy(
 fn in_order(
     mut tenants: Vec<RawTenant>,
     plans: Option<&HashMap<String, RawRules>>,
+    files: &PolicyFiles,
     order: &[usize],
 ) -> Vec<Tenant> {
     let domains: usize = tenants.iter().map(|tenant| tenant.domains.len()).sum();
@@ -94,6 +99,7 @@ fn in_order(
                 contact: Vec::new(),
                 matches: Match::default(),
                 rules: domain.rules.over(None),
+                policies: BTreeSet::new(),
                 is_domain: true,
                 origin: domain.name.origin,
             })
@@ -106,6 +112,7 @@ fn in_order(
             contact: raw.contact,
             matches: raw.matches,
             rules,
+            policies: files.names(&raw.policies),
             is_domain: false,
             origin: raw.origin,
         });

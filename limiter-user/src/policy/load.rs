@@ -1,6 +1,9 @@
 //! All files of a configuration → the policy, or everything that is wrong with them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     check,
@@ -11,6 +14,7 @@ use super::{
     model::{Origin, Policy},
     node::{Mark, Node},
     parallel,
+    policy_files::PolicyFiles,
     read::{self, ReadError},
     section_node::{self, RawNode},
     section_tenant::{self, RawTenant},
@@ -71,7 +75,9 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
     let blocked = std::mem::take(&mut raw.blocked).read(out);
 
     let mut tenants = Vec::new();
-    match expand(&raw.places.tenants) {
+    let found = expand(&raw.places.tenants);
+    let listed = found.is_ok();
+    match found {
         Ok(mut found) => {
             if found.contains(&config) {
                 out.add(Fault::error(
@@ -81,7 +87,6 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
                 ));
                 found.retain(|path| *path != config);
             }
-            overlooked(&raw.places.tenants, &found, &raw.tenants_origin, out);
             let read = parallel::map(&found, |path| tenant_file(path));
             for (path, read) in found.into_iter().zip(read) {
                 if let Some((mut part, findings)) = read {
@@ -100,7 +105,12 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
             ));
         }
     }
-    Some(check::policy(raw, blocked, tenants, out))
+    let named = tenants.iter().flat_map(|tenant| &tenant.policies);
+    let policies = PolicyFiles::read(raw.policies.iter().chain(named), files, out);
+    if listed {
+        overlooked(&raw.places.tenants, files, out);
+    }
+    Some(check::policy(raw, blocked, tenants, policies, out))
 }
 
 /// The most overlooked files that are named.
@@ -108,13 +118,14 @@ const MOST_OVERLOOKED: usize = 10;
 
 /// Says which files look like tenants and are none: `alice.yml` beside `*.yaml` would leave alice
 /// without a policy, and nobody would know.
-fn overlooked(pattern: &str, found: &[PathBuf], origin: &Origin, out: &mut Findings) {
+fn overlooked(pattern: &str, read: &[PathBuf], out: &mut Findings) {
     let Some(directory) = Path::new(pattern).parent() else {
         return;
     };
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
+    let read: HashSet<&Path> = read.iter().map(PathBuf::as_path).collect();
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -126,7 +137,7 @@ fn overlooked(pattern: &str, found: &[PathBuf], origin: &Origin, out: &mut Findi
             let hidden = path
                 .file_name()
                 .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-            looks && !hidden && !found.contains(path) && *path != origin.file
+            looks && !hidden && !read.contains(path.as_path())
         })
         .collect();
     files.sort();

@@ -3,7 +3,7 @@
 //! interfaces are still names here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -17,6 +17,7 @@ use limiter_common::{
 use serde::{Deserialize, Serialize};
 
 use super::prefix_set::PrefixSet;
+use crate::offence::Ladder;
 
 /// Everything the configuration says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +33,9 @@ pub struct Policy {
     pub default: Rules,
     /// The tenants, parents before their children; domains follow their tenant as its children.
     pub tenants: Vec<Tenant>,
+    /// The policies that the node and the tenants name, by name.
+    #[serde(default)]
+    pub ladders: BTreeMap<String, Ladder>,
 }
 
 /// What holds for the node.
@@ -64,6 +68,9 @@ pub struct Node {
     pub estimate: Estimate,
     /// How long things are kept.
     pub retention: Retention,
+    /// The names of the policies that bind every tenant.
+    #[serde(default)]
+    pub policies: BTreeSet<String>,
 }
 
 /// By what the messages of sessions are counted that cannot be read, because they are encrypted
@@ -258,6 +265,9 @@ pub struct Tenant {
     pub matches: Match,
     /// What it may do.
     pub rules: Rules,
+    /// The names of the policies that bind it and everybody below it, besides the node's.
+    #[serde(default)]
+    pub policies: BTreeSet<String>,
     /// Set for a domain: mail is counted for it, the kernel knows nothing of it.
     pub is_domain: bool,
     /// Where it is written, for messages.

@@ -134,14 +134,9 @@ fn quoted(path: &Path) -> String {
 /// Returns why it cannot be used. A file that is too large is refused without being read, and a
 /// pipe or device is never opened for long enough to block.
 pub fn text(path: &Path) -> Result<String, ReadError> {
-    let missing = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => ReadError::Missing,
-        _ => ReadError::Io(error),
-    };
     // Looked at first, so that no device is opened, and again once open, so that nothing can be
     // put in its place in between.
-    check(path, &std::fs::metadata(path).map_err(missing)?)?;
-    check_directories(path)?;
+    check_path(path)?;
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
@@ -150,6 +145,23 @@ pub fn text(path: &Path) -> Result<String, ReadError> {
     let metadata = file.metadata()?;
     check(path, &metadata)?;
     read(file, metadata.len())
+}
+
+/// Whether nobody else can change the file at `path`, or put another in its place.
+///
+/// # Errors
+///
+/// Returns why it cannot be used.
+pub fn check_path(path: &Path) -> Result<(), ReadError> {
+    check(path, &std::fs::metadata(path).map_err(missing)?)?;
+    check_directories(path)
+}
+
+fn missing(error: io::Error) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::NotFound => ReadError::Missing,
+        _ => ReadError::Io(error),
+    }
 }
 
 fn check(path: &Path, metadata: &Metadata) -> Result<(), ReadError> {

@@ -4,12 +4,12 @@
 use super::{
     findings::{Findings, NotYet},
     item::{Fields, Item, Parsed, Scalar, refuse},
-    section_tenant::{policies, texts},
+    section_tenant::texts,
     value, value_net,
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 5] = ["policies", "services", "notices", "complaints", "metrics"];
+pub(super) const KEYS: [&str; 4] = ["services", "notices", "complaints", "metrics"];
 
 const SERVICES: NotYet = NotYet {
     part: "services",
@@ -30,9 +30,6 @@ const METRICS: NotYet = NotYet {
 
 /// Checks all of them.
 pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
-    if let Some(item) = fields.get("policies") {
-        policies(&item, out);
-    }
     if let Some(item) = fields.get("services") {
         services(&item, out);
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use super::{
     },
     section_estimate, section_later,
     section_networks::{self, RawBlocked},
-    section_places,
+    section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
     section_tenant::{mode_of, plan_of, texts},
     value, value_net,
@@ -69,6 +69,8 @@ pub(super) struct RawNode {
     pub plans: Option<HashMap<String, RawRules>>,
     pub accounts: Option<RawAccounts>,
     pub default: (Option<Located<String>>, RawRules),
+    /// The policy files that bind every tenant.
+    pub policies: Vec<Located<PathBuf>>,
 }
 
 /// `accounts` as it is written.
@@ -85,7 +87,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .iter()
         .chain(&section_networks::KEYS)
         .chain(&section_later::KEYS)
-        .chain([&section_estimate::KEY])
+        .chain([&section_estimate::KEY, &section_policies::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -126,6 +128,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         plans: if usable { plans(&fields, out) } else { None },
         accounts: accounts(&fields, out),
         default: default(&fields, out),
+        policies: section_policies::policies(&fields, out),
     }
 }
 

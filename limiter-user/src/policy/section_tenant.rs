@@ -1,5 +1,7 @@
 //! A tenant file's document.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use limiter_common::abi::MAX_TENANT_NAME;
 
@@ -8,6 +10,7 @@ use super::{
     image::{DEFAULT_NAME, NODE_NAME},
     item::{Fields, Item, Parsed, Scalar, refuse},
     model::{Located, Match, Mode, Origin},
+    section_policies::{self, policies},
     section_rules::RawRules,
     value, value_net,
 };
@@ -25,18 +28,13 @@ const KEYS: [&str; 13] = [
     "exempt",
     "limits",
     "pace",
-    "policies",
+    section_policies::KEY,
 ];
 const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
 
 const DOMAINS: NotYet = NotYet {
     part: "limits and paces of domains",
     means: "limit the tenant's connections instead; nothing is counted by domain",
-};
-/// Policy files, on the node or a tenant.
-pub(super) const POLICIES: NotYet = NotYet {
-    part: "policies",
-    means: "refusals are carried out and reported, nobody is sanctioned automatically",
 };
 
 /// A tenant as it is written.
@@ -51,6 +49,8 @@ pub(super) struct RawTenant {
     pub matches: Match,
     pub rules: RawRules,
     pub domains: Vec<RawDomain>,
+    /// The policy files that bind it.
+    pub policies: Vec<Located<PathBuf>>,
 }
 
 /// A domain as it is written.
@@ -85,9 +85,7 @@ pub(super) fn tenant(item: &Item<'_>, out: &mut Findings) -> Option<RawTenant> {
         .get("domains")
         .map(|item| domains(&item, out, name.as_ref().map(|name| name.value.as_str())))
         .unwrap_or_default();
-    if let Some(item) = fields.get("policies") {
-        policies(&item, out);
-    }
+    let policies = policies(&fields, out);
     let name = name?;
     Some(RawTenant {
         name: name.value,
@@ -99,6 +97,7 @@ pub(super) fn tenant(item: &Item<'_>, out: &mut Findings) -> Option<RawTenant> {
         matches,
         rules,
         domains,
+        policies,
     })
 }
 
@@ -114,14 +113,6 @@ pub(super) fn mode_of(fields: &Fields<'_>, out: &mut Findings) -> Option<Mode> {
     fields
         .get("mode")
         .and_then(|item| item.parse(out, "observe | enforce", |s| value::word(s, &MODES)))
-}
-
-/// A list of policy files.
-pub(super) fn policies(item: &Item<'_>, out: &mut Findings) {
-    let files = texts(item, out, "a list of paths of policy files", value::line);
-    if !files.is_empty() {
-        out.not_yet(item.mark(), POLICIES);
-    }
 }
 
 /// A list of texts of one kind.

@@ -1,6 +1,11 @@
 //! Policies made by hand, for tests.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::policy::model::{
     Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention,
@@ -33,6 +38,7 @@ pub(crate) fn policy() -> Policy {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),
             },
+            policies: BTreeSet::new(),
         },
         places: Places {
             config: PathBuf::from("/etc/limiter/limiter.yaml"),
@@ -47,6 +53,7 @@ pub(crate) fn policy() -> Policy {
         accounts: None,
         default: Rules::default(),
         tenants: Vec::new(),
+        ladders: BTreeMap::new(),
     }
 }
 
@@ -60,6 +67,7 @@ pub(crate) fn tenant(name: &str) -> Tenant {
         contact: Vec::new(),
         matches: Match::default(),
         rules: Rules::default(),
+        policies: BTreeSet::new(),
         is_domain: false,
         origin: Origin {
             file: PathBuf::from(format!("{name}.yaml")),

@@ -54,30 +54,38 @@ pub struct LoadedLadder {
 /// Reads the policy file at `path` and checks it.
 #[must_use]
 pub fn load_ladder(path: &Path) -> LoadedLadder {
-    let mut out = Findings::default();
-    out.enter(path.to_owned());
-    let ladder = match read::text(path) {
-        Ok(text) => document(&text, &mut out),
-        Err(ReadError::Missing) => {
+    let (ladder, out) = ladder_file(path).unwrap_or_else(|error| {
+        let mut out = Findings::default();
+        out.enter(path.to_owned());
+        if matches!(error, ReadError::Missing) {
             let problem = format!("{} does not exist", path.display());
-            out.error(
-                Mark::default(),
-                problem,
-                "create it, or name another policy file",
-            );
-            None
-        }
-        Err(error) => {
+            let allowed = "create it, or name another policy file";
+            out.error(Mark::default(), problem, allowed);
+        } else {
             file_error(path, error, &mut out);
-            None
         }
-    };
+        (None, out)
+    });
     let faults = out.finish();
     LoadedLadder {
         ladder: ladder.filter(|_| !any_error(&faults)),
         faults,
         file: path.to_owned(),
     }
+}
+
+/// The policy in the file at `path`, and what is wrong with it. If there is an error among that,
+/// the policy is of no use.
+///
+/// # Errors
+///
+/// The file cannot be used.
+pub(super) fn ladder_file(path: &Path) -> Result<(Option<Ladder>, Findings), ReadError> {
+    let text = read::text(path)?;
+    let mut out = Findings::default();
+    out.enter(path.to_owned());
+    let ladder = document(&text, &mut out);
+    Ok((ladder, out))
 }
 
 fn document(text: &str, out: &mut Findings) -> Option<Ladder> {

@@ -335,16 +335,14 @@ fn plans_and_accounts() {
 fn what_is_not_enforced_yet_is_checked_and_said() {
     all(
         &Config::new(
-            "policies: [strict.yaml]\n\
-             mailbox: {per_account: {max: 30, window: 1h, lock: 1h}}\n\
+            "mailbox: {per_account: {max: 30, window: 1h, lock: 1h}}\n\
              limits: [{unit: messages, max: 1, window: 1h}]\n\
              default: {limits: [{unit: distinct_recipients, max: 1, window: 1h}]}\n",
         ),
         &[
-            "limiter.yaml:1:11: warning: policies: not enforced by this version;…",
-            "limiter.yaml:2:24: warning: mailbox.per_account: not enforced by this version;…",
-            "limiter.yaml:3:17: warning: limits and paces of messages and recipients, for…",
-            "limiter.yaml:4:27: warning: limits and paces that count distinct_recipients:…",
+            "limiter.yaml:1:24: warning: mailbox.per_account: not enforced by this version;…",
+            "limiter.yaml:2:17: warning: limits and paces of messages and recipients, for…",
+            "limiter.yaml:3:27: warning: limits and paces that count distinct_recipients:…",
         ],
     );
     all(
