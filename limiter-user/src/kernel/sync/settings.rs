@@ -58,6 +58,8 @@ impl Mirror {
             reserved: 0,
             cgroup_depths: depths,
             observe_until_ns: kept.observe_until_ns,
+            // Whatever an earlier agent left there: the programs' clock is this agent's.
+            clock_offset_ns: clock::offset_ns(),
             redirect4: image
                 .redirect4
                 .map_or([0; 16], |listener| wire_address(listener.ip())),
