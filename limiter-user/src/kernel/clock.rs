@@ -23,7 +23,7 @@ pub fn offset_ns() -> u64 {
 }
 
 /// Puts the clocks here so far ahead of the machine's. What the programs go by is written by
-/// [`Mirror::set_clock`](super::Mirror::set_clock).
+/// [`Mirror::write_clock`](super::Mirror::write_clock).
 pub fn set_offset_ns(offset_ns: u64) {
     OFFSET_NS.store(offset_ns, Ordering::Relaxed);
 }

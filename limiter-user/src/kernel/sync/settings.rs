@@ -96,6 +96,22 @@ impl Mirror {
         self.scope = if depth == 0 { (0, 0) } else { (id, depth) };
     }
 
+    /// Lets the programs go by this process's clock ([`clock::offset_ns`]), as every
+    /// [`apply`](Self::apply) does.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn write_clock(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let wanted = Settings {
+            clock_offset_ns: clock::offset_ns(),
+            ..kernel.maps.settings.get(0)?
+        };
+        kernel.maps.settings.set(0, wanted)?;
+        self.settings = Some(wanted);
+        Ok(())
+    }
+
     /// Sets those of the node's flags that are in `mask` to what they are in `value`, and leaves
     /// the others. For flags that do not follow from the policy: those that do, the next
     /// [`apply`](Self::apply) sets again.
