@@ -2,7 +2,7 @@
 
 /// The layout version of everything pinned. It is part of the pin path, so that an agent never
 /// mistakes the maps of another version for its own. Raise it whenever a layout here changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Uids below this are looked up in one dense array; those above (sub-uid ranges, mostly) in a
 /// trie of prefixes.

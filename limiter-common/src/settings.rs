@@ -30,6 +30,9 @@ pub mod flags {
     /// Some tenant claims interfaces or addresses: whose a container is that no cgroup names, only
     /// the layers behind connect can say.
     pub const CLAIMS_NETWORKS: u32 = 1 << 10;
+    /// Whatever was kept of the counts of an earlier boot is in the state of the limits. Nothing is
+    /// attached before.
+    pub const RESTORED: u32 = 1 << 11;
 }
 
 /// The node's settings.
@@ -65,10 +68,12 @@ pub struct Settings {
     pub mailbox_width_ns: u64,
     /// How long a mailbox client is locked, ns.
     pub mailbox_lock_ns: u64,
+    /// How far the programs' clock is ahead of the kernel's, ns. 0 but in tests.
+    pub clock_offset_ns: u64,
     /// How messages are estimated where they cannot be read.
     pub factors: Factors,
 }
-assert_layout!(Settings, 104 + size_of::<Factors>(), 8);
+assert_layout!(Settings, 112 + size_of::<Factors>(), 8);
 
 /// How many ports there are.
 pub const PORT_COUNT: usize = 65536;

@@ -77,14 +77,15 @@ fn set_tenant(command: &Command) -> u32 {
     } else {
         command.tenant.lock
     };
-    let (Some(from), Some(to), Some(cell)) = (
+    let (Some(from), Some(to), Some(cell), Some(settings)) = (
         maps::BLOCKS.get_ptr_mut(old_block),
         maps::BLOCKS.get_ptr_mut(command.tenant.block),
         holding_lock(lock),
+        maps::SETTINGS.get(0),
     ) else {
         return status::OUT_OF_RANGE;
     };
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     // SAFETY: all looked up; the tree's lock keeps every other program away from the slots, and
     // the generation tells those that wait for it that they have to look again.
     unsafe {
@@ -293,11 +294,14 @@ fn charge(command: &Command) -> u32 {
         Some(tenant) if !tenant.exists() => return status::NO_TENANT,
         Some(_) => {}
     }
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        return status::OUT_OF_RANGE;
+    };
     let demand = Demand {
         unit,
         units: command.argument,
         group,
-        now_ns: kernel::now_ns(),
+        now_ns: kernel::now_ns(settings),
         count: true,
     };
     match rate::decide(command.target, &demand).outcome() {

@@ -126,7 +126,7 @@ fn judge_sender<const V6: bool>(
 ) -> i32 {
     let mut senders = who::senders(ctx, settings);
     kernel::forget(&mut senders);
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
     let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();
     let parties = Parties::of(senders.caller, senders.socket);

@@ -195,7 +195,7 @@ fn comes_in(seen: &mut Seen) -> bool {
     if seen.packet.kind == Kind::Foreign {
         return true;
     }
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     seen.owner = Owner::tenant(NODE);
     let judgement = match refused(settings, seen, now_ns) {
         Some(judgement) => judgement,

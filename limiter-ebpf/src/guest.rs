@@ -75,7 +75,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         }
     }
     seen.came_in(who::interface(skb.interface()).owner);
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     let mut act = seen::judge(&mut seen, settings, now_ns);
     if act == Act::Judged
         && session::counts(settings, &seen)

@@ -1,16 +1,23 @@
 //! What the kernel offers: its clock, its lock, its memory, behind safe names.
 
 use aya_ebpf::{Global, bindings, helpers};
-use limiter_common::{abi::NOBODY, limit::bpf_spin_lock};
+use limiter_common::{abi::NOBODY, limit::bpf_spin_lock, settings::Settings};
 
 const _: () = assert!(NOBODY == u32::MAX, "one more than it fits in no 32 bits");
 
 #[unsafe(no_mangle)]
 static HAVE_COARSE_CLOCK: Global<u8> = Global::new(0);
 
+/// The clock that everything is reckoned by, ns: the kernel's monotonic one, and what a test puts in
+/// front of it.
+#[inline(always)]
+pub fn now_ns(settings: &Settings) -> u64 {
+    monotonic_ns().wrapping_add(settings.clock_offset_ns)
+}
+
 /// The kernel's monotonic clock, ns. The coarse one, a tick behind at most, where there is one.
 #[inline(always)]
-pub fn now_ns() -> u64 {
+fn monotonic_ns() -> u64 {
     if HAVE_COARSE_CLOCK.load() != 0 {
         // SAFETY: takes nothing; the agent looked that it exists.
         unsafe { helpers::generated::bpf_ktime_get_coarse_ns() }

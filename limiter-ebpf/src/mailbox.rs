@@ -46,7 +46,7 @@ fn established(ctx: &SockOpsContext) {
     if address::is_loopback(&remote) || unsafe { maps::OWN_ADDRESSES.get(remote) }.is_some() {
         return;
     }
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     if count(settings, &client_of(&remote), now_ns) {
         return;
     }

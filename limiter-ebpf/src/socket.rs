@@ -65,7 +65,7 @@ fn look<const READS: bool>(skb: Skb) -> i32 {
         // Whose it is only the layers behind this one can say.
         return ALLOW;
     }
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     if local && uplink::is_its_own(pointer, &seen.packet) {
         return own::<READS>(skb, settings, &mut seen, pointer, now_ns);
     }

@@ -66,7 +66,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     }
     kernel::forget(&mut seen);
     seen.read::<L2>(skb);
-    let now_ns = kernel::now_ns();
+    let now_ns = kernel::now_ns(settings);
     // Whoever sends it.
     if settings.flags & settings::flags::NULL_ROUTES != 0 {
         let mut act = null_route(settings, &mut seen, now_ns);

@@ -93,7 +93,7 @@ impl Reader {
     }
 
     fn drain(&mut self) {
-        let clock = Clock::new(Timestamp::now(), clock::monotonic_ns());
+        let clock = Clock::new(clock::timestamp(), clock::monotonic_ns());
         // In turns: a flood of the one must not keep the other waiting.
         loop {
             let mut idle = true;
@@ -205,7 +205,7 @@ impl Reader {
         }
         for rest in rests {
             self.hand_on(EventRecord {
-                time: Timestamp::now(),
+                time: clock::timestamp(),
                 ..rest
             });
         }

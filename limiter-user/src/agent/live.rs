@@ -20,10 +20,12 @@ use crate::{
         audit::Audit,
         node::{Node, NodeError},
         peer::Peer,
+        routes_clock::{ClockOutcome, ClockRequest},
     },
     inspect,
     kernel::{Reinstated, clock},
     report::{
+        duration::Seconds,
         event::EventRecord,
         explain::{ExplainQuery, Explanation},
         faults::FaultReport,
@@ -219,6 +221,33 @@ impl Node for LiveNode {
             tenant: tenant.to_owned(),
             lifted,
             remaining,
+        })
+    }
+
+    fn simulates_clock(&self) -> bool {
+        self.shared.lock().clock.is_simulated()
+    }
+
+    fn set_clock(&self, request: &ClockRequest) -> Result<ClockOutcome, NodeError> {
+        let mut state = self.shared.lock();
+        if !state.clock.is_simulated() {
+            let what = "the clock is the machine's".to_owned();
+            return Err(NodeError::Invalid { what });
+        }
+        let advanced = state
+            .advance_clock(request.advance.map_or(Duration::ZERO, |Seconds(by)| by))
+            .map_err(|error| NodeError::Failed {
+                what: error.to_string(),
+                remedy: "`limiter doctor` says what is missing".to_owned(),
+            })?;
+        if !advanced {
+            let what = "advance: no more than 50 years in all".to_owned();
+            return Err(NodeError::Invalid { what });
+        }
+        state.clock.pretend(request.wall, request.trusted);
+        Ok(ClockOutcome {
+            ahead: Seconds(Duration::from_nanos(clock::offset_ns())),
+            now: clock::timestamp(),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! When it stops, enforcement goes on: everything that refuses is pinned in the kernel.
 
 mod boot;
+mod clock;
 mod cutter;
 mod error;
 mod events;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    AgentError, boot,
+    AgentError, boot, clock,
     cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
@@ -36,7 +36,7 @@ use crate::{
         problem::Problem,
         store::{Store, StoreOptions},
     },
-    system::{Sources, interfaces, mounts, namespace, watch::Watcher},
+    system::{Sources, clock::Simulation, interfaces, mounts, namespace, watch::Watcher},
 };
 
 /// How to run.
@@ -46,6 +46,8 @@ pub struct RunOptions {
     pub config: PathBuf,
     /// The control socket; `None`: the configuration's.
     pub control: Option<PathBuf>,
+    /// For tests: other clocks than the machine's.
+    pub simulation: Option<Simulation>,
 }
 
 /// How many events a slow follower may lag behind.
@@ -96,7 +98,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
         let netns = namespace::own_netns()?;
-        let state = State::enforce(ready, kernel, netns, sources, tenant_names)?;
+        let clock = clock::choose(options.simulation, &kernel)?;
+        let state = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
         Ok((state, reports))
     })
     .await?;

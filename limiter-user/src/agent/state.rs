@@ -29,7 +29,7 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
-    system::{Sources, cgroups},
+    system::{Sources, cgroups, clock::MachineClock},
 };
 
 /// What the agent holds.
@@ -38,6 +38,8 @@ pub struct State {
     pub(super) image: Image,
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
+    /// What time it is, for whatever outlives this agent.
+    pub(super) clock: MachineClock,
     /// The interfaces, and what belongs on them.
     pub(super) networks: Networks,
     /// The sanction that is about to come into force, for which layers may be needed.
@@ -119,6 +121,7 @@ impl State {
     pub fn enforce(
         ready: Ready,
         mut kernel: Kernel,
+        clock: MachineClock,
         netns: u32,
         sources: Sources,
         tenant_names: TenantNames,
@@ -136,6 +139,7 @@ impl State {
             policy: ready.policy,
             image: ready.image,
             kernel,
+            clock,
             mirror,
             networks: Networks::default(),
             coming: None,

@@ -9,6 +9,7 @@ pub mod peer;
 mod query;
 pub mod reply;
 pub mod routes;
+pub mod routes_clock;
 pub mod server;
 pub mod socket;
 mod users;

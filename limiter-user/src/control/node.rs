@@ -6,7 +6,10 @@ use limiter_common::sanction::Sanction;
 use thiserror::Error;
 use tokio::sync::broadcast;
 
-use super::peer::Peer;
+use super::{
+    peer::Peer,
+    routes_clock::{ClockOutcome, ClockRequest},
+};
 use crate::report::{
     event::EventRecord,
     explain::{ExplainQuery, Explanation},
@@ -104,6 +107,21 @@ pub trait Node: Send + Sync + 'static {
     ) -> Result<ReinstateOutcome, NodeError> {
         let _ = (tenant, sanction, by);
         Err(NodeError::NeedsAgent { doing: "reinstate" })
+    }
+
+    /// Whether a test may put the clocks forward.
+    fn simulates_clock(&self) -> bool {
+        false
+    }
+
+    /// Puts the clocks forward, for tests.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], [`NodeError::Invalid`] where nothing is simulated or for too much,
+    /// and failures of the kernel.
+    fn set_clock(&self, request: &ClockRequest) -> Result<ClockOutcome, NodeError> {
+        let _ = request;
+        Err(NodeError::NeedsAgent { doing: "clock" })
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     peer::Peer,
     query::{Query, explain_from, invalid},
     reply::{self, Body},
+    routes_clock::{self, CLOCK},
     server::{Connection, Server},
 };
 use crate::report::{duration::Seconds, names, store::EventFilter};
@@ -105,6 +106,7 @@ pub(super) async fn answer(
         STATUS | EVENTS | EXPLAIN => &[Method::GET],
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
+        CLOCK if server.node.simulates_clock() => &[Method::POST],
         _ => {
             return reply::refuse(
                 StatusCode::NOT_FOUND,
@@ -133,12 +135,13 @@ pub(super) async fn answer(
             sanction(server, connection, request).await
         }
         SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
+        CLOCK => routes_clock::answer(server, connection, request).await,
         _ => observe(server, connection, request).await,
     };
     outcome.unwrap_or_else(|error| reply::error(&error))
 }
 
-type Answer = Result<Response<Body>, NodeError>;
+pub(super) type Answer = Result<Response<Body>, NodeError>;
 
 async fn status(server: &Server, connection: &Connection, request: &Request<Incoming>) -> Answer {
     let mut query = Query::parse(request.uri().query())?;
@@ -288,7 +291,7 @@ fn stated(reason: &str) -> Result<String, NodeError> {
 }
 
 /// Records what a person changed, or tried to.
-fn record<A: Serialize>(
+pub(super) fn record<A: Serialize>(
     server: &Server,
     by: Peer,
     action: &str,
@@ -339,7 +342,7 @@ fn failed(what: &str) -> NodeError {
 }
 
 /// Reads a JSON body within its bounds; an empty one is `{}`.
-async fn body<T: DeserializeOwned>(
+pub(super) async fn body<T: DeserializeOwned>(
     server: &Server,
     request: Request<Incoming>,
 ) -> Result<T, NodeError> {

@@ -43,7 +43,7 @@ impl Moment {
         let now_ns = clock::monotonic_ns();
         Self {
             now_ns,
-            clock: Clock::new(jiff::Timestamp::now(), now_ns),
+            clock: Clock::new(clock::timestamp(), now_ns),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     kernel::{
         KernelError, LayerState,
         attach::{How, other_limiters, pinned_layers},
+        clock,
         maps::Maps,
         pins::Pins,
     },
@@ -45,6 +46,8 @@ impl PinnedNode {
     pub fn open(policy: &Policy) -> Result<Self, KernelError> {
         let pins = Pins::new(&policy.places.pin_dir);
         let maps = Maps::open(&pins)?;
+        // By the programs' clock, also if a test put it forward.
+        clock::set_offset_ns(maps.settings.get(0)?.clock_offset_ns);
         let sources = Sources::find();
         let image = sources
             .as_ref()

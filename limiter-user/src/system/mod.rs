@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod cgroups;
+pub mod clock;
 pub mod interfaces;
 pub mod mounts;
 pub mod namespace;

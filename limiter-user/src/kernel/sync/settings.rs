@@ -58,6 +58,8 @@ impl Mirror {
             reserved: 0,
             cgroup_depths: depths,
             observe_until_ns: kept.observe_until_ns,
+            // Whatever an earlier agent left there: the programs' clock is this agent's.
+            clock_offset_ns: clock::offset_ns(),
             redirect4: image
                 .redirect4
                 .map_or([0; 16], |listener| wire_address(listener.ip())),
@@ -92,6 +94,22 @@ impl Mirror {
     /// Without it, to all of it. Before [`apply`](Self::apply).
     pub fn set_scope(&mut self, id: u64, depth: u32) {
         self.scope = if depth == 0 { (0, 0) } else { (id, depth) };
+    }
+
+    /// Lets the programs go by this process's clock ([`clock::offset_ns`]), as every
+    /// [`apply`](Self::apply) does.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn write_clock(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        let wanted = Settings {
+            clock_offset_ns: clock::offset_ns(),
+            ..kernel.maps.settings.get(0)?
+        };
+        kernel.maps.settings.set(0, wanted)?;
+        self.settings = Some(wanted);
+        Ok(())
     }
 
     /// Sets those of the node's flags that are in `mask` to what they are in `value`, and leaves
