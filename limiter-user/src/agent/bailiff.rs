@@ -20,8 +20,6 @@ const SAME_END_S: u32 = 2;
 /// What was carried out last for a tenant, for whoever asked for it.
 #[derive(Clone, Debug, Default)]
 pub struct Carried {
-    /// For how many tenants it holds.
-    pub tenants: usize,
     /// What was cut.
     pub cut: Option<CutOutcome>,
 }
@@ -72,9 +70,10 @@ impl Bailiff for KernelBailiff {
             }
         }
         // Only the strongest: it forbids what the others forbid.
-        let strongest = began.into_iter().max_by_key(|(sanction, _)| *sanction as u8);
+        let strongest = began
+            .into_iter()
+            .max_by_key(|(sanction, _)| *sanction as u8);
         let carried = strongest.map(|(sanction, affected)| Carried {
-            tenants: affected.len(),
             cut: Some(self.cutter.cut(tenant, sanction, &affected)),
         });
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);

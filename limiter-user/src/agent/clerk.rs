@@ -173,7 +173,9 @@ impl Desk {
     /// were, the history says.
     fn find_unread(&mut self) {
         let totals = totals(&self.shared);
-        let all = totals.iter().map(|(tenant, total)| (tenant.as_str(), *total));
+        let all = totals
+            .iter()
+            .map(|(tenant, total)| (tenant.as_str(), *total));
         let unread = self.feed.unread(all);
         if unread.is_empty() {
             return;

@@ -1,6 +1,6 @@
 //! Whose clock the programs go by: the machine's, or one that a test puts forward.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use log::{error, warn};
 
@@ -22,7 +22,7 @@ const MOST: Duration = Duration::from_secs(50 * 365 * 86_400);
 pub fn choose(
     simulation: Option<Simulation>,
     kernel: &Kernel,
-) -> Result<MachineClock, AgentError> {
+) -> Result<Arc<MachineClock>, AgentError> {
     let pinned_ns = kernel.maps.settings.get(0)?.clock_offset_ns;
     if let Some(simulation) = &simulation {
         // It never goes back while the pins live.
@@ -45,7 +45,7 @@ pub fn choose(
             );
         }
     }
-    Ok(MachineClock::new(simulation))
+    Ok(Arc::new(MachineClock::new(simulation)))
 }
 
 impl State {

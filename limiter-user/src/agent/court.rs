@@ -1,9 +1,6 @@
 //! Opens the court of this node.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use super::{
     bailiff::{KernelBailiff, Report},
@@ -35,7 +32,7 @@ struct Clock(Arc<MachineClock>);
 
 impl Clocks for Clock {
     fn read(&self) -> Reading {
-        self.0.read()
+        self.0.reading()
     }
 }
 
@@ -70,8 +67,8 @@ fn try_open(
         let state = shared.lock();
         (
             state.policy.places.state_dir.clone(),
-            policy::book(&state.policy, &state.image),
-            state.counters_epoch(clock.boot()),
+            policy::book::book(&state.policy, &state.image),
+            state.counters_epoch(&clock.reading().boot),
         )
     };
     let ledger = Ledger::open(&state_dir)?;
@@ -90,4 +87,13 @@ fn try_open(
         feed,
         carried,
     })
+}
+
+/// Nobody is told.
+pub struct Nobody;
+
+impl Herald for Nobody {
+    fn ways(&self, _: &crate::offence::Notice) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{names::NodeNames, state::Shared, tally::Tally};
+use super::{clerk::Errands, names::NodeNames, state::Shared, tally::Tally};
 use crate::{
     kernel::{
         clock,
@@ -43,6 +43,8 @@ pub struct Sink {
     pub follow: broadcast::Sender<Arc<EventRecord>>,
     /// The node's name.
     pub node: String,
+    /// The court, to which refusals are brought.
+    pub court: Option<Errands>,
 }
 
 /// Reads reports until the agent stops.
@@ -129,7 +131,7 @@ impl Reader {
         self.tally.told(event, &record);
         // What the counters said before the event arrived was told already.
         if stands_for > 0 {
-            self.hand_on(record);
+            self.hand_on(record, event.total);
         }
     }
 
@@ -197,23 +199,28 @@ impl Reader {
                 let Some(rest) = self.tally.rest(tenant, total, now_ns) else {
                     continue;
                 };
-                rests.push(rest);
+                rests.push((rest, total));
                 if let Err(error) = state.kernel.set_told(tenant, total) {
                     warn!("{error}");
                 }
             }
         }
-        for rest in rests {
-            self.hand_on(EventRecord {
+        for (rest, total) in rests {
+            let rest = EventRecord {
                 time: clock::timestamp(),
                 ..rest
-            });
+            };
+            self.hand_on(rest, total);
         }
     }
 
-    fn hand_on(&mut self, record: EventRecord) {
+    /// Hands a record on; `total` is the tenant's counter with what it stands for.
+    fn hand_on(&mut self, record: EventRecord, total: u64) {
         self.log(&record);
         let record = Arc::new(record);
+        if let Some(court) = &self.sink.court {
+            court.note(&record, total);
+        }
         if let Some(store) = &self.sink.store {
             store.record(Arc::clone(&record));
         }

@@ -63,8 +63,8 @@ pub struct Feed {
     waiting: HashMap<String, Waiting>,
     /// Who has something that waits.
     pending: HashSet<String>,
+    /// Whom any policy binds.
     bound: HashSet<String>,
-    everybody: bool,
 }
 
 impl Feed {
@@ -82,7 +82,6 @@ impl Feed {
             waiting: HashMap::new(),
             pending: HashSet::new(),
             bound: HashSet::new(),
-            everybody: false,
         }
     }
 
@@ -100,10 +99,6 @@ impl Feed {
 
     /// Goes by these policies.
     pub fn set_book(&mut self, book: &Book) {
-        self.everybody = book
-            .everybody
-            .iter()
-            .any(|name| book.ladders.contains_key(name));
         self.bound = book
             .tenants
             .keys()
@@ -202,7 +197,7 @@ impl Feed {
                 total: waiting.total,
             });
             // Whom no policy binds nobody judges.
-            if self.everybody || self.bound.contains(tenant) {
+            if self.bound.contains(tenant) {
                 submissions.extend(waiting.submissions(tenant));
             }
         }

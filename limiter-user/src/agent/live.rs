@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     AgentError, boot,
+    judiciary::Judiciary,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -22,8 +23,8 @@ use crate::{
         peer::Peer,
         routes_clock::{ClockOutcome, ClockRequest},
     },
-    inspect,
-    kernel::{Reinstated, clock},
+    kernel::clock,
+    offence,
     report::{
         duration::Seconds,
         event::EventRecord,
@@ -46,8 +47,10 @@ pub struct LiveNode {
     pub(super) since: Timestamp,
     /// Tells the main loop that the policy changed, so that it watches the right things.
     pub(super) policy_changed: mpsc::UnboundedSender<()>,
-    /// Cuts live sessions of whoever was sanctioned; none where that is left to the packet layers.
-    pub(super) cutter: Option<Box<dyn Cutter>>,
+    /// Cuts live sessions of whoever was sanctioned.
+    pub(super) cutter: Arc<dyn Cutter>,
+    /// The court; none where its record book cannot be opened.
+    pub(super) court: Option<Judiciary>,
 }
 
 /// Cuts the live sessions of tenants that were just sanctioned.
@@ -107,6 +110,9 @@ impl Node for LiveNode {
             since: self.since,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
+        if let Some(judiciary) = &self.court {
+            status.problems.extend(judiciary.court.problems());
+        }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());
         }
@@ -174,54 +180,23 @@ impl Node for LiveNode {
     fn sanction(
         &self,
         tenant: &str,
-        sanction: Sanction,
+        sanction: offence::Sanction,
         duration: Option<Duration>,
+        reason: &str,
         by: &Peer,
     ) -> Result<SanctionOutcome, NodeError> {
-        let (sanctioned, opened_until) = {
-            let mut state = self.shared.lock();
-            let sanctioned = state.sanction(tenant, sanction, duration)?;
-            (sanctioned, state.view().opened_until(tenant)?)
-        };
-        let until = inspect::end_of(sanctioned.until_s);
-        let name = sanction.as_str();
-        match until {
-            Some(until) => info!("{by} puts {tenant:?} under {name} until {until}"),
-            None => info!("{by} puts {tenant:?} under {name} without end"),
-        }
-        let cut = self
-            .cutter
-            .as_ref()
-            .map(|cutter| cutter.cut(tenant, sanction, &sanctioned.affected));
-        Ok(SanctionOutcome {
-            tenant: tenant.to_owned(),
-            sanction,
-            until,
-            replaced: sanctioned.before_s.is_some(),
-            tenants: sanctioned.affected.len(),
-            opened_until,
-            cut,
-        })
+        self.suspend(tenant, sanction, duration, reason, by)
     }
 
     fn reinstate(
         &self,
         tenant: &str,
-        sanction: Option<Sanction>,
+        sanction: Option<offence::Sanction>,
+        overriding: bool,
+        reason: &str,
         by: &Peer,
     ) -> Result<ReinstateOutcome, NodeError> {
-        let mut state = self.shared.lock();
-        let Reinstated { lifted, .. } = state.reinstate(tenant, sanction)?;
-        let remaining = state.view().sanctions_of(tenant)?;
-        drop(state);
-        for sanction in &lifted {
-            info!("{by} takes {} back from {tenant:?}", sanction.as_str());
-        }
-        Ok(ReinstateOutcome {
-            tenant: tenant.to_owned(),
-            lifted,
-            remaining,
-        })
+        self.lift(tenant, sanction, overriding, reason, by)
     }
 
     fn simulates_clock(&self) -> bool {

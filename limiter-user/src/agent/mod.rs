@@ -3,12 +3,17 @@
 //!
 //! When it stops, enforcement goes on: everything that refuses is pinned in the kernel.
 
+mod bailiff;
 mod boot;
+mod clerk;
 mod clock;
+mod court;
 mod cutter;
 mod error;
 mod events;
 mod eyes;
+mod feed;
+mod judiciary;
 mod live;
 mod names;
 mod networks;

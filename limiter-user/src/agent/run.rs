@@ -16,11 +16,15 @@ use tokio::{
 };
 
 use super::{
-    AgentError, boot, clock,
+    AgentError, boot,
+    clerk::Clerk,
+    clock,
+    court::{self, Opened},
     cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
-    live::LiveNode,
+    judiciary::Judiciary,
+    live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
     state::{Shared, State, Trouble},
 };
@@ -107,11 +111,27 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     follow_machine(&shared).await;
 
     let store = open_store(&shared);
+    let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
+    let opened = blocking({
+        let (shared, cutter) = (shared.clone(), Arc::clone(&cutter));
+        let clock = Arc::clone(&shared.lock().clock);
+        move || {
+            Ok(court::open(
+                &shared,
+                &clock,
+                &cutter,
+                Box::new(court::Nobody),
+            ))
+        }
+    })
+    .await?;
+    let (court, clerk) = start_clerk(&shared, opened, &store);
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
         follow: follow.clone(),
         node: policy.node.name.clone(),
+        court: clerk.as_ref().map(Clerk::errands),
     };
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
@@ -125,7 +145,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         follow,
         since: Timestamp::now(),
         policy_changed,
-        cutter: Some(Box::new(SessionCutter::new(shared.clone()))),
+        cutter,
+        court,
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
@@ -172,6 +193,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                     cannot_watch(&shared, &why);
                 }
                 follow_machine(&shared).await;
+                tell_court(&shared, clerk.as_ref());
             }
             () = changed(&mut interfaces) => {
                 let shared = shared.clone();
@@ -190,6 +212,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
                 let started = Instant::now();
                 follow_machine(&shared).await;
+                tell_court(&shared, clerk.as_ref());
                 eyes.rest(started.elapsed());
             }
             ended = &mut reader => {
@@ -205,6 +228,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;
+    if let Some(clerk) = clerk {
+        let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;
+    }
     info!(
         "stopped: the kernel goes on enforcing the policy in force; only `limiter detach` opens \
          the gate"
@@ -270,6 +296,43 @@ fn cannot_watch(shared: &Shared, why: &str) {
         "if inotify watches ran out: raise fs.inotify.max_user_watches",
     );
     shared.lock().trouble(Trouble::Eyes, problem);
+}
+
+/// The court's clerk begins to work, if there is a court.
+fn start_clerk(
+    shared: &Shared,
+    opened: Option<Opened>,
+    store: &Option<Arc<Store>>,
+) -> (Option<Judiciary>, Option<Clerk>) {
+    let Some(Opened {
+        court,
+        feed,
+        carried,
+    }) = opened
+    else {
+        return (None, None);
+    };
+    let clerk = Clerk::start(Arc::clone(&court), feed, shared.clone(), store.clone());
+    let clerk = match clerk {
+        Ok(clerk) => Some(clerk),
+        Err(error) => {
+            let problem = Problem::error(
+                format!("refusals are not judged, and no sanction ends by its rule: {error}"),
+                "restart the agent",
+            );
+            shared.lock().trouble(Trouble::Ledger, problem);
+            None
+        }
+    };
+    (Some(Judiciary { court, carried }), clerk)
+}
+
+/// Tells the court of tenants and policies that changed.
+fn tell_court(shared: &Shared, clerk: Option<&Clerk>) {
+    let book = shared.lock().changed_book();
+    if let (Some(book), Some(clerk)) = (book, clerk) {
+        clerk.errands().book(book);
+    }
 }
 
 /// Opens the history. Without it everything is enforced all the same.

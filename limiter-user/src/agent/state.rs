@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    mem,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -22,7 +23,9 @@ use crate::{
         Changes, Ended, Kernel, LayerState, Mirror, Outcome, Reinstated, SanctionError, Sanctioned,
         attach::other_limiters, clock,
     },
+    offence::Book,
     policy::{
+        self,
         fault::{Fault, Severity},
         image::Image,
         last_good,
@@ -39,7 +42,7 @@ pub struct State {
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
     /// What time it is, for whatever outlives this agent.
-    pub(super) clock: MachineClock,
+    pub(super) clock: Arc<MachineClock>,
     /// The interfaces, and what belongs on them.
     pub(super) networks: Networks,
     /// The sanction that is about to come into force, for which layers may be needed.
@@ -48,6 +51,8 @@ pub struct State {
     pub(super) layers: Vec<LayerState>,
     sources: Sources,
     tenant_names: TenantNames,
+    /// Whether tenants or policies changed and the court was not told.
+    book_changed: bool,
     /// Where things were at the start, and still are.
     places: Places,
     /// What is wrong, by what it is about, so that it can be taken back.
@@ -83,6 +88,8 @@ pub enum Trouble {
     Kernel,
     /// The event history.
     Store,
+    /// The record book.
+    Ledger,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.
@@ -121,7 +128,7 @@ impl State {
     pub fn enforce(
         ready: Ready,
         mut kernel: Kernel,
-        clock: MachineClock,
+        clock: Arc<MachineClock>,
         netns: u32,
         sources: Sources,
         tenant_names: TenantNames,
@@ -147,6 +154,7 @@ impl State {
             sources,
             tenant_names,
             problems: HashMap::new(),
+            book_changed: false,
         };
         // Before anybody waits for it: the verifier takes its time, for several at once no more
         // than for the slowest.
@@ -263,6 +271,7 @@ impl State {
         self.mended(Trouble::Contested);
         self.policy = ready.policy;
         self.image = ready.image;
+        self.book_changed = true;
         self.follow_interfaces();
         self.keep_last_good();
         Ok(changes)
@@ -276,6 +285,7 @@ impl State {
                 let changes = self.write(&ready.image)?;
                 info!("the machine changed: {changes}");
                 self.image = ready.image;
+                self.book_changed = true;
             }
             Ok(ready.faults)
         });
@@ -430,6 +440,20 @@ impl State {
         self.mirror.reinstate(tenant, sanction, &mut self.kernel)
     }
 
+    /// Whether a tenant can be under this sanction.
+    ///
+    /// # Errors
+    ///
+    /// [`SanctionError`]: why not.
+    pub fn can_be_under(&self, tenant: &str, sanction: Sanction) -> Result<(), SanctionError> {
+        self.mirror.can_be_under(tenant, sanction)
+    }
+
+    /// How many tenants there are at and below this one.
+    pub fn below(&self, tenant: &str) -> usize {
+        self.mirror.below(tenant)
+    }
+
     /// What is left of each of a tenant's own sanctions; `Some(None)`: no end.
     ///
     /// # Errors
@@ -494,6 +518,27 @@ impl State {
                 untold.then(|| (index, name.to_owned(), stats.reported))
             })
             .collect()
+    }
+
+    /// How many attempts of each tenant were not simply allowed, by the counters.
+    pub fn refusals(&self) -> Vec<(String, u64)> {
+        self.mirror
+            .tenants()
+            .filter_map(|(index, name)| {
+                let stats = self.kernel.maps.counters(index).ok()?;
+                Some((name.to_owned(), stats.notable()))
+            })
+            .collect()
+    }
+
+    /// What tells this life of the counters from all others.
+    pub fn counters_epoch(&self, boot: &str) -> String {
+        format!("{boot} {}", self.kernel.maps.stats.id())
+    }
+
+    /// The policies as the court goes by them, if they changed since this was asked last.
+    pub fn changed_book(&mut self) -> Option<Book> {
+        mem::take(&mut self.book_changed).then(|| policy::book::book(&self.policy, &self.image))
     }
 
     /// Lets whoever reads events know the tenants' names.

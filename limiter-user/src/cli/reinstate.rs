@@ -4,35 +4,38 @@ use std::process::ExitCode;
 
 use clap::{Args, builder::PossibleValuesParser};
 use jiff::tz::TimeZone;
-use limiter_common::sanction::Sanction;
 
 use super::{
     Global,
     ask::{block_on, client},
     error::{CliError, FAILED},
     output::Output,
-    suspend::{all, reason},
+    suspend::{all, find, reason},
 };
 use crate::{
     control::routes::ReinstateRequest,
+    offence::Sanction,
     report::{
-        names,
         outcome::ReinstateOutcome,
         status_text::{Style, sanction_words},
         text::printable,
     },
 };
 
-/// Take back a tenant's sanctions. What it inherits from an ancestor stays: then the exit code is
-/// 1.
+/// Say that a tenant was looked at and is in order: lifts what its policies let a review lift, and
+/// operators' own sanctions. What is in force still (by its policies, or inherited from an ancestor)
+/// is shown; then the exit code is 1.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Whom
     #[arg(value_name = "TENANT")]
     tenant: String,
-    /// Only this one [default: all of its own]
+    /// Only this one [default: all]
     #[arg(long, value_parser = PossibleValuesParser::new(all()))]
     sanction: Option<String>,
+    /// Lift it against the rules of the policies
+    #[arg(long = "override")]
+    overriding: bool,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
@@ -42,7 +45,8 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     let agent = client(global);
     let request = ReinstateRequest {
         tenant: args.tenant,
-        sanction: args.sanction.as_deref().and_then(names::find),
+        sanction: args.sanction.as_deref().and_then(find),
+        overriding: args.overriding,
         reason: args.reason,
     };
     let outcome = block_on(async { Ok(agent.reinstate(&request).await?) })?;
@@ -66,6 +70,7 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
 
 /// Whether what was to be taken back is in force all the same: an ancestor's.
 fn still_under(outcome: &ReinstateOutcome, wanted: Option<Sanction>) -> bool {
+    let wanted = wanted.and_then(Sanction::in_kernel);
     outcome
         .remaining
         .iter()
@@ -89,6 +94,8 @@ fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
 
 #[cfg(test)]
 mod tests {
+    use limiter_common::sanction::Sanction;
+
     use super::*;
     use crate::report::status::{self, SanctionStatus};
 

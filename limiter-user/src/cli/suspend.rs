@@ -4,7 +4,6 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, builder::PossibleValuesParser};
 use jiff::tz::TimeZone;
-use limiter_common::sanction::Sanction;
 
 use super::{
     Global,
@@ -15,9 +14,9 @@ use super::{
 use crate::{
     control::routes::SanctionRequest,
     kernel::{LONGEST_SANCTION, SHORTEST_SANCTION},
+    offence::Sanction,
     report::{
         duration::{Seconds, parse},
-        names,
         outcome::{CutOutcome, SanctionOutcome},
         status_text::{Style, moment},
         text::printable,
@@ -47,7 +46,18 @@ const DEFAULT: &str = Sanction::SuspendNetwork.as_str();
 
 /// The names of all sanctions, weakest first.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    Sanction::ALL.iter().map(|sanction| sanction.as_str())
+    let words = Sanction::WORDS.iter();
+    words
+        .filter(|(_, sanction)| sanction.in_kernel().is_some())
+        .map(|(word, _)| *word)
+}
+
+/// The sanction with this name.
+pub fn find(name: &str) -> Option<Sanction> {
+    let mut words = Sanction::WORDS.iter();
+    words
+        .find(|(word, _)| *word == name)
+        .map(|(_, sanction)| *sanction)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -74,7 +84,7 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     let request = SanctionRequest {
         tenant: args.tenant,
         // One of `all`, as clap has checked.
-        sanction: names::find(&args.sanction).unwrap_or(Sanction::SuspendNetwork),
+        sanction: find(&args.sanction).unwrap_or(Sanction::SuspendNetwork),
         duration: args.duration.map(Seconds),
         reason: args.reason,
     };

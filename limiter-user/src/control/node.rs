@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use limiter_common::sanction::Sanction;
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -10,6 +9,7 @@ use super::{
     peer::Peer,
     routes_clock::{ClockOutcome, ClockRequest},
 };
+use crate::offence::Sanction;
 use crate::report::{
     event::EventRecord,
     explain::{ExplainQuery, Explanation},
@@ -88,13 +88,16 @@ pub trait Node: Send + Sync + 'static {
         tenant: &str,
         sanction: Sanction,
         duration: Option<Duration>,
+        reason: &str,
         by: &Peer,
     ) -> Result<SanctionOutcome, NodeError> {
-        let _ = (tenant, sanction, duration, by);
+        let _ = (tenant, sanction, duration, reason, by);
         Err(NodeError::NeedsAgent { doing: "suspend" })
     }
 
-    /// Takes back one of a tenant's own sanctions, or all of them.
+    /// Says that a tenant was looked at and is in order: lifts what its policies let that lift, and
+    /// operators' own sanctions, or one of them. If `overriding`, everything is lifted, or all that
+    /// makes the tenant suffer this one.
     ///
     /// # Errors
     /// [`NodeError::NeedsAgent`], [`NodeError::UnknownTenant`], [`NodeError::Invalid`] for who
@@ -103,9 +106,11 @@ pub trait Node: Send + Sync + 'static {
         &self,
         tenant: &str,
         sanction: Option<Sanction>,
+        overriding: bool,
+        reason: &str,
         by: &Peer,
     ) -> Result<ReinstateOutcome, NodeError> {
-        let _ = (tenant, sanction, by);
+        let _ = (tenant, sanction, overriding, reason, by);
         Err(NodeError::NeedsAgent { doing: "reinstate" })
     }
 

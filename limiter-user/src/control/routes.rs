@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use jiff::Timestamp;
-use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{task, time};
 
@@ -20,7 +19,10 @@ use super::{
     routes_clock::{self, CLOCK},
     server::{Connection, Server},
 };
-use crate::report::{duration::Seconds, names, store::EventFilter};
+use crate::{
+    offence::Sanction,
+    report::{duration::Seconds, store::EventFilter},
+};
 
 /// `GET`: [`Status`](crate::report::status::Status). Parameters: `tenant`.
 pub const STATUS: &str = "/v1/status";
@@ -73,7 +75,6 @@ pub struct SanctionRequest {
     /// Whom.
     pub tenant: String,
     /// What.
-    #[serde(with = "names")]
     pub sanction: Sanction,
     /// For how long; null is until it is taken back.
     #[serde(rename = "for")]
@@ -88,9 +89,12 @@ pub struct SanctionRequest {
 pub struct ReinstateRequest {
     /// Whom.
     pub tenant: String,
-    /// Which of its own sanctions; null is all.
-    #[serde(default, with = "names::option")]
+    /// Which sanction; null is all.
+    #[serde(default)]
     pub sanction: Option<Sanction>,
+    /// Against the rules of the policies.
+    #[serde(default, rename = "override")]
+    pub overriding: bool,
     /// Why, in the person's words. Not empty.
     pub reason: String,
 }
@@ -236,9 +240,10 @@ async fn sanction(server: &Server, connection: &Connection, request: Request<Inc
     blocking(server, connection, false, move |server| {
         let by = Peer::look(uid, pid);
         let duration = request.duration.map(|Seconds(duration)| duration);
-        let outcome = server
-            .node
-            .sanction(&request.tenant, request.sanction, duration, &by);
+        let outcome =
+            server
+                .node
+                .sanction(&request.tenant, request.sanction, duration, &reason, &by);
         let said = match &outcome {
             Ok(outcome) => Ok(match outcome.until {
                 Some(until) => format!("in force until {until}"),
@@ -262,9 +267,13 @@ async fn reinstate(server: &Server, connection: &Connection, request: Request<In
     let (uid, pid) = (connection.uid, connection.pid);
     blocking(server, connection, false, move |server| {
         let by = Peer::look(uid, pid);
-        let outcome = server
-            .node
-            .reinstate(&request.tenant, request.sanction, &by);
+        let outcome = server.node.reinstate(
+            &request.tenant,
+            request.sanction,
+            request.overriding,
+            &reason,
+            &by,
+        );
         let said = match &outcome {
             Ok(outcome) if outcome.lifted.is_empty() => Ok("there was nothing to lift".to_owned()),
             Ok(outcome) => {
@@ -275,6 +284,7 @@ async fn reinstate(server: &Server, connection: &Connection, request: Request<In
         };
         let arguments = serde_json::json!({
             "tenant": request.tenant, "sanction": request.sanction.map(Sanction::as_str),
+            "override": request.overriding,
         });
         record(server, by, "reinstate", &arguments, Some(reason), said);
         Ok(reply::json(StatusCode::OK, &outcome?))

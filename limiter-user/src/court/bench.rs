@@ -80,6 +80,8 @@ struct Bench {
     herald: Box<dyn Herald>,
     /// Whom the kernel does not treat yet as the record says.
     owed: BTreeSet<String>,
+    /// What holds already and could not be recorded.
+    later: Vec<Submission>,
     /// Why the record book cannot be written to.
     failing: Option<Problem>,
     /// It cannot be read either.
@@ -111,6 +113,7 @@ impl Court {
             bailiff: setting.bailiff,
             herald: setting.herald,
             owed: BTreeSet::new(),
+            later: Vec::new(),
             failing: None,
             lost: None,
             resisting: None,
@@ -137,6 +140,12 @@ impl Court {
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
         self.bench().hear(submissions, positions)
+    }
+
+    /// Hears what an operator said while it could not be recorded, as soon as it can; it holds
+    /// already.
+    pub fn hear_later(&self, submission: Submission) {
+        self.bench().later.push(submission);
     }
 
     /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
@@ -280,6 +289,16 @@ impl Bench {
         submissions: Vec<Submission>,
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
+        self.hear_then(submissions, positions, |_| {})
+    }
+
+    /// Hears all of it or nothing; `then` between recording and carrying out.
+    fn hear_then(
+        &mut self,
+        submissions: Vec<Submission>,
+        positions: &[Position],
+        then: impl FnOnce(&mut Self),
+    ) -> Result<Vec<Verdict>, CourtError> {
         if let Some(why) = &self.lost {
             return Err(CourtError::Lost(why.clone()));
         }
@@ -291,6 +310,7 @@ impl Bench {
             Ok(verdicts) => {
                 self.clock_kept = self.state.clock.now();
                 self.owed.extend(touched);
+                then(self);
                 self.carry_out();
                 let actions = verdicts.iter().flat_map(|verdict| &verdict.actions);
                 for line in actions.filter_map(log_line) {
@@ -419,6 +439,15 @@ impl Bench {
         let (now, _) = self.now();
         let due = self.state.wake().is_some_and(|wake| wake <= now);
         let keep = now.since(self.clock_kept) >= KEEP_CLOCK;
+        if !self.later.is_empty() && self.lost.is_none() {
+            let later = self.later.clone();
+            if self
+                .hear_then(later, &[], |bench| bench.later.clear())
+                .is_err()
+            {
+                return SOON;
+            }
+        }
         if (due || keep || self.failing.is_some())
             && self.lost.is_none()
             && self.hear(vec![Submission::of(Signal::Tick)], &[]).is_err()
@@ -462,6 +491,10 @@ impl Bench {
             let Some(record) = self.state.records.get(&tenant) else {
                 continue;
             };
+            let is_same = |later: &Submission| later.signal.tenant() == Some(&tenant);
+            if self.later.iter().any(is_same) {
+                continue;
+            }
             match self.bailiff.enforce(&tenant, &Wanted::of(record, now)) {
                 Ok(()) => {}
                 Err(BailiffError::Absent(_)) => {

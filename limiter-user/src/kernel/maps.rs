@@ -33,6 +33,7 @@ const BPF_F_LOCK: u64 = 4;
 /// An array, with its name for messages.
 pub struct TypedArray<V: Pod> {
     name: &'static str,
+    id: u32,
     /// The map once more, for calls that aya does not make.
     fd: OwnedFd,
     map: Array<MapData, V>,
@@ -40,6 +41,12 @@ pub struct TypedArray<V: Pod> {
 }
 
 impl<V: Pod> TypedArray<V> {
+    /// The map's id: no other map of this boot has it.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
     /// How many entries it has.
     #[must_use]
     pub fn len(&self) -> u32 {
@@ -432,10 +439,11 @@ fn array<V: Pod>(
     flags: u64,
 ) -> Result<TypedArray<V>, KernelError> {
     let map = map(name)?;
-    let (fd, _) = once_more(&map, name)?;
+    let (fd, info) = once_more(&map, name)?;
     let map = map.try_into().map_err(KernelError::map(name, "open"))?;
     Ok(TypedArray {
         name,
+        id: info.id(),
         fd,
         map,
         flags,
@@ -447,7 +455,8 @@ fn hash<K: Pod, V: Pod>(
     map: TakeMap<'_>,
 ) -> Result<TypedHash<K, V>, KernelError> {
     let map = map(name)?;
-    let (_, room) = once_more(&map, name)?;
+    let (_, info) = once_more(&map, name)?;
+    let room = room(&info);
     let map = map.try_into().map_err(KernelError::map(name, "open"))?;
     Ok(TypedHash { name, room, map })
 }
@@ -457,7 +466,8 @@ fn trie<K: Pod, V: Pod>(
     map: TakeMap<'_>,
 ) -> Result<TypedTrie<K, V>, KernelError> {
     let map = map(name)?;
-    let (fd, room) = once_more(&map, name)?;
+    let (fd, info) = once_more(&map, name)?;
+    let room = room(&info);
     let map = map.try_into().map_err(KernelError::map(name, "open"))?;
     Ok(TypedTrie {
         name,
@@ -467,18 +477,15 @@ fn trie<K: Pod, V: Pod>(
     })
 }
 
-/// A second descriptor of a map, and how many entries it can hold.
-fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, usize), KernelError> {
+/// A second descriptor of a map, and what the kernel says of it.
+fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, MapInfo), KernelError> {
     let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data)) = map
     else {
         return Err(KernelError::Btf(format!(
             "the map {name} is of another type"
         )));
     };
-    let room = data
-        .info()
-        .map_err(KernelError::map(name, "open"))?
-        .max_entries();
+    let info = data.info().map_err(KernelError::map(name, "open"))?;
     let fd = data
         .fd()
         .as_fd()
@@ -487,7 +494,12 @@ fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, usize), KernelEr
             call: "fcntl",
             source,
         })?;
-    Ok((fd, usize::try_from(room).unwrap_or(usize::MAX)))
+    Ok((fd, info))
+}
+
+/// How many entries it takes.
+fn room(info: &MapInfo) -> usize {
+    usize::try_from(info.max_entries()).unwrap_or(usize::MAX)
 }
 
 /// Key and value size of a map, bytes. Ring buffers have neither.

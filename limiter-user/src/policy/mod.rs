@@ -1,6 +1,7 @@
 //! From YAML files to what the kernel needs: read → check → compile. Nothing here touches the
 //! kernel.
 
+pub mod book;
 pub mod compile;
 pub mod describe;
 pub mod expand;

@@ -5,6 +5,7 @@ use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize};
 
 use super::{faults::FaultReport, names, status::SanctionStatus};
+use crate::offence;
 
 /// What became of `reload`: all or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +33,7 @@ pub struct SanctionOutcome {
     /// The tenant.
     pub tenant: String,
     /// What it is under now.
-    #[serde(with = "names")]
-    pub sanction: Sanction,
+    pub sanction: offence::Sanction,
     /// When it ends by itself; null: without end.
     pub until: Option<Timestamp>,
     /// Whether the same sanction was in force before, perhaps with another end.

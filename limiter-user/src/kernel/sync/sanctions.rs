@@ -126,9 +126,7 @@ impl Mirror {
         kernel: &mut Kernel,
     ) -> Result<Sanctioned, SanctionError> {
         let index = self.sanctionable(tenant)?;
-        if index == DEFAULT && sanction != Sanction::BlockSmtp {
-            return Err(SanctionError::Default { sanction });
-        }
+        self.can_be_under(tenant, sanction)?;
         let until_s = match length {
             None => WITHOUT_END,
             Some(length) if !(SHORTEST_SANCTION..=LONGEST_SANCTION).contains(&length) => {
@@ -147,12 +145,7 @@ impl Mirror {
         self.write_flags(flags_of(sanction), 0, kernel)?;
         self.write_own(index, own, kernel)?;
         self.refresh_sanctions(kernel)?;
-        let affected = self
-            .entries
-            .keys()
-            .filter(|at| self.line(**at).any(|above| above == index))
-            .copied()
-            .collect();
+        let affected = self.affected_by(index).collect();
         Ok(Sanctioned {
             until_s,
             before_s,
@@ -190,6 +183,31 @@ impl Mirror {
             lifted,
             remaining: self.effective(index),
         })
+    }
+
+    /// Whether a tenant can be under this sanction.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or it cannot be for this one.
+    pub fn can_be_under(&self, tenant: &str, sanction: Sanction) -> Result<(), SanctionError> {
+        if self.sanctionable(tenant)? == DEFAULT && sanction != Sanction::BlockSmtp {
+            return Err(SanctionError::Default { sanction });
+        }
+        Ok(())
+    }
+
+    /// How many tenants there are at and below this one.
+    #[must_use]
+    pub fn below(&self, tenant: &str) -> usize {
+        self.index_of(tenant)
+            .map_or(0, |index| self.affected_by(index).count())
+    }
+
+    /// The tenant at `index` and everybody below it.
+    fn affected_by(&self, index: u32) -> impl Iterator<Item = u32> {
+        let all = self.entries.keys().copied();
+        all.filter(move |at| self.line(*at).any(|above| above == index))
     }
 
     /// A tenant's own sanctions.

@@ -1,0 +1,258 @@
+//! What an operator says is heard by the court, and carried out before the answer.
+
+use std::{
+    sync::{Arc, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use limiter_common::sanction::Sanction as InKernel;
+use log::{error, info};
+use serde_json::Value;
+
+use super::{
+    bailiff::{Carried, Report},
+    live::LiveNode,
+};
+use crate::{
+    control::{node::NodeError, peer::Peer},
+    court::{Court, CourtError, Submission},
+    inspect,
+    kernel::{LONGEST_SANCTION, SHORTEST_SANCTION},
+    offence::{Record, Sanction, Signal, Span, Word},
+    report::outcome::{ReinstateOutcome, SanctionOutcome},
+};
+
+/// The court, and what was carried out last.
+pub struct Judiciary {
+    /// The court.
+    pub court: Arc<Court>,
+    /// What was carried out last, by tenant.
+    pub carried: Report,
+}
+
+/// A word counts for what began before it, from the next moment on.
+const NEXT_MOMENT: Duration = Duration::from_millis(2);
+
+impl Judiciary {
+    /// Hears a person's word about a tenant, and what follows from it at once.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then it was not said.
+    pub fn speak(
+        &self,
+        tenant: &str,
+        word: Word,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<(), CourtError> {
+        let signal = Signal::Word {
+            tenant: tenant.to_owned(),
+            word,
+            by: by.to_string(),
+        };
+        self.court.hear(vec![submission(signal, reason, by)], &[])?;
+        thread::sleep(NEXT_MOMENT);
+        self.court.tick();
+        Ok(())
+    }
+
+    fn carried(&self, tenant: &str) -> Carried {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        carried.remove(tenant).unwrap_or_default()
+    }
+}
+
+/// Something that a person says.
+pub fn submission(signal: Signal, reason: &str, by: &Peer) -> Submission {
+    let by = serde_json::to_value(by).unwrap_or(Value::Null);
+    Submission::by(signal, by, Some(reason.to_owned()))
+}
+
+/// What the court says of itself when it does not hear.
+pub fn unheard(error: &CourtError) -> NodeError {
+    NodeError::Failed {
+        what: error.to_string(),
+        remedy: error.remedy().to_owned(),
+    }
+}
+
+impl LiveNode {
+    /// The court.
+    ///
+    /// # Errors
+    ///
+    /// Its record book could not be opened.
+    pub(super) fn judiciary(&self) -> Result<&Judiciary, NodeError> {
+        self.court.as_ref().ok_or_else(|| NodeError::Failed {
+            what: "there is no record book, and so no case".to_owned(),
+            remedy: "`limiter status` says what is wrong with it; mend it, then restart the agent"
+                .to_owned(),
+        })
+    }
+
+    /// Puts a tenant under a sanction by an operator's own word.
+    pub(super) fn suspend(
+        &self,
+        tenant: &str,
+        sanction: Sanction,
+        duration: Option<Duration>,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<SanctionOutcome, NodeError> {
+        let Some(in_kernel) = sanction.in_kernel() else {
+            return Err(NodeError::Invalid {
+                what: "a warning comes from an offence: `limiter offence add`".to_owned(),
+            });
+        };
+        if duration.is_some_and(|length| !(SHORTEST_SANCTION..=LONGEST_SANCTION).contains(&length))
+        {
+            return Err(crate::kernel::SanctionError::Length.into());
+        }
+        // Whom it cannot be for is said before anything is recorded.
+        let replaced = {
+            let state = self.shared.lock();
+            state.can_be_under(tenant, in_kernel)?;
+            let mut own = state.own_sanctions(tenant)?;
+            own.any(|(which, left)| which == in_kernel && left.is_some())
+        };
+        let whom = format!("{by} puts {tenant:?} under {}", sanction.as_str());
+        let signal = Signal::Suspend {
+            tenant: tenant.to_owned(),
+            sanction,
+            length: duration.map(Span::from),
+            reason: reason.to_owned(),
+            by: by.to_string(),
+        };
+        let heard = match &self.court {
+            Some(judiciary) => {
+                let submission = submission(signal, reason, by);
+                match judiciary.court.hear(vec![submission.clone()], &[]) {
+                    Ok(_) => Some(judiciary),
+                    Err(error) => {
+                        error!("{whom}, and it cannot be recorded yet: {error}");
+                        judiciary.court.hear_later(submission);
+                        None
+                    }
+                }
+            }
+            None => None,
+        };
+        info!("{whom}");
+        let carried = match heard {
+            Some(judiciary) => judiciary.carried(tenant),
+            // Whatever is wrong with the record book: an operator's word holds at once.
+            None => self.suspend_in_kernel(tenant, in_kernel, duration)?,
+        };
+        let state = self.shared.lock();
+        let left = state
+            .own_sanctions(tenant)?
+            .find(|(which, _)| *which == in_kernel)
+            .and_then(|(_, left)| left);
+        let Some(left) = left else {
+            return Err(NodeError::Failed {
+                what: format!("{} is recorded and not in force yet", sanction.as_str()),
+                remedy: "it is tried again every second; `limiter status` says why".to_owned(),
+            });
+        };
+        Ok(SanctionOutcome {
+            tenant: tenant.to_owned(),
+            sanction,
+            until: left.and_then(inspect::end_after),
+            replaced,
+            tenants: state.below(tenant),
+            opened_until: state.view().opened_until(tenant)?,
+            cut: carried.cut,
+        })
+    }
+
+    fn suspend_in_kernel(
+        &self,
+        tenant: &str,
+        sanction: InKernel,
+        duration: Option<Duration>,
+    ) -> Result<Carried, NodeError> {
+        let sanctioned = self.shared.lock().sanction(tenant, sanction, duration)?;
+        Ok(Carried {
+            cut: Some(self.cutter.cut(tenant, sanction, &sanctioned.affected)),
+        })
+    }
+
+    /// Lifts what a review lifts, and an operator's own sanctions; everything, if `overriding`.
+    pub(super) fn lift(
+        &self,
+        tenant: &str,
+        sanction: Option<Sanction>,
+        overriding: bool,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<ReinstateOutcome, NodeError> {
+        let before = {
+            let state = self.shared.lock();
+            in_force(state.own_sanctions(tenant)?)
+        };
+        match &self.court {
+            Some(judiciary) => {
+                let (record, ..) = judiciary.court.record(tenant);
+                let word = word(&record, sanction, overriding)?;
+                judiciary
+                    .speak(tenant, word, reason, by)
+                    .map_err(|error| unheard(&error))?;
+            }
+            None => {
+                let in_kernel = sanction.and_then(Sanction::in_kernel);
+                self.shared.lock().reinstate(tenant, in_kernel)?;
+            }
+        }
+        let state = self.shared.lock();
+        let after = in_force(state.own_sanctions(tenant)?);
+        let lifted: Vec<InKernel> = before
+            .into_iter()
+            .filter(|which| !after.contains(which))
+            .collect();
+        let remaining = state.view().sanctions_of(tenant)?;
+        drop(state);
+        for sanction in &lifted {
+            info!("{by} takes {} back from {tenant:?}", sanction.as_str());
+        }
+        Ok(ReinstateOutcome {
+            tenant: tenant.to_owned(),
+            lifted,
+            remaining,
+        })
+    }
+}
+
+/// What is to be said so that what is asked for is lifted.
+fn word(record: &Record, sanction: Option<Sanction>, overriding: bool) -> Result<Word, NodeError> {
+    match (sanction, overriding) {
+        (None, true) => Ok(Word::Reinstate),
+        (None, false) => Ok(Word::Review),
+        (Some(sanction), true) => Ok(Word::Lift(sanction)),
+        (Some(sanction), false) => {
+            let cases = record.ladders.iter();
+            let mut open = cases.filter_map(|(policy, kept)| Some((policy, kept.open.as_ref()?)));
+            let by_case = open.find(|(_, case)| {
+                let mut holds = case.holds.iter();
+                holds.any(|hold| hold.suffered() == Some(sanction))
+            });
+            match by_case {
+                None => Ok(Word::Lift(sanction)),
+                Some((policy, case)) => Err(NodeError::Invalid {
+                    what: format!(
+                        "{} follows from case {policy}/{}: `limiter reinstate` without --sanction \
+                         lifts what its rules let a review lift, --override lifts it against them",
+                        sanction.as_str(),
+                        case.id
+                    ),
+                }),
+            }
+        }
+    }
+}
+
+fn in_force(own: impl Iterator<Item = (InKernel, Option<Option<Duration>>)>) -> Vec<InKernel> {
+    own.filter_map(|(which, left)| left.map(|_| which))
+        .collect()
+}
