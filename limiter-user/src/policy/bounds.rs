@@ -217,8 +217,10 @@ mod tests {
 
     #[test]
     fn of_two_that_imply_each_other_one_stays() {
-        let mut rules = Rules::default();
-        rules.limits = (1..=6).map(|hours| limit(0, hours * 3_600)).collect();
+        let mut rules = Rules {
+            limits: (1..=6).map(|hours| limit(0, hours * 3_600)).collect(),
+            ..Rules::default()
+        };
         assert!(fit(&mut rules));
         assert_eq!(rules.limits.len(), MAX_LIMITS);
         let pace = |every, burst| Pace {
