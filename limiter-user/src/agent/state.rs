@@ -176,7 +176,7 @@ impl State {
         View {
             maps: &self.kernel.maps,
             image: Some(&self.image),
-            node: &self.policy.node.name,
+            policy: &self.policy,
             cgroup_mount: &self.sources.cgroup_mount,
         }
     }

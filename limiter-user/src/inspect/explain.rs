@@ -12,7 +12,7 @@ use limiter_common::{
 };
 
 use super::{
-    Moment, View, mode,
+    Moment, View, amount, mode,
     subject::{Found, Identity},
     usage,
 };
@@ -23,6 +23,7 @@ use crate::{
         identities::wire_address,
         read::{KnownNames, KnownTenant, LimitUse},
     },
+    policy::{model::Bounds, said},
     report::{
         event::Endpoint,
         explain::{ExplainQuery, Explanation, LimitState, Rule},
@@ -131,9 +132,14 @@ impl View<'_> {
             .iter()
             .flat_map(|known| known.limits.iter().map(|limit| (known.index, limit)))
             .filter(|(_, limit)| limit.limit.concerns(group))
-            .map(|(owner, limit)| LimitState {
-                owner: name(owner),
-                usage: usage(limit, moment),
+            .map(|(owner, limit)| {
+                let owner = name(owner);
+                let policies = self.policy.asking_for(&owner, amount(limit));
+                LimitState {
+                    policies: policies.into_iter().map(str::to_owned).collect(),
+                    owner,
+                    usage: usage(limit, moment),
+                }
             })
             .collect();
         let until = tenant.observe_until_ns.max(settings.observe_until_ns);
@@ -238,11 +244,25 @@ impl View<'_> {
         if let Some(because) = self.exempt(settings, &known.tenant, *destination, *port)? {
             return Ok(Ruling::allowed(Rule::Exempt, because));
         }
-        let (rule, reason, key) = match group {
-            PortGroup::Submission => (Rule::Submission, Reason::Submission, "submission"),
-            _ => (Rule::DirectSmtp, Reason::DirectSmtp, "direct_smtp"),
+        let permission = Permission::from_wire(known.tenant.permission(*group));
+        let strict = permission.unwrap_or(Permission::Block);
+        let asking = |asks: &dyn Fn(&Bounds) -> bool| said(&self.policy.asking(&whose, asks));
+        let (rule, reason, key, by) = match group {
+            PortGroup::Submission => (
+                Rule::Submission,
+                Reason::Submission,
+                "submission",
+                asking(&|plan| plan.wants_submission(strict)),
+            ),
+            _ => (
+                Rule::DirectSmtp,
+                Reason::DirectSmtp,
+                "direct_smtp",
+                asking(&|plan| plan.wants_direct_smtp(strict)),
+            ),
         };
-        match Permission::from_wire(known.tenant.permission(*group)) {
+        let whose = format!("{whose}{by}");
+        match permission {
             Some(Permission::Allow) => Ok(limits(question, chain, &|index| names.name_of(index))),
             Some(Permission::Redirect) => Ok(redirect(question, &whose)),
             Some(Permission::Block) | None => Ok(Ruling::denied(

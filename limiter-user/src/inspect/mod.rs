@@ -12,8 +12,12 @@ use limiter_common::{limit::Kind, sanction::WITHOUT_END, settings::Settings, ver
 
 use crate::{
     control::node::NodeError,
-    kernel::{KernelError, SanctionError, clock, maps::Maps, read::LimitUse},
-    policy::{image::Image, model::Mode},
+    kernel::{KernelError, SanctionError, clock, limits::KnownLimit, maps::Maps, read::LimitUse},
+    policy::{
+        Amount,
+        image::Image,
+        model::{Limit, Mode, Pace, Policy},
+    },
     report::{duration::Seconds, event::Clock, problem::Problem, status::Usage},
 };
 
@@ -25,8 +29,8 @@ pub struct View<'a> {
     pub maps: &'a Maps,
     /// The compiled policy, for which match names whom; without it identities are only numbers.
     pub image: Option<&'a Image>,
-    /// The node's name.
-    pub node: &'a str,
+    /// The checked policy, for which policy file asks for what.
+    pub policy: &'a Policy,
     /// The cgroup v2 mount.
     pub cgroup_mount: &'a std::path::Path,
 }
@@ -94,6 +98,32 @@ fn usage(limit: &LimitUse, moment: Moment) -> Usage {
             .into_iter()
             .filter(|group| known.concerns(*group))
             .collect(),
+    }
+}
+
+/// The limit as the policy writes it.
+fn amount(limit: &LimitUse) -> Amount {
+    let KnownLimit {
+        unit,
+        kind,
+        max,
+        span_ns,
+        groups,
+    } = limit.limit;
+    let span = std::time::Duration::from_nanos(span_ns);
+    match kind {
+        Kind::Window => Amount::Limit(Limit {
+            unit,
+            max,
+            window: span,
+            groups,
+        }),
+        Kind::Pace => Amount::Pace(Pace {
+            unit,
+            every: span,
+            burst: max,
+            groups,
+        }),
     }
 }
 

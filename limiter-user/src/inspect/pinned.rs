@@ -29,7 +29,7 @@ pub struct PinnedNode {
     maps: Maps,
     pins: Pins,
     image: Option<Image>,
-    node: String,
+    policy: Policy,
     cgroup_mount: PathBuf,
     attach_point: PathBuf,
     /// What belongs on the interfaces; none if they cannot be listed.
@@ -59,7 +59,7 @@ impl PinnedNode {
             maps,
             pins,
             image,
-            node: policy.node.name.clone(),
+            policy: policy.clone(),
             attach_point: policy.places.attach_point(&cgroup_mount),
             cgroup_mount,
             coverage: coverage::expected(&Wanted::of(policy)).ok(),
@@ -88,7 +88,7 @@ impl PinnedNode {
         View {
             maps: &self.maps,
             image: self.image.as_ref(),
-            node: &self.node,
+            policy: &self.policy,
             cgroup_mount: &self.cgroup_mount,
         }
     }

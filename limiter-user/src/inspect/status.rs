@@ -43,7 +43,7 @@ impl View<'_> {
             }
         };
         let mut status = Status {
-            node: self.node.to_owned(),
+            node: self.policy.node.name.clone(),
             mode: mode(settings.flags & settings::flags::ENFORCE != 0),
             observe_until: moment.ahead(settings.observe_until_ns),
             healthy: true,

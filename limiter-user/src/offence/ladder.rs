@@ -8,7 +8,7 @@ use super::{
     time::Span,
     words::{Audience, Bill, Part, Sanction, Severity, words},
 };
-use crate::policy::model::Rules;
+use crate::policy::model::Bounds;
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,8 +16,8 @@ use crate::policy::model::Rules;
 pub struct Ladder {
     /// Its name, unique on the node.
     pub name: String,
-    /// What whoever it binds may do.
-    pub plan: Option<Rules>,
+    /// What whoever it binds may do at most.
+    pub plan: Option<Bounds>,
     /// What is an offence. The gravest rule that fits a signal decides.
     pub offences: Vec<OffenceRule>,
     /// Whether refused attempts alone may do more than warn.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    claims,
+    bind, claims,
     fault::Fault,
     findings::Findings,
     model::{Accounts, Blocked, Match, Node, Policy, Tenant},
@@ -51,7 +51,7 @@ pub(super) fn policy(
         ));
     }
 
-    Policy {
+    let mut policy = Policy {
         node: Node {
             name: raw.name.unwrap_or_else(host_name),
             mode: raw.mode,
@@ -71,7 +71,9 @@ pub(super) fn policy(
         default,
         tenants: in_order(tenants, plans, &files, &order),
         ladders: files.ladders,
-    }
+    };
+    bind::bind(&mut policy, out);
+    policy
 }
 
 /// The tenants in `order`, each followed by its domains.

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use limiter_common::verdict::PortGroup;
 
 use super::{
+    bind::said,
+    bounds::Amount,
     claims::text as uid_text,
-    model::{Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
+    model::{Bounds, Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
     value::human,
 };
 
@@ -57,6 +59,7 @@ pub fn summary(policy: &Policy) -> String {
         );
     }
     networks(&mut text, node);
+    policies(&mut text, policy);
     interfaces(&mut text, &policy.places);
     if let Some(accounts) = &policy.accounts {
         let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
@@ -64,10 +67,11 @@ pub fn summary(policy: &Policy) -> String {
         if let Some(plan) = &accounts.plan {
             text.line(2, &format!("plan {plan}"));
         }
-        text.rules(2, &accounts.rules);
+        let by = By::node(policy);
+        text.rules(2, &accounts.rules, Some(by));
     }
     text.line(0, "whatever nobody claims:");
-    text.rules(2, &policy.default);
+    text.rules(2, &policy.default, None);
     tenants(&mut text, policy);
     text.0
 }
@@ -104,6 +108,43 @@ fn networks(text: &mut Text, node: &Node) {
                 node.estimate.turnarounds_per_message, node.estimate.reply_bytes_per_message
             ),
         );
+    }
+}
+
+/// The policy files, as far as there are any.
+fn policies(text: &mut Text, policy: &Policy) {
+    if policy.ladders.is_empty() {
+        text.line(0, "policies: none (nobody is sanctioned automatically)");
+        return;
+    }
+    let everybody: Vec<String> = policy.node.policies.iter().cloned().collect();
+    text.list("policies for every tenant", &everybody);
+    let some = policy.ladders.len().saturating_sub(everybody.len());
+    if some > 0 {
+        let some = count_of(some, "policy", "policies");
+        text.line(2, &format!("and {some} that tenants name"));
+    }
+}
+
+/// By whose wish rules hold: the policies that bind a tenant.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    policy: &'a Policy,
+    tenant: &'a str,
+}
+
+impl<'a> By<'a> {
+    /// An account, which no file names.
+    fn node(policy: &'a Policy) -> Self {
+        Self { policy, tenant: "" }
+    }
+
+    fn amount(self, amount: Amount) -> String {
+        said(&self.policy.asking_for(self.tenant, amount))
+    }
+
+    fn plan(self, asks: impl Fn(&Bounds) -> bool) -> String {
+        said(&self.policy.asking(self.tenant, asks))
     }
 }
 
@@ -149,13 +190,13 @@ fn tenants(text: &mut Text, policy: &Policy) {
     }
     text.more(plans.len(), "plan");
     for tenant in all.iter().take(LISTED) {
-        self::tenant(text, tenant, policy.node.mode);
+        self::tenant(text, tenant, policy);
     }
     text.more(all.len(), "tenant");
 }
 
-fn tenant(text: &mut Text, tenant: &Tenant, mode: Mode) {
-    let mut about = vec![match tenant.mode.unwrap_or(mode) {
+fn tenant(text: &mut Text, tenant: &Tenant, policy: &Policy) {
+    let mut about = vec![match tenant.mode.unwrap_or(policy.node.mode) {
         Mode::Observe => "observe".to_owned(),
         Mode::Enforce => "enforce".to_owned(),
     }];
@@ -175,7 +216,18 @@ fn tenant(text: &mut Text, tenant: &Tenant, mode: Mode) {
         about.push(count_of(addresses, "address prefix", "address prefixes"));
     }
     text.line(2, &format!("{} ({})", tenant.name, about.join(", ")));
-    text.rules(4, &tenant.rules);
+    let own: Vec<&str> = tenant.policies.iter().map(String::as_str).collect();
+    if !own.is_empty() {
+        text.line(
+            4,
+            &format!("policies besides the node's: {}", own.join(", ")),
+        );
+    }
+    let by = By {
+        policy,
+        tenant: &tenant.name,
+    };
+    text.rules(4, &tenant.rules, Some(by));
 }
 
 fn count(number: usize, noun: &str) -> String {
@@ -187,7 +239,7 @@ fn count_of(number: usize, one: &str, more: &str) -> String {
 }
 
 /// `300 connections per 1h`.
-fn limit_text(limit: &Limit) -> String {
+pub(super) fn limit_text(limit: &Limit) -> String {
     format!(
         "{} {} per {}{}",
         limit.max,
@@ -198,7 +250,7 @@ fn limit_text(limit: &Limit) -> String {
 }
 
 /// `1 connections every 15s, 1 at once`.
-fn pace_text(pace: &Pace) -> String {
+pub(super) fn pace_text(pace: &Pace) -> String {
     format!(
         "{} one by one, one every {}, at most {} at once{}",
         pace.unit.as_str(),
@@ -262,15 +314,27 @@ impl Text {
         }
     }
 
-    fn rules(&mut self, indent: usize, rules: &Rules) {
+    fn rules(&mut self, indent: usize, rules: &Rules, by: Option<By<'_>>) {
         let mut line = String::new();
-        // Writing to a string cannot fail.
-        let _ = write!(
-            line,
-            "direct SMTP {}, submission {}",
-            rules.direct_smtp.as_str(),
-            rules.submission.as_str()
-        );
+        let asked =
+            |asks: &dyn Fn(&Bounds) -> bool| by.map_or_else(String::new, |by| by.plan(asks));
+        let amount = |amount| by.map_or_else(String::new, |by| by.amount(amount));
+        let permissions = [
+            (
+                "direct SMTP",
+                rules.direct_smtp,
+                asked(&|plan| plan.wants_direct_smtp(rules.direct_smtp)),
+            ),
+            (
+                ", submission",
+                rules.submission,
+                asked(&|plan| plan.wants_submission(rules.submission)),
+            ),
+        ];
+        for (what, permission, by) in permissions {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{what} {}{by}", permission.as_str());
+        }
         if !rules.exempt.is_empty() {
             let _ = write!(
                 line,
@@ -280,10 +344,12 @@ impl Text {
         }
         self.line(indent, &line);
         for limit in &rules.limits {
-            self.line(indent, &limit_text(limit));
+            let by = amount(Amount::Limit(*limit));
+            self.line(indent, &format!("{}{by}", limit_text(limit)));
         }
         for pace in &rules.pace {
-            self.line(indent, &pace_text(pace));
+            let by = amount(Amount::Pace(*pace));
+            self.line(indent, &format!("{}{by}", pace_text(pace)));
         }
     }
 

@@ -14,6 +14,8 @@ pub mod model;
 pub mod prefix_set;
 pub mod read;
 
+mod bind;
+mod bounds;
 mod check;
 mod claims;
 mod findings;
@@ -38,6 +40,8 @@ mod value_net;
 mod yaml;
 mod yaml_frame;
 
+pub use bind::said;
+pub use bounds::Amount;
 pub use ladder::{LoadedLadder, load_ladder};
 pub use load::{Loaded, load};
 

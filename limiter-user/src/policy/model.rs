@@ -247,6 +247,24 @@ pub struct Rules {
     pub pace: Vec<Pace>,
 }
 
+/// What a policy leaves to whomever it binds, at most. Keys that its file leaves out bind nobody.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// The port group smtp at other hosts; allow: as the tenant's own.
+    #[serde(with = "permission")]
+    pub direct_smtp: Permission,
+    /// The port group submission at other hosts; allow: as the tenant's own.
+    #[serde(with = "permission")]
+    pub submission: Permission,
+    /// Nothing else stays exempt; `None`: as the tenant's own.
+    pub exempt: Option<Vec<Exempt>>,
+    /// At most four, besides the tenant's own.
+    pub limits: Vec<Limit>,
+    /// At most four, besides the tenant's own.
+    pub pace: Vec<Pace>,
+}
+
 /// One hosting account.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,7 +14,7 @@ use limiter_common::{
 use super::{
     findings::{Findings, NotYet},
     item::{Fields, Item, Parsed, Scalar, refuse},
-    model::{DEFAULT_GROUPS, Exempt, Limit, Pace, Rules},
+    model::{Bounds, DEFAULT_GROUPS, Exempt, Limit, Pace, Rules},
     value, value_net,
 };
 
@@ -86,6 +86,17 @@ impl RawRules {
             exempt: fields.get("exempt").map(|item| exempt(&item, out)),
             limits: fields.get("limits").map(|item| limits(&item, out)),
             pace: fields.get("pace").map(|item| paces(&item, out)),
+        }
+    }
+
+    /// What they leave to others, as the plan of a policy.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            direct_smtp: self.direct_smtp.unwrap_or(Permission::Allow),
+            submission: self.submission.unwrap_or(Permission::Allow),
+            exempt: self.exempt.clone(),
+            limits: self.limits.clone().unwrap_or_default(),
+            pace: self.pace.clone().unwrap_or_default(),
         }
     }
 

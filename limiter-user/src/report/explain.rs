@@ -17,7 +17,7 @@ use super::{
     status_text::{Style, moment},
     text::printable,
 };
-use crate::policy::model::Mode;
+use crate::policy::{model::Mode, said};
 
 /// Who would connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -136,6 +136,9 @@ pub enum Rule {
 pub struct LimitState {
     /// Whose it is.
     pub owner: String,
+    /// The policies that ask for it; none: it is the owner's own.
+    #[serde(default)]
+    pub policies: Vec<String>,
     /// The limit, and how far it is used.
     #[serde(flatten)]
     pub usage: Usage,
@@ -189,7 +192,9 @@ pub fn text(answer: &Explanation, style: &Style) -> String {
     }
     for state in &answer.limits {
         let usage = &state.usage;
-        let (owner, limit) = (printable(&state.owner), usage.limit());
+        let policies: Vec<&str> = state.policies.iter().map(String::as_str).collect();
+        let owner = format!("{}{}", state.owner, said(&policies));
+        let (owner, limit) = (printable(&owner), usage.limit());
         let _ = write!(out, "  limit    {limit} of {owner}: {} used", usage.used);
         if let Some(free) = usage.free_at {
             let _ = write!(out, ", free again at {}", moment(free, style));

@@ -120,7 +120,7 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
         .and_then(|item| item.parse(out, "the name of the policy", value::line));
     let plan = fields.set("plan").and_then(|item| {
         let fields = item.fields(out, &RawRules::KEYS)?;
-        Some(RawRules::read(&fields, out).over(None))
+        Some(RawRules::read(&fields, out).bounds())
     });
     let offences = section_when::offences(&fields, out);
     let refused_attempts = fields

@@ -1,5 +1,6 @@
 //! Whole configurations, read from files.
 
+mod book;
 mod example;
 mod faults_files;
 mod faults_main;
@@ -9,6 +10,7 @@ mod hostile;
 mod meaning;
 mod networks;
 mod policies;
+mod strictest;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
