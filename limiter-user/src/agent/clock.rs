@@ -19,10 +19,7 @@ const MOST: Duration = Duration::from_secs(50 * 365 * 86_400);
 /// # Errors
 ///
 /// The settings in the kernel cannot be read.
-pub fn choose(
-    simulation: Option<Simulation>,
-    kernel: &Kernel,
-) -> Result<MachineClock, AgentError> {
+pub fn choose(simulation: Option<Simulation>, kernel: &Kernel) -> Result<MachineClock, AgentError> {
     let pinned_ns = kernel.maps.settings.get(0)?.clock_offset_ns;
     if let Some(simulation) = &simulation {
         // It never goes back while the pins live.

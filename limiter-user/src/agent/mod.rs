@@ -5,6 +5,7 @@
 
 mod boot;
 mod clock;
+mod counts;
 mod cutter;
 mod error;
 mod events;

@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     AgentError, boot, clock,
+    counts::Keeper,
     cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
@@ -144,6 +145,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut keeper = Keeper::default();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -165,6 +167,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");
                 }
+                keeper.keep_if_due(&shared);
             }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
@@ -205,6 +208,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;
+    keeper.finish(&shared).await;
     info!(
         "stopped: the kernel goes on enforcing the policy in force; only `limiter detach` opens \
          the gate"

@@ -156,7 +156,11 @@ fn boot_id() -> String {
             let since = clock::wall_now()
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default();
-            format!("unknown-{}-{}-{start}", since.as_nanos(), std::process::id())
+            format!(
+                "unknown-{}-{}-{start}",
+                since.as_nanos(),
+                std::process::id()
+            )
         }
     }
 }
