@@ -158,6 +158,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
             },
             _ = look.tick() => {
+                keeper.keep_if_due(&shared);
                 let shared = shared.clone();
                 let looked = tokio::task::spawn_blocking(move || {
                     let mut state = shared.lock();
@@ -167,7 +168,6 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");
                 }
-                keeper.keep_if_due(&shared);
             }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
