@@ -42,7 +42,7 @@ pub mod status {
 
 /// What happens to a slot.
 pub mod change {
-    /// It starts empty.
+    /// It starts empty, or with the state that is given.
     pub const CLEAR: u32 = 0;
     /// It stays as it is. Only where the state does not move.
     pub const KEEP: u32 = 1;

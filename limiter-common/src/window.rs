@@ -6,7 +6,8 @@
 //! window of the configured length, wherever it starts, ever holds more than `max`. A unit stops
 //! counting at most one width, a 32nd of the window, later than it could.
 //!
-//! Changing a window's length moves each bucket's units to the latest moment at which they can
+//! Counts can be carried from one clock to another by their ages ([`Slot::ages`]), also to one that
+//! is younger than they are. Changing a window's length moves each bucket's units to the latest moment at which they can
 //! have been admitted, so that a change never frees capacity early.
 
 use crate::assert_layout;
@@ -142,44 +143,65 @@ impl Slot {
         if old_width_ns == new_width_ns {
             return;
         }
+        let ages = self.ages(now_ns, old_width_ns);
         // A clock behind the state's own must not turn its newest units into old ones.
-        let newest = self.epoch.wrapping_mul(old_width_ns);
+        let newest = self.epoch.saturating_mul(old_width_ns);
         let now = if now_ns > newest { now_ns } else { newest };
-        let new_epoch = now / new_width_ns;
+        *self = Self::from_ages(&ages, now, new_width_ns);
+    }
 
-        let mut ring = [0_u32; BUCKETS];
-        let mut current = 0_u32;
-        let mut total = 0_u32;
-        // Oldest first; step 32 is the current bucket.
-        let mut step = 0;
-        while step <= BUCKETS as u64 {
-            let age = BUCKETS as u64 - step;
-            let units = if age == 0 {
-                self.current
-            } else {
-                self.ring[(self.epoch.wrapping_sub(age) & MASK) as usize]
-            };
-            if units != 0 && age <= self.epoch {
-                let end = (self.epoch - age + 1)
-                    .wrapping_mul(old_width_ns)
-                    .wrapping_sub(1);
-                let last = if end > now { now } else { end };
-                let bucket = last / new_width_ns;
-                if bucket >= new_epoch {
-                    current = current.wrapping_add(units);
-                    total = total.wrapping_add(units);
-                } else if new_epoch - bucket <= BUCKETS as u64 {
-                    let index = (bucket & MASK) as usize;
-                    ring[index] = ring[index].wrapping_add(units);
-                    total = total.wrapping_add(units);
-                }
-            }
-            step += 1;
+    /// How long ago, at least, the units that count at `now_ns` were admitted: (age in nanoseconds,
+    /// units), youngest first, none older than 33 widths. For the agent.
+    #[must_use]
+    pub fn ages(&self, now_ns: u64, width_ns: u64) -> [(u64, u32); BUCKETS + 1] {
+        let mut copy = *self;
+        copy.advance(now_ns, width_ns);
+        // The clock may be behind the state's own.
+        let into = now_ns.saturating_sub(copy.epoch.saturating_mul(width_ns));
+        let mut ages = [(0, copy.current); BUCKETS + 1];
+        let mut steps = 1;
+        while steps <= BUCKETS as u64 {
+            // A nanosecond ago, and the buckets between, each was over at the latest.
+            let age = into
+                .saturating_add((steps - 1).saturating_mul(width_ns))
+                .saturating_add(1);
+            let units = copy.ring[(copy.epoch.wrapping_sub(steps) & MASK) as usize];
+            ages[steps as usize] = (age, units);
+            steps += 1;
         }
-        self.epoch = new_epoch;
-        self.current = current;
-        self.total = total;
-        self.ring = ring;
+        ages
+    }
+
+    /// The state in which these units were admitted so long before `now_ns`: (age in nanoseconds,
+    /// units). Those that are too old are left out. The clock may be younger than they are: buckets
+    /// are told apart by their distance alone. For the agent.
+    #[must_use]
+    pub fn from_ages(ages: &[(u64, u32)], now_ns: u64, width_ns: u64) -> Self {
+        let mut slot = Self::EMPTY;
+        if width_ns == 0 {
+            return slot;
+        }
+        slot.epoch = now_ns / width_ns;
+        let into = now_ns % width_ns;
+        for (age, units) in ages {
+            let steps = age.saturating_sub(into).div_ceil(width_ns);
+            let place = if steps == 0 {
+                &mut slot.current
+            } else if steps <= BUCKETS as u64 {
+                &mut slot.ring[(slot.epoch.wrapping_sub(steps) & MASK) as usize]
+            } else {
+                continue;
+            };
+            // What does not fit any more would be refused anyway.
+            let more = if *units > u32::MAX - slot.total {
+                u32::MAX - slot.total
+            } else {
+                *units
+            };
+            *place += more;
+            slot.total += more;
+        }
+        slot
     }
 
     /// Forgets everything.

@@ -125,6 +125,52 @@ proptest! {
         prop_assert!(u64::from(still) >= due, "{still} counted, {due} due");
     }
 
+    /// Carried to the clock of another boot, which may be younger than the units are, nothing is
+    /// freed before its time, whatever of the time between is known; and it is freed at most two
+    /// widths late, and as much as is not known.
+    #[test]
+    fn a_reboot_frees_nothing_early(
+        window in 32_u64..5_000, gaps in prop::collection::vec(0_u64..600, 1..200),
+        max in 1_u32..60, later in 0_u64..8_000, down in 0_u64..9_000, unknown in 0_u64..3_000,
+        boot in 0_u64..9_000, more in prop::collection::vec(0_u64..600, 0..60),
+    ) {
+        let width = width_of(window);
+        let mut slot = Slot::default();
+        let mut model = Model::default();
+        let mut now = 50_000;
+        for gap in gaps {
+            now += gap;
+            if attempt(&mut slot, now, width, 1, max) {
+                model.admitted.push((now, 1));
+            }
+        }
+        now += later % 1_000;
+        let known = down.saturating_sub(unknown);
+        let ages = slot.ages(now, width).map(|(age, units)| (age + known, units));
+        // The old clock goes on in the model; the new one shows `boot` then.
+        let (then, mut slot) = (now + down, Slot::from_ages(&ages, boot, width));
+        prop_assert_eq!(slot.total, slot.current + slot.ring.iter().sum::<u32>());
+        let mut passed = 0;
+        for gap in more {
+            passed += gap;
+            if attempt(&mut slot, boot + passed, width, 1, max) {
+                model.admitted.push((then + passed, 1));
+                prop_assert!(model.in_window(then + passed, window) <= u64::from(max));
+            } else {
+                let late = model.in_window(then + passed, width * 34 + 1 + (down - known));
+                prop_assert!(late + 1 > u64::from(max), "refused without need");
+            }
+        }
+        // Nor does another length of the window in the new boot.
+        let now = boot + passed;
+        slot.reshape(now, width, width * 2);
+        let end = now + later;
+        let due: u64 = model.admitted.iter()
+            .filter(|(at, _)| then + passed - at < window && then + passed + later - at < window * 2)
+            .map(|(_, units)| u64::from(*units)).sum();
+        prop_assert!(u64::from(slot.used(end, width * 2)) >= due);
+    }
+
     /// The forecast is right: refused just before, admitted at it.
     #[test]
     fn the_forecast_is_right(

@@ -5,14 +5,17 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::{Node, Output, Process, machine, notify::Notify, process::run, programs, wait};
+use crate::{
+    Node, Output, Process, TestClock, control, machine, notify::Notify, process::run, programs,
+    wait,
+};
 
 /// How long a start may take: on a busy machine the verifier takes several seconds a program.
 const START: Duration = Duration::from_secs(60);
@@ -86,6 +89,7 @@ pub struct Agent<'n> {
     attach: String,
     without: Vec<String>,
     classic: bool,
+    clock: Option<TestClock>,
     process: Mutex<Option<Process>>,
 }
 
@@ -110,6 +114,7 @@ impl<'n> Agent<'n> {
             attach: attach(node, config),
             without: config.without.clone(),
             classic: false,
+            clock: None,
             process: Mutex::new(None),
         };
         agent.write_main(&config.main);
@@ -124,6 +129,49 @@ impl<'n> Agent<'n> {
     pub fn classic(mut self) -> Self {
         self.classic = true;
         self
+    }
+
+    /// The same, with a clock that the test can put forward: from its next start on.
+    #[must_use]
+    pub fn simulated(mut self) -> Self {
+        self.clock = Some(TestClock::default());
+        self
+    }
+
+    /// The same, by the machine's clock again: from its next start on.
+    #[must_use]
+    pub fn in_earnest(mut self) -> Self {
+        self.clock = None;
+        self
+    }
+
+    /// The clock of a [`simulated`](Self::simulated) agent.
+    #[must_use]
+    pub fn clock(&self) -> &TestClock {
+        self.clock.as_ref().expect("the agent is simulated")
+    }
+
+    /// Puts the clocks of the running agent and of its programs forward.
+    pub fn advance(&self, by: Duration) {
+        let answer = self.set_clock(&serde_json::json!({"advance": by.as_secs()}));
+        let ahead = answer.1["ahead"].as_u64();
+        let ahead = ahead.unwrap_or_else(|| panic!("the clock does not move: {answer:?}"));
+        self.clock().ahead_s.store(ahead, Ordering::Relaxed);
+    }
+
+    /// Sends a request to the path of the clock: the status and the body of the answer.
+    pub fn set_clock(&self, request: &Value) -> (u16, Value) {
+        control::post(&self.control_socket(), "/v1/clock", request)
+    }
+
+    /// The machine goes down at once, for so long, and boots again: the kernel has forgotten
+    /// everything, and no agent runs.
+    pub fn reboot(&self, down: Duration) {
+        if self.process().is_some() {
+            self.kill_9();
+        }
+        self.must(&["detach"]);
+        self.clock().boot(down);
     }
 
     /// Starts the agent and waits until it is ready.
@@ -144,6 +192,9 @@ impl<'n> Agent<'n> {
         let notify = Notify::new(&socket);
         let mut command = self.command();
         command.env("NOTIFY_SOCKET", notify.path()).arg("run");
+        if let Some(clock) = &self.clock {
+            command.args(clock.arguments());
+        }
         if !self.without.is_empty() {
             command.env("LIMITER_TEST_WITHOUT_LAYER", self.without.join(","));
         }

@@ -8,6 +8,7 @@ mod boot;
 mod clerk;
 mod clock;
 mod court;
+mod counts;
 mod cutter;
 mod error;
 mod events;

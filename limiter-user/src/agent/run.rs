@@ -19,6 +19,7 @@ use super::{
     AgentError, boot,
     clerk::Clerk,
     clock,
+    counts::Keeper,
     court::{self, Opened},
     cutter::SessionCutter,
     events::{Reader, Sink},
@@ -165,6 +166,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut keeper = Keeper::default();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -177,6 +179,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
             },
             _ = look.tick() => {
+                keeper.keep_if_due(&shared);
                 let shared = shared.clone();
                 let looked = tokio::task::spawn_blocking(move || {
                     let mut state = shared.lock();
@@ -231,6 +234,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     if let Some(clerk) = clerk {
         let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;
     }
+    keeper.finish(&shared).await;
     info!(
         "stopped: the kernel goes on enforcing the policy in force; only `limiter detach` opens \
          the gate"

@@ -8,12 +8,16 @@ use std::{
     time::Duration,
 };
 
-use limiter_common::sanction::{Sanction, Sanctions, WITHOUT_END, seconds};
+use limiter_common::{
+    sanction::{Sanction, Sanctions, WITHOUT_END, seconds},
+    settings::flags::RESTORED,
+};
 use log::{debug, error, info};
 
 use super::{
     AgentError,
     boot::{self, Ready},
+    counts,
     names::TenantNames,
     networks::Networks,
 };
@@ -100,6 +104,10 @@ pub enum Trouble {
     Sanctions,
     /// Places that changed in the files and are only read at the start.
     Places,
+    /// Counts of an earlier boot that could not be read.
+    CountsLost,
+    /// Keeping counts for the next boot.
+    Counts,
 }
 
 /// The state, shared between the loop and the control socket.
@@ -138,8 +146,11 @@ impl State {
         if let Some((id, depth)) = cgroups::place_of(&attach_point, &sources.cgroup_mount) {
             mirror.set_scope(id, depth);
         }
+        // What was counted before goes in with the tenants, and before anything counts anew.
+        let lost = counts::inherit(&ready.policy.places.state_dir, &clock, &mut mirror, &kernel)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
         info!("policy loaded: {changes}");
+        mirror.set_flags(RESTORED, RESTORED, &mut kernel)?;
         kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
         let mut state = Self {
             places: ready.policy.places.clone(),
@@ -156,6 +167,9 @@ impl State {
             problems: HashMap::new(),
             book_changed: false,
         };
+        if let Some(problem) = lost {
+            state.trouble(Trouble::CountsLost, problem);
+        }
         // Before anybody waits for it: the verifier takes its time, for several at once no more
         // than for the slowest.
         state.kernel.prepare();
@@ -169,6 +183,11 @@ impl State {
             state.keep_last_good();
         }
         Ok(state)
+    }
+
+    /// Where everything is that must survive the agent.
+    pub fn state_dir(&self) -> PathBuf {
+        self.places.state_dir.clone()
     }
 
     /// What there is to look at.

@@ -152,7 +152,7 @@ fn most_ahead(old: &LimitDef, new: &LimitDef) -> Option<u64> {
 /// continuation. Any other begins with the longest that counted the same units at some of the same
 /// ports: that one knows of everything the new limit could have counted, and several may begin
 /// with it. A change never frees capacity that is used.
-fn match_up(new: &[ImageLimit], old: &[LimitDef]) -> Vec<Option<usize>> {
+pub(super) fn match_up(new: &[ImageLimit], old: &[LimitDef]) -> Vec<Option<usize>> {
     let mut sources = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
     let key = |def: &LimitDef| (def.unit, def.kind, def.groups, def.span_ns);

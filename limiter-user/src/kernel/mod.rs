@@ -21,6 +21,7 @@ pub mod pins;
 mod prefixes;
 pub mod read;
 pub mod reports;
+pub mod snapshot;
 mod sync;
 mod sys;
 pub mod verifier;

@@ -12,6 +12,7 @@
 mod blocked;
 mod bounds;
 mod charged;
+mod clock;
 mod commands;
 mod confined;
 mod coverage;
@@ -38,6 +39,7 @@ mod mailcount;
 mod marks;
 mod matrix;
 mod observe;
+mod reboot;
 mod reload;
 mod sanctions;
 mod sockets;

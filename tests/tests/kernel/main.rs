@@ -21,5 +21,6 @@ mod lab;
 mod networks;
 mod sanctions;
 mod senders;
+mod snapshots;
 mod trees;
 mod verifier;

@@ -37,6 +37,7 @@ use super::{
     alloc::{Run, Slots},
     identities::{Identities, depths},
     maps::{Maps, key_name},
+    snapshot::Inheritance,
 };
 use crate::policy::{
     image::{Holder, Image, TenantRef},
@@ -94,6 +95,8 @@ pub struct Mirror {
     /// The blocked prefixes; none where they have to be looked up.
     blocked: Option<blocked::Known>,
     settings: Option<Settings>,
+    /// What new tenants begin with, until the first policy is written.
+    inheritance: Option<Inheritance>,
     /// Everybody's own sanctions, where there are any.
     own: BTreeMap<u32, Sanctions>,
     /// Whether an earlier life of the agent may have left something at free indices.
@@ -127,6 +130,7 @@ impl Mirror {
             identities: Identities::read(maps)?,
             blocked: None,
             settings: None,
+            inheritance: None,
             own: BTreeMap::new(),
             adopted: false,
             ports: Vec::new(),
@@ -257,7 +261,21 @@ impl Mirror {
             changes.removed += 1;
         }
         self.remove_exempt(&retired, kernel)?;
+        self.inheritance = None;
         Ok(changes)
+    }
+
+    /// What tenants begin with that the next [`apply`](Self::apply) adds. Nothing is attached yet:
+    /// what they count would be lost.
+    pub fn inherit(&mut self, inheritance: Inheritance) {
+        self.inheritance = Some(inheritance);
+    }
+
+    /// Every tenant's limits, and where their state stands.
+    pub(super) fn states(&self) -> impl Iterator<Item = (&str, &LimitSet, Run)> {
+        self.entries
+            .values()
+            .filter_map(|entry| Some((entry.name.as_str(), &entry.set, entry.run?)))
     }
 
     /// Finds or assigns the index of every tenant of the image.

@@ -92,7 +92,16 @@ impl Mirror {
                 Written::Added
             }
         };
-        write_policy(kernel, index, &policy, &layout, old_run)?;
+        let begins_with = match (&old, &self.inheritance) {
+            (None, Some(inheritance)) => inheritance.slots(&tenant.name, &tenant.limits, &layout),
+            _ => None,
+        };
+        match begins_with {
+            Some(slots) => {
+                kernel.set_tenant(index, &policy, &slots, u64::MAX)?;
+            }
+            None => write_policy(kernel, index, &policy, &layout, old_run)?,
+        }
         if old.is_none() {
             // After the policy: whoever reads the maps finds a tenant behind every name, wherever
             // the agent was killed.
