@@ -61,6 +61,7 @@ pub(super) fn policy(
             blocked,
             mailbox: raw.mailbox,
             estimate: raw.estimate,
+            notices: raw.notices,
             retention: raw.retention,
         },
         places: raw.places,

@@ -10,6 +10,7 @@ pub mod glob;
 pub mod image;
 pub mod last_good;
 pub mod model;
+pub mod notices;
 pub mod prefix_set;
 pub mod read;
 
@@ -26,6 +27,7 @@ mod section_estimate;
 mod section_later;
 mod section_networks;
 mod section_node;
+mod section_notices;
 mod section_places;
 mod section_rules;
 mod section_tenant;
