@@ -69,7 +69,9 @@ pub fn after(
 /// Twice as long each time, a quarter more or less.
 fn wait(tries: u32, seed: i64) -> Duration {
     let doublings = tries.saturating_sub(1).min(16);
-    let wait = SHORTEST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+    let wait = SHORTEST_WAIT
+        .saturating_mul(1 << doublings)
+        .min(LONGEST_WAIT);
     let mut hasher = DefaultHasher::new();
     (seed, tries).hash(&mut hasher);
     let thousandths = u32::try_from(hasher.finish() % 501).unwrap_or(0);
@@ -87,11 +89,17 @@ mod tests {
         for tries in 0..100 {
             for seed in 0..50 {
                 let wait = wait(tries, seed);
-                assert!((SHORTEST_WAIT..=LONGEST_WAIT).contains(&wait), "{tries}: {wait:?}");
+                assert!(
+                    (SHORTEST_WAIT..=LONGEST_WAIT).contains(&wait),
+                    "{tries}: {wait:?}"
+                );
             }
         }
         let at = |tries| -> Vec<u64> { (0..50).map(|seed| wait(tries, seed).as_secs()).collect() };
-        let (min, max) = (at(4).into_iter().min().unwrap(), at(4).into_iter().max().unwrap());
+        let (min, max) = (
+            at(4).into_iter().min().unwrap(),
+            at(4).into_iter().max().unwrap(),
+        );
         assert!(min >= 360 && max <= 600 && max - min > 120, "{min} {max}");
         assert!(at(20).into_iter().all(|wait| wait >= 16_200));
     }

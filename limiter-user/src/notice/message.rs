@@ -10,7 +10,13 @@ use lettre::{
     },
 };
 
-use super::{backoff::Failure, digest, facts::Facts, template::Rendered};
+use super::{
+    backoff::Failure,
+    digest,
+    facts::Facts,
+    harmless::{self, SUBJECT},
+    template::Rendered,
+};
 
 /// What stands in each notice, so that whoever reads complaints from the same mailbox knows it.
 pub const NOTICE_HEADER: &str = "X-Limiter-Notice";
@@ -35,7 +41,8 @@ pub fn mail(
         })
     };
     let (from, to) = (address(from)?, address(to)?);
-    let wrong = |error: lettre::error::Error| Failure::again(format!("cannot build the mail: {error}"));
+    let wrong =
+        |error: lettre::error::Error| Failure::again(format!("cannot build the mail: {error}"));
     let ids: Vec<&str> = notices.iter().map(|facts| facts.id.as_str()).collect();
     let first = notices
         .first()
@@ -43,12 +50,15 @@ pub fn mail(
     let domain = domain(&first.node);
     let id = match ids.as_slice() {
         [id] => format!("<notice.{}@{domain}>", atom(id)),
-        ids => format!("<digest.{}@{domain}>", &digest::hex(ids.join("\n").as_bytes())[..32]),
+        ids => format!(
+            "<digest.{}@{domain}>",
+            &digest::hex(ids.join("\n").as_bytes())[..32]
+        ),
     };
     let mut builder = Message::builder()
         .from(Mailbox::new(Some("limiter".to_owned()), from.clone()))
         .to(Mailbox::new(None, to.clone()))
-        .subject(text.subject)
+        .subject(harmless::line(&text.subject, SUBJECT))
         .date(system_time(first.time))
         .message_id(Some(id))
         .raw_header(header("Auto-Submitted", "auto-generated"))
@@ -84,13 +94,25 @@ fn header(name: &'static str, value: &str) -> HeaderValue {
 }
 
 /// The node's name as the right half of a message id.
-fn domain(node: &str) -> String {
+pub(super) fn domain(node: &str) -> String {
     let name: String = node
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else if c == '.' { '.' } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c
+            } else if c == '.' {
+                '.'
+            } else {
+                '-'
+            }
+        })
         .collect();
     let name = name.trim_matches(['.', '-']).replace("..", ".");
-    if name.is_empty() { "localhost".to_owned() } else { name }
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
 }
 
 /// `text` as a part of the left half: as it is, or a digest of it.
@@ -142,7 +164,8 @@ mod tests {
 
     fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
         let head = text.split("\r\n\r\n").next()?;
-        head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
     #[test]
@@ -154,19 +177,37 @@ mod tests {
         assert_eq!(value(&one, "Message-ID"), Some("<notice.web-17-1@web-17>"));
         assert_eq!(value(&one, NOTICE_HEADER), Some("web-17-1"));
         let thread = value(&one, "In-Reply-To").unwrap();
-        assert!(thread.starts_with("<case.3.") && thread.ends_with("@web-17>"), "{thread}");
+        assert!(
+            thread.starts_with("<case.3.") && thread.ends_with("@web-17>"),
+            "{thread}"
+        );
         assert_eq!(value(&one, "References"), Some(thread));
-        let other = Facts { id: "x y".to_owned(), ..facts.clone() };
-        assert!(value(&text(&[other], "a"), "Message-ID").unwrap().ends_with("@web-17>"));
+        let other = Facts {
+            id: "x y".to_owned(),
+            ..facts.clone()
+        };
+        assert!(
+            value(&text(&[other], "a"), "Message-ID")
+                .unwrap()
+                .ends_with("@web-17>")
+        );
         let digest = text(&[facts.clone(), facts], "a");
-        assert!(value(&digest, "Message-ID").unwrap().starts_with("<digest."));
+        assert!(
+            value(&digest, "Message-ID")
+                .unwrap()
+                .starts_with("<digest.")
+        );
     }
 
     #[test]
     fn nobody_smuggles_a_header_in() {
         let facts = lifted();
         let (rendered, _) = Templates::default().render(&facts);
-        for hostile in ["a\r\nBcc: all@example.org", "a\nBcc: b@c.de\n\nd", "ä\u{2028}\r\nX: y"] {
+        for hostile in [
+            "a\r\nBcc: all@example.org",
+            "a\nBcc: b@c.de\n\nd",
+            "ä\u{2028}\r\nX: y",
+        ] {
             let all = text(std::slice::from_ref(&facts), hostile);
             let head = all.split("\r\n\r\n").next().unwrap();
             let names: Vec<&str> = head
@@ -178,7 +219,12 @@ mod tests {
             assert!(!names.contains(&"Bcc") && !names.contains(&"X"), "{head}");
             assert!(!head.contains("\nBcc"), "{head}");
         }
-        let bad = mail(&[facts], rendered, "abuse@host.example", "a@b.de>\r\nRCPT TO:<c@d.ef");
+        let bad = mail(
+            &[facts],
+            rendered,
+            "abuse@host.example",
+            "a@b.de>\r\nRCPT TO:<c@d.ef",
+        );
         assert!(bad.unwrap_err().refused);
     }
 }

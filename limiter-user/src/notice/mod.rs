@@ -7,11 +7,25 @@
 pub mod evidence;
 pub mod facts;
 
+mod backoff;
+mod channel;
 mod digest;
+mod exec;
 mod harmless;
+mod mail;
+mod message;
+mod outbox;
+mod plan;
+mod quota;
 mod template;
 mod time;
+mod webhook;
 mod words;
 
+pub use backoff::{Failure, LONGEST_WAIT};
+pub use channel::{Channel, Lane, Planned};
 pub use facts::{Context, EventKind, Facts};
+pub use message::NOTICE_HEADER;
+pub use outbox::{Delivery, Outbox, OutboxError};
+pub use plan::{Contacts, plan};
 pub use template::{Kind, Rendered, TemplateFault, Templates, check as check_templates};

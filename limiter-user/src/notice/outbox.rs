@@ -31,12 +31,7 @@ pub trait Outbox: Send + Sync + 'static {
     ///
     /// # Errors
     /// When they cannot be read; they are asked for again.
-    fn due(
-        &self,
-        lane: Lane,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Delivery>, OutboxError>;
+    fn due(&self, lane: Lane, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, OutboxError>;
 
     /// These were delivered; `receipt` is what the receiver said.
     ///

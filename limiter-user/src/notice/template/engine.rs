@@ -33,8 +33,54 @@ pub(super) struct Wrong {
     pub problem: String,
 }
 
-/// Renders `source`.
+/// Renders `source`: `Subject: …`, an empty line, the body.
+///
+/// Both are rendered on their own, so that nothing in one becomes a part of the other, whatever
+/// the values hold.
 pub(super) fn render(source: &str, view: &serde_json::Value) -> Result<Rendered, Wrong> {
+    let at = |line, problem: &str| Wrong {
+        line,
+        problem: problem.to_owned(),
+    };
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    let head: Vec<&str> = source
+        .lines()
+        .take_while(|line| !line.trim().is_empty())
+        .collect();
+    let subject = head
+        .first()
+        .and_then(|first| first.split_at_checked("subject:".len()))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("subject:"))
+        .map(|(_, subject)| subject)
+        .ok_or_else(|| at(1, "does not start with `Subject: `"))?;
+    let folded = head.get(1..).unwrap_or_default();
+    if let Some(line) = folded
+        .iter()
+        .position(|line| !line.starts_with([' ', '\t']))
+    {
+        let problem = "there is no empty line between the subject and the text";
+        return Err(at(line + 2, problem));
+    }
+    let subject = [&[subject], folded].concat().join("\n");
+    let subject = text(&subject, view)?;
+    let subject: Vec<&str> = subject.split_whitespace().collect();
+    if subject.is_empty() {
+        return Err(at(1, "the subject is empty"));
+    }
+    // Empty lines in place of the head: faults are told with the line of the file.
+    let body = source.lines().skip(head.len());
+    let body: Vec<&str> = head.iter().map(|_| "").chain(body).collect();
+    let body = tidy(text(&body.join("\n"), view)?.lines());
+    if body.is_empty() {
+        return Err(at(0, "there is no text below the subject"));
+    }
+    Ok(Rendered {
+        subject: harmless::line(&subject.join(" "), SUBJECT),
+        body,
+    })
+}
+
+fn text(source: &str, view: &serde_json::Value) -> Result<String, Wrong> {
     let mut environment = Environment::new();
     // A name that does not exist is a slip of the pen, and is to be found.
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -52,53 +98,20 @@ pub(super) fn render(source: &str, view: &serde_json::Value) -> Result<Rendered,
     template
         .render_captured_to(Value::from(Serde(view)), &mut output)
         .map_err(wrong)?;
-    split(&String::from_utf8_lossy(&output.0))
+    Ok(String::from_utf8_lossy(&output.0).into_owned())
 }
 
 fn wrong(error: minijinja::Error) -> Wrong {
-    let detail = error.detail().map(|detail| format!(": {detail}"));
+    use std::error::Error as _;
+    let detail = match (error.source(), error.detail()) {
+        (Some(source), _) => format!(": {source}"),
+        (None, Some(detail)) => format!(": {detail}"),
+        (None, None) => String::new(),
+    };
     Wrong {
         line: error.line().unwrap_or(0),
-        problem: format!("{}{}", error.kind(), detail.unwrap_or_default()),
+        problem: format!("{}{detail}", error.kind()),
     }
-}
-
-/// `Subject: …`, an empty line, the body.
-fn split(text: &str) -> Result<Rendered, Wrong> {
-    let at = |line, problem: &str| Wrong {
-        line,
-        problem: problem.to_owned(),
-    };
-    let mut lines = text.lines().peekable();
-    let first = lines.next().unwrap_or_default();
-    let subject = first
-        .split_at_checked("subject:".len())
-        .filter(|(name, _)| name.eq_ignore_ascii_case("subject:"))
-        .map(|(_, subject)| subject.trim().to_owned())
-        .ok_or_else(|| at(1, "does not start with `Subject: `"))?;
-    let mut subject = subject;
-    while let Some(more) =
-        lines.next_if(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty())
-    {
-        subject = format!("{subject} {}", more.trim());
-    }
-    if subject.is_empty() {
-        return Err(at(1, "the subject is empty"));
-    }
-    if lines.next().is_some_and(|line| !line.trim().is_empty()) {
-        return Err(at(
-            2,
-            "there is no empty line between the subject and the text",
-        ));
-    }
-    let body = tidy(lines);
-    if body.is_empty() {
-        return Err(at(0, "there is no text below the subject"));
-    }
-    Ok(Rendered {
-        subject: harmless::line(&subject, SUBJECT),
-        body,
-    })
 }
 
 /// The lines without control characters and trailing blanks, never two empty ones in a row.

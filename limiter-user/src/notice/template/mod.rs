@@ -11,7 +11,8 @@
 mod check;
 mod engine;
 mod kind;
-mod sample;
+#[cfg_attr(not(test), allow(unused))]
+pub(super) mod sample;
 mod view;
 
 use std::{
