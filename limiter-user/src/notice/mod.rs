@@ -9,6 +9,8 @@ pub mod facts;
 
 mod backoff;
 mod channel;
+mod check;
+mod courier;
 mod digest;
 mod exec;
 mod harmless;
@@ -24,8 +26,13 @@ mod words;
 
 pub use backoff::{Failure, LONGEST_WAIT};
 pub use channel::{Channel, Lane, Planned};
+pub use check::check;
+pub use courier::{Clock, Courier, CourierHealth, CourierSettings, LaneHealth};
 pub use facts::{Context, EventKind, Facts};
 pub use message::NOTICE_HEADER;
 pub use outbox::{Delivery, Outbox, OutboxError};
 pub use plan::{Contacts, plan};
-pub use template::{Kind, Rendered, TemplateFault, Templates, check as check_templates};
+pub use template::{Kind, Rendered, TemplateFault, Templates};
+
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,13 @@ impl Quota {
         split
     }
 
+    /// A mail to `to` about `tenant` did not go out after all.
+    pub fn give_back(&mut self, to: &str, tenant: &str) {
+        if let Some(sent) = self.sent.get_mut(&(to.to_lowercase(), tenant.to_owned())) {
+            sent.pop_back();
+        }
+    }
+
     /// Drops what was sent long ago, and what a clock that was set back puts into the future.
     fn forget(&mut self, now: Timestamp) {
         self.sent.retain(|_, sent| {

@@ -9,13 +9,11 @@ pub(super) mod child;
 mod environment;
 mod program;
 
-use std::path::Path;
-
 use super::{backoff::Failure, facts::Facts};
 use crate::policy::notices::ExecSettings;
 use child::Job;
 
-pub(super) use program::check;
+pub(super) use program::{check, user};
 
 /// Runs the program of `settings` for the notice `facts`. What it printed is returned.
 ///
@@ -37,9 +35,8 @@ fn prepare(
 ) -> Result<Job, Failure> {
     let user = program::user(&settings.user).map_err(Failure::again)?;
     program::check(&settings.path, user.0).map_err(Failure::again)?;
-    let plain = |path: &Path| path.to_owned();
     Ok(Job {
-        program: plain(&settings.path),
+        program: settings.path.clone(),
         arguments: Vec::new(),
         environment,
         input: Vec::new(),
