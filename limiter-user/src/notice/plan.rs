@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     channel::{Channel, Planned},
-    facts::Facts,
+    facts::{EventKind, Facts},
 };
-use crate::{offence::Audience, policy::notices::Notices};
+use crate::{
+    offence::{Audience, Sanction},
+    policy::notices::Notices,
+};
 
 /// The mail addresses of those who may be told about a tenant.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,6 +18,8 @@ pub struct Contacts<'c> {
     pub tenant: &'c [String],
     /// Those of the nearest above it that has any.
     pub parent: &'c [String],
+    /// The tenant's own domains: with its mailboxes suspended nobody reads mail there.
+    pub domains: &'c [String],
 }
 
 /// The deliveries that `notices`, all that came of one transaction, become. Webhook and program
@@ -47,46 +52,69 @@ pub fn plan<'c>(
             continue;
         }
         let event = facts.event_id.as_str();
-        let (audience, addresses) = receivers(facts.audience, contacts(facts), settings);
-        let facts = Facts {
-            audience,
-            in_place_of: (audience != facts.audience).then_some(facts.audience),
-            ..facts.clone()
-        };
         let told = told.entry(event).or_default();
-        for address in addresses {
-            if told.insert(address.to_lowercase()) {
-                planned.push(Planned {
-                    channel: Channel::Mail {
-                        to: address.clone(),
-                    },
-                    facts: facts.clone(),
-                });
+        for (audience, addresses) in receivers(facts, contacts(facts), settings) {
+            let facts = Facts {
+                audience,
+                in_place_of: (audience != facts.audience).then_some(facts.audience),
+                ..facts.clone()
+            };
+            for address in addresses {
+                if told.insert(address.to_lowercase()) {
+                    planned.push(Planned {
+                        channel: Channel::Mail {
+                            to: address.clone(),
+                        },
+                        facts: facts.clone(),
+                    });
+                }
             }
         }
     }
     planned
 }
 
-/// Who is told in fact: without addresses of its own a tenant's reseller is, and else the operator.
+/// Who is told in fact. Without an address that can be read a tenant's reseller is told too, and
+/// without a reseller the operator: so that somebody tells the tenant.
 fn receivers<'a>(
-    audience: Audience,
+    facts: &Facts,
     contacts: Contacts<'a>,
     settings: &'a Notices,
-) -> (Audience, &'a [String]) {
-    let order = match audience {
-        Audience::Contact => &[Audience::Contact, Audience::Parent][..],
-        Audience::Parent => &[Audience::Parent][..],
-        Audience::Operator => &[][..],
+) -> Vec<(Audience, &'a [String])> {
+    let operator = (Audience::Operator, settings.operator.as_slice());
+    let stand_in = match contacts.parent {
+        [] => operator,
+        parent => (Audience::Parent, parent),
     };
-    let addresses = |audience| match audience {
-        Audience::Contact => contacts.tenant,
-        Audience::Parent => contacts.parent,
-        Audience::Operator => settings.operator.as_slice(),
+    match facts.audience {
+        Audience::Contact if contacts.tenant.is_empty() => vec![stand_in],
+        Audience::Contact => {
+            let mut told = vec![(Audience::Contact, contacts.tenant)];
+            let locked = facts.event == EventKind::Sanctioned
+                && facts.sanction >= Some(Sanction::SuspendMail)
+                && contacts
+                    .tenant
+                    .iter()
+                    .all(|address| is_in(address, contacts.domains));
+            if locked {
+                told.push(stand_in);
+            }
+            told
+        }
+        Audience::Parent => vec![stand_in],
+        Audience::Operator => vec![operator],
+    }
+}
+
+/// Whether `address` is in one of `domains`, or below it.
+fn is_in(address: &str, domains: &[String]) -> bool {
+    let Some((_, host)) = address.rsplit_once('@') else {
+        return false;
     };
-    order
-        .iter()
-        .map(|audience| (*audience, addresses(*audience)))
-        .find(|(_, addresses)| !addresses.is_empty())
-        .unwrap_or((Audience::Operator, settings.operator.as_slice()))
+    let host = host.to_lowercase();
+    domains.iter().any(|domain| {
+        let domain = domain.to_lowercase();
+        host.strip_suffix(domain.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }

@@ -8,6 +8,7 @@ mod faults_yaml;
 mod hostile;
 mod meaning;
 mod networks;
+mod notices;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
