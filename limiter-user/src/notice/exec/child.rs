@@ -29,9 +29,11 @@ const KEPT: usize = 4 << 10;
 const LIMITS: [(libc::__rlimit_resource_t, u64); 5] = [
     (libc::RLIMIT_CORE, 0),
     (libc::RLIMIT_NOFILE, 256),
-    (libc::RLIMIT_NPROC, 256),
+    // All processes and threads of the user on the node count, and many servers run as nobody.
+    (libc::RLIMIT_NPROC, 4_096),
     (libc::RLIMIT_FSIZE, 64 << 20),
-    (libc::RLIMIT_AS, 2 << 30),
+    // What it uses, not what it reserves: some languages reserve much more than they use.
+    (libc::RLIMIT_DATA, 2 << 30),
 ];
 
 /// What is to be run.
