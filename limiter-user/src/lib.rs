@@ -7,6 +7,7 @@ pub mod court;
 pub mod inspect;
 pub mod kernel;
 pub mod ledger;
+pub mod notice;
 pub mod offence;
 pub mod policy;
 pub mod report;

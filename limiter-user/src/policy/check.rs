@@ -63,6 +63,7 @@ pub(super) fn policy(
             blocked,
             mailbox: raw.mailbox,
             estimate: raw.estimate,
+            notices: raw.notices,
             retention: raw.retention,
             policies: files.names(&raw.policies),
         },

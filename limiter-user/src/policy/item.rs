@@ -110,6 +110,11 @@ impl<'a> Item<'a> {
         matches!(self.node.value, Value::List(_))
     }
 
+    /// Whether it is a map.
+    pub fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
     /// Whether it is null, or a list or map of nothing.
     pub fn is_empty(&self) -> bool {
         match &self.node.value {

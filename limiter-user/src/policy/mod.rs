@@ -11,6 +11,7 @@ pub mod glob;
 pub mod image;
 pub mod last_good;
 pub mod model;
+pub mod notices;
 pub mod prefix_set;
 pub mod read;
 
@@ -30,6 +31,7 @@ mod section_estimate;
 mod section_later;
 mod section_networks;
 mod section_node;
+mod section_notices;
 mod section_places;
 mod section_policies;
 mod section_rules;

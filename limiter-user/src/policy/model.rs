@@ -16,7 +16,7 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::prefix_set::PrefixSet;
+use super::{notices::Notices, prefix_set::PrefixSet};
 use crate::offence::Ladder;
 
 /// Everything the configuration says.
@@ -66,6 +66,9 @@ pub struct Node {
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,
+    /// How people are told.
+    #[serde(default)]
+    pub notices: Notices,
     /// How long things are kept.
     pub retention: Retention,
     /// The names of the policies that bind every tenant.

@@ -3,21 +3,17 @@
 
 use super::{
     findings::{Findings, NotYet},
-    item::{Fields, Item, Parsed, Scalar, refuse},
+    item::{Fields, Item, Parsed, Scalar},
     section_tenant::texts,
     value, value_net,
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 4] = ["services", "notices", "complaints", "metrics"];
+pub(super) const KEYS: [&str; 3] = ["services", "complaints", "metrics"];
 
 const SERVICES: NotYet = NotYet {
     part: "services",
     means: "leave the mail programs as they are; nothing answers on these sockets",
-};
-const NOTICES: NotYet = NotYet {
-    part: "notices",
-    means: "read `limiter events`; nobody is told",
 };
 const COMPLAINTS: NotYet = NotYet {
     part: "complaints",
@@ -32,9 +28,6 @@ const METRICS: NotYet = NotYet {
 pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
     if let Some(item) = fields.get("services") {
         services(&item, out);
-    }
-    if let Some(item) = fields.get("notices") {
-        notices(&item, out);
     }
     if let Some(item) = fields.set("complaints") {
         if let Some(fields) = item.fields(out, &["maildir"]) {
@@ -102,38 +95,4 @@ fn services(item: &Item<'_>, out: &mut Findings) {
     if any {
         out.not_yet(item.mark(), SERVICES);
     }
-}
-
-fn notices(item: &Item<'_>, out: &mut Findings) {
-    let Some(fields) = item.fields(out, &["from", "templates", "webhook", "exec"]) else {
-        return;
-    };
-    optional(&fields, out, "from", "a mail address", |scalar| {
-        if scalar.text.contains('@') {
-            value::line(scalar)
-        } else {
-            refuse(
-                "is not a mail address",
-                "an address such as abuse@example.org",
-            )
-        }
-    });
-    optional(&fields, out, "templates", "a directory", value::line);
-    optional(&fields, out, "webhook", "a URL or null", |scalar| {
-        let after = ["https://", "http://"]
-            .iter()
-            .find_map(|scheme| scalar.text.strip_prefix(scheme));
-        match after {
-            Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(()),
-            _ => refuse("is not a URL", "https://… or http://…, or null"),
-        }
-    });
-    optional(
-        &fields,
-        out,
-        "exec",
-        "the path of a program or null",
-        value::line,
-    );
-    note(item, out, NOTICES);
 }

@@ -17,9 +17,10 @@ use super::{
         Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
         UidRange,
     },
+    notices::Notices,
     section_estimate, section_later,
     section_networks::{self, RawBlocked},
-    section_places, section_policies,
+    section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
     section_tenant::{mode_of, plan_of, texts},
     value, value_net,
@@ -62,6 +63,7 @@ pub(super) struct RawNode {
     pub blocked: RawBlocked,
     pub mailbox: Option<LoginLimit>,
     pub estimate: Estimate,
+    pub notices: Notices,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -88,6 +90,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .chain(&section_networks::KEYS)
         .chain(&section_later::KEYS)
         .chain([&section_estimate::KEY, &section_policies::KEY])
+        .chain([&section_notices::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -122,6 +125,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         blocked: section_networks::blocked(&fields, config.parent().unwrap_or(Path::new("/")), out),
         mailbox: section_networks::mailbox(&fields, out),
         estimate: section_estimate::estimate(&fields, out),
+        notices: section_notices::notices(&fields, config, out),
         retention: retention(&fields, out),
         places: section_places::places(&fields, config, out),
         tenants_origin,

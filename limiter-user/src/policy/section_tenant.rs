@@ -11,6 +11,7 @@ use super::{
     item::{Fields, Item, Parsed, Scalar, refuse},
     model::{Located, Match, Mode, Origin},
     section_policies::{self, policies},
+    section_notices::mail_address,
     section_rules::RawRules,
     value, value_net,
 };
@@ -241,23 +242,6 @@ fn tenant_name(scalar: Scalar<'_>) -> Parsed<String> {
         return refuse("is not a name", allowed);
     }
     Ok(name.to_owned())
-}
-
-fn mail_address(scalar: Scalar<'_>) -> Parsed<String> {
-    let text = scalar.text;
-    let good = text.rsplit_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty()
-            && !domain.is_empty()
-            && !text.contains(|c: char| c.is_whitespace() || c.is_control())
-    });
-    if good {
-        Ok(text.to_owned())
-    } else {
-        refuse(
-            "is not a mail address",
-            "an address such as owner@example.org",
-        )
-    }
 }
 
 /// A domain in lower case, without the final dot.

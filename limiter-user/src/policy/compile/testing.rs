@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use crate::policy::model::{
-    Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention,
-    Rules, Tenant,
+use crate::policy::{
+    model::{
+        Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
+        Retention, Rules, Tenant,
+    },
+    notices::Notices,
 };
 
 /// A policy that says nothing: observe, the default ports, no tenants.
@@ -34,6 +37,7 @@ pub(crate) fn policy() -> Policy {
             blocked: Blocked::default(),
             mailbox: None,
             estimate: Estimate::default(),
+            notices: Notices::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),

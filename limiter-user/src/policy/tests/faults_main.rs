@@ -366,7 +366,6 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:4:20: error: services.policy: tcp:1 is not the address of a service;…",
             "limiter.yaml:4:39: error: services.on_failure: maybe is not known; open | closed",
             "limiter.yaml:4:62: error: services.allowed_users[0]: 1 is a number;…",
-            "limiter.yaml:5:10: warning: notices: …",
             "limiter.yaml:5:17: error: notices.from: nobody is not a mail address;…",
             "limiter.yaml:5:34: error: notices.webhook: ftp://a is not a URL;…",
             "limiter.yaml:6:13: warning: complaints: …",

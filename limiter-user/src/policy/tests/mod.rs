@@ -11,6 +11,7 @@ mod meaning;
 mod networks;
 mod policies;
 mod strictest;
+mod notices;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 

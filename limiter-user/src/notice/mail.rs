@@ -1,0 +1,126 @@
+//! Mail through the node's own mail server.
+
+use std::{path::Path, time::Duration};
+
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    address::Envelope,
+    transport::smtp::{self, extension::ClientId, response::Response},
+};
+
+use super::{
+    backoff::Failure,
+    exec::child::{self, Job},
+    facts::Facts,
+    harmless::{self, LINE},
+    message,
+    template::Templates,
+};
+use crate::policy::notices::{MailSettings, Smtp};
+
+/// How long the mail server may take for one answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long the whole mail may take: a server that drips its answers holds nobody up.
+const WHOLE: Duration = Duration::from_secs(120);
+
+/// Sends `notices` to `to`, as one mail. What the server said is returned.
+///
+/// # Errors
+/// When the server cannot be reached, hangs, or says no.
+pub(super) async fn send(
+    settings: &MailSettings,
+    templates: &Templates,
+    node: &str,
+    notices: Vec<Facts>,
+    to: &str,
+) -> Result<String, Failure> {
+    let from = settings
+        .from
+        .clone()
+        .unwrap_or_else(|| message::default_from(node));
+    let templates = templates.clone();
+    let owned_to = to.to_owned();
+    // Templates are read from the disk.
+    let built = tokio::task::spawn_blocking(move || {
+        let (text, fault) = match notices.as_slice() {
+            [one] => templates.render(one),
+            many => templates.digest(many),
+        };
+        if let Some(fault) = fault {
+            log::error!("{fault}");
+        }
+        message::mail(&notices, text, &from, &owned_to)
+    });
+    let (envelope, message) = built
+        .await
+        .map_err(|error| Failure::again(format!("cannot build the mail: {error}")))??;
+    match &settings.smtp {
+        Smtp::Server { host, port } => smtp(host, *port, node, &envelope, &message).await,
+        Smtp::Sendmail(path) => sendmail(path, &envelope, message).await,
+    }
+}
+
+async fn smtp(
+    host: &str,
+    port: u16,
+    node: &str,
+    envelope: &Envelope,
+    message: &[u8],
+) -> Result<String, Failure> {
+    let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
+        .port(port)
+        .timeout(Some(ANSWER))
+        .hello_name(ClientId::Domain(message::domain(node)))
+        .build();
+    let sent = tokio::time::timeout(WHOLE, transport.send_raw(envelope, message)).await;
+    let server = format!("the mail server {host}:{port}");
+    match sent {
+        Ok(Ok(response)) => Ok(said(&response)),
+        Ok(Err(error)) => Err(failure(&server, &error)),
+        Err(_) => Err(Failure::again(format!(
+            "{server} did not take the mail within {} s",
+            WHOLE.as_secs()
+        ))),
+    }
+}
+
+fn said(response: &Response) -> String {
+    let text: Vec<&str> = response.message().collect();
+    harmless::line(&format!("{} {}", response.code(), text.join(" ")), LINE)
+}
+
+fn failure(server: &str, error: &smtp::Error) -> Failure {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    if let Some(source) = error.source()
+        && !text.contains(&source.to_string())
+    {
+        text = format!("{text}: {source}");
+    }
+    Failure {
+        refused: error.is_permanent(),
+        error: harmless::line(&format!("{server}: {text}"), LINE),
+    }
+}
+
+/// Through a program that takes a message as `sendmail` does. It keeps the agent's identity, and
+/// its set-group-id bit, which is how Postfix's takes mail.
+async fn sendmail(path: &Path, envelope: &Envelope, message: Vec<u8>) -> Result<String, Failure> {
+    let mut arguments = vec!["-i".to_owned()];
+    if let Some(from) = envelope.from() {
+        arguments.extend(["-f".to_owned(), from.to_string()]);
+    }
+    arguments.push("--".to_owned());
+    arguments.extend(envelope.to().iter().map(ToString::to_string));
+    // Mail programs on a node read and write lines that end as the system's do.
+    let message = String::from_utf8_lossy(&message).replace("\r\n", "\n");
+    let job = Job {
+        program: path.to_owned(),
+        arguments,
+        environment: Vec::new(),
+        input: message.into_bytes(),
+        user: None,
+        timeout: WHOLE,
+    };
+    child::run_async(job).await
+}

@@ -1,0 +1,6 @@
+//! The courier with real receivers on the loopback.
+
+mod courier;
+mod memory;
+mod plans;
+mod smtp_server;
