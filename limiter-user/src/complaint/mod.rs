@@ -22,3 +22,6 @@ pub use parse::{Trust, parse};
 pub use read::{read_bounded, read_file};
 pub use refusal::Refusal;
 pub use report::{AuthFailure, Feedback, Format, Hop, Original, Report, Reporter, SourceFrom};
+
+#[cfg(test)]
+mod tests;
