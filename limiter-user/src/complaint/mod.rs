@@ -6,16 +6,19 @@
 //! ```
 //!
 //! Everything here is written by strangers, and some of them are the tenants complained about, or
-//! their rivals. [`parse`] believes nothing: it says what the report claims. `attribute` holds the
+//! their rivals. [`parse`] believes nothing: it says what the report claims. [`attribute`](attribute()) holds the
 //! claims against what this node itself recorded, and names a tenant only where that proves it.
 
+pub mod attribute;
 mod convert;
 mod limits;
+pub mod log;
 mod parse;
 mod read;
 mod refusal;
 mod report;
 
+pub use attribute::{Attribution, Vouched, attribute};
 pub use convert::NotCounted;
 pub use limits::Limits;
 pub use parse::{Trust, parse};

@@ -139,6 +139,8 @@ pub struct Reporter {
     /// (see [`Trust`](super::Trust)) and the address belongs to it. Everything else here anybody
     /// can write.
     pub verified: Option<String>,
+    /// Whether that domain is one whose reports are trusted.
+    pub trusted: bool,
 }
 
 /// How a report names the source.

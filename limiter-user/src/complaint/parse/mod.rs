@@ -33,6 +33,9 @@ pub struct Trust {
     /// any, no reporter is verified. The server must remove such fields from mail that comes in, and
     /// must be the one that delivers the reports.
     pub authserv_ids: Vec<String>,
+    /// The domains of reporters who are known to tell the truth: anybody can sign for a domain of
+    /// their own. Subdomains are meant too.
+    pub reporters: Vec<String>,
 }
 
 /// Reads a report.

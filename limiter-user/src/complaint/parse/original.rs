@@ -119,7 +119,8 @@ pub(super) fn source(original: &Original, fields: &Fields) -> Option<(IpAddr, So
             };
             return Some((address, from));
         }
-        deeper = true;
+        // The name alone is what the sending side said.
+        deeper |= !is_inside_outlook(address);
     }
     spf_client(fields).map(|address| (address, SourceFrom::Deeper))
 }
@@ -144,6 +145,23 @@ fn is_internal(hop: &Hop) -> bool {
     // `co.uk` and the like: three labels have to be the same.
     let short = by.rsplit('.').nth(1).is_some_and(|label| label.len() <= 3);
     if short { same(3) } else { same(2) }
+}
+
+/// Whether an address is one of those that Outlook's servers have among themselves. Its reports
+/// (JMRP) hold several hops between them, and no Source-IP.
+fn is_inside_outlook(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            matches!((a, b), (40, 92 | 93 | 107) | (52, 100..=103))
+                || (a == 104 && b == 47 && c < 128)
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            (a == 0x2603 && matches!(b, 0x1096 | 0x10a6 | 0x10b6 | 0x10c6 | 0x10d6))
+                || (a == 0x2a01 && b == 0x0111 && matches!(c, 0xf400 | 0xf403))
+        }
+    }
 }
 
 /// The client that the receiver's SPF check names.

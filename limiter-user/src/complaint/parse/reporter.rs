@@ -18,7 +18,12 @@ pub(super) fn read(fields: &Fields, trust: &Trust) -> Reporter {
         .filter(|_| single)
         .and_then(text::domain_of)
         .and_then(|domain| verified(fields, trust, &domain));
+    let trusted = verified.as_deref().is_some_and(|verified| {
+        let mut reporters = trust.reporters.iter();
+        reporters.any(|reporter| covers(reporter, verified))
+    });
     Reporter {
+        trusted,
         address: address.map(|address| text::bounded(&fields::unstructured(&address))),
         organisation: None,
         agent: fields

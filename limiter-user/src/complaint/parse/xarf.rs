@@ -219,6 +219,7 @@ fn reporter(contact: Option<Contact>, report: &mut Report) -> Result<(), Refusal
             .remarks
             .insert(format!("it was sent by {verified} in the name of {domain}",));
         report.reporter.verified = None;
+        report.reporter.trusted = false;
     }
     report.reporter.organisation = contact.org.as_deref().map(text::bounded);
     report.reporter.address = address.or_else(|| report.reporter.address.take());
