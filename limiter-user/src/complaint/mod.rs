@@ -6,13 +6,14 @@
 //! ```
 //!
 //! Everything here is written by strangers, and some of them are the tenants complained about, or
-//! their rivals. [`parse`] believes nothing: it says what the report claims. [`attribute`](attribute()) holds the
-//! claims against what this node itself recorded, and names a tenant only where that proves it.
+//! their rivals. [`parse`] believes nothing: it says what the report claims. [`attribute`](attribute()) holds
+//! the claims against what this node itself recorded, and names a tenant only where that proves it.
 
 pub mod attribute;
 mod convert;
 mod limits;
 pub mod log;
+pub mod maildir;
 mod parse;
 mod read;
 mod refusal;

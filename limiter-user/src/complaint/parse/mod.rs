@@ -24,7 +24,7 @@ use super::{
 };
 use crate::offence::Part;
 
-pub(super) use self::{received::name as host_name, text::is_public};
+pub(super) use self::received::name as host_name;
 
 /// Whom a report's own header is believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

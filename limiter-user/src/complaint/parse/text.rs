@@ -126,7 +126,7 @@ fn plain_ip(value: &str) -> Option<IpAddr> {
 
 /// Whether an address can be that of a mail server in the Internet: neither private, nor the
 /// machine's own, nor unspecified.
-pub(in crate::complaint) fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();

@@ -7,7 +7,7 @@ mod mutated;
 use std::path::PathBuf;
 
 /// The bytes of a file of the corpus.
-fn sample(name: &str) -> Vec<u8> {
+pub(super) fn sample(name: &str) -> Vec<u8> {
     let path = directory().join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -17,7 +17,7 @@ fn directory() -> PathBuf {
 }
 
 /// The names of all files of the corpus, sorted.
-fn names() -> Vec<String> {
+pub(super) fn names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
