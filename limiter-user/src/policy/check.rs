@@ -61,6 +61,7 @@ pub(super) fn policy(
             blocked,
             mailbox: raw.mailbox,
             estimate: raw.estimate,
+            complaints: raw.complaints,
             retention: raw.retention,
         },
         places: raw.places,

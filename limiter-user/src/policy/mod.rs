@@ -2,6 +2,7 @@
 //! kernel.
 
 pub mod compile;
+pub mod complaints;
 pub mod describe;
 pub mod expand;
 pub mod fault;
@@ -22,6 +23,7 @@ mod load;
 mod node;
 mod parallel;
 mod prefix_file;
+mod section_complaints;
 mod section_estimate;
 mod section_later;
 mod section_networks;

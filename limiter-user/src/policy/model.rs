@@ -16,7 +16,7 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::prefix_set::PrefixSet;
+use super::{complaints::Complaints, prefix_set::PrefixSet};
 
 /// Everything the configuration says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct Node {
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,
+    /// Where reports of abuse come in, and whom and what is believed.
+    #[serde(default)]
+    pub complaints: Complaints,
     /// How long things are kept.
     pub retention: Retention,
 }

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 5] = ["policies", "services", "notices", "complaints", "metrics"];
+pub(super) const KEYS: [&str; 4] = ["policies", "services", "notices", "metrics"];
 
 const SERVICES: NotYet = NotYet {
     part: "services",
@@ -18,10 +18,6 @@ const SERVICES: NotYet = NotYet {
 const NOTICES: NotYet = NotYet {
     part: "notices",
     means: "read `limiter events`; nobody is told",
-};
-const COMPLAINTS: NotYet = NotYet {
-    part: "complaints",
-    means: "read complaints by hand; nothing is fetched from there",
 };
 const METRICS: NotYet = NotYet {
     part: "metrics",
@@ -38,18 +34,6 @@ pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
     }
     if let Some(item) = fields.get("notices") {
         notices(&item, out);
-    }
-    if let Some(item) = fields.set("complaints") {
-        if let Some(fields) = item.fields(out, &["maildir"]) {
-            optional(
-                &fields,
-                out,
-                "maildir",
-                "the path of a Maildir",
-                value::line,
-            );
-        }
-        note(&item, out, COMPLAINTS);
     }
     if let Some(item) = fields.set("metrics") {
         let allowed = "127.0.0.1:9477, unix:/path/of/a.sock or null";

@@ -10,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    complaints::Complaints,
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
@@ -17,7 +18,7 @@ use super::{
         Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
         UidRange,
     },
-    section_estimate, section_later,
+    section_complaints, section_estimate, section_later,
     section_networks::{self, RawBlocked},
     section_places,
     section_rules::{RawRules, exempt, limits, ports},
@@ -62,6 +63,7 @@ pub(super) struct RawNode {
     pub blocked: RawBlocked,
     pub mailbox: Option<LoginLimit>,
     pub estimate: Estimate,
+    pub complaints: Complaints,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -85,7 +87,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .iter()
         .chain(&section_networks::KEYS)
         .chain(&section_later::KEYS)
-        .chain([&section_estimate::KEY])
+        .chain([&section_estimate::KEY, &section_complaints::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -120,6 +122,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         blocked: section_networks::blocked(&fields, config.parent().unwrap_or(Path::new("/")), out),
         mailbox: section_networks::mailbox(&fields, out),
         estimate: section_estimate::estimate(&fields, out),
+        complaints: section_complaints::complaints(&fields, config, out),
         retention: retention(&fields, out),
         places: section_places::places(&fields, config, out),
         tenants_origin,

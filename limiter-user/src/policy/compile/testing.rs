@@ -2,9 +2,12 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use crate::policy::model::{
-    Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports, Retention,
-    Rules, Tenant,
+use crate::policy::{
+    complaints::Complaints,
+    model::{
+        Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
+        Retention, Rules, Tenant,
+    },
 };
 
 /// A policy that says nothing: observe, the default ports, no tenants.
@@ -29,6 +32,7 @@ pub(crate) fn policy() -> Policy {
             blocked: Blocked::default(),
             mailbox: None,
             estimate: Estimate::default(),
+            complaints: Complaints::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),
