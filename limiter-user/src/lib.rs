@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod complaint;
 pub mod control;
 pub mod court;
 pub mod inspect;

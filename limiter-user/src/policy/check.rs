@@ -64,6 +64,7 @@ pub(super) fn policy(
             mailbox: raw.mailbox,
             estimate: raw.estimate,
             notices: raw.notices,
+            complaints: raw.complaints,
             retention: raw.retention,
             policies: files.names(&raw.policies),
         },

@@ -3,6 +3,7 @@
 
 pub mod book;
 pub mod compile;
+pub mod complaints;
 pub mod describe;
 pub mod expand;
 pub mod fault;
@@ -27,6 +28,7 @@ mod node;
 mod parallel;
 mod policy_files;
 mod prefix_file;
+mod section_complaints;
 mod section_estimate;
 mod section_later;
 mod section_networks;

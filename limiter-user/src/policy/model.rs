@@ -16,7 +16,7 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{notices::Notices, prefix_set::PrefixSet};
+use super::{complaints::Complaints, notices::Notices, prefix_set::PrefixSet};
 use crate::offence::Ladder;
 
 /// Everything the configuration says.
@@ -69,6 +69,9 @@ pub struct Node {
     /// How people are told.
     #[serde(default)]
     pub notices: Notices,
+    /// Where reports of abuse come in, and whom and what is believed.
+    #[serde(default)]
+    pub complaints: Complaints,
     /// How long things are kept.
     pub retention: Retention,
     /// The names of the policies that bind every tenant.

@@ -9,15 +9,11 @@ use super::{
 };
 
 /// The keys that are read here.
-pub(super) const KEYS: [&str; 3] = ["services", "complaints", "metrics"];
+pub(super) const KEYS: [&str; 2] = ["services", "metrics"];
 
 const SERVICES: NotYet = NotYet {
     part: "services",
     means: "leave the mail programs as they are; nothing answers on these sockets",
-};
-const COMPLAINTS: NotYet = NotYet {
-    part: "complaints",
-    means: "read complaints by hand; nothing is fetched from there",
 };
 const METRICS: NotYet = NotYet {
     part: "metrics",
@@ -29,30 +25,12 @@ pub(super) fn check(fields: &Fields<'_>, out: &mut Findings) {
     if let Some(item) = fields.get("services") {
         services(&item, out);
     }
-    if let Some(item) = fields.set("complaints") {
-        if let Some(fields) = item.fields(out, &["maildir"]) {
-            optional(
-                &fields,
-                out,
-                "maildir",
-                "the path of a Maildir",
-                value::line,
-            );
-        }
-        note(&item, out, COMPLAINTS);
-    }
     if let Some(item) = fields.set("metrics") {
         let allowed = "127.0.0.1:9477, unix:/path/of/a.sock or null";
         item.parse(out, allowed, |scalar| {
             value_net::service(scalar, "", allowed)
         });
         out.not_yet(item.mark(), METRICS);
-    }
-}
-
-fn note(item: &Item<'_>, out: &mut Findings, part: NotYet) {
-    if !item.is_empty() {
-        out.not_yet(item.mark(), part);
     }
 }
 

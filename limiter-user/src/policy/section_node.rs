@@ -10,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    complaints::Complaints,
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
@@ -18,7 +19,7 @@ use super::{
         UidRange,
     },
     notices::Notices,
-    section_estimate, section_later,
+    section_complaints, section_estimate, section_later,
     section_networks::{self, RawBlocked},
     section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
@@ -64,6 +65,7 @@ pub(super) struct RawNode {
     pub mailbox: Option<LoginLimit>,
     pub estimate: Estimate,
     pub notices: Notices,
+    pub complaints: Complaints,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -90,7 +92,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .chain(&section_networks::KEYS)
         .chain(&section_later::KEYS)
         .chain([&section_estimate::KEY, &section_policies::KEY])
-        .chain([&section_notices::KEY])
+        .chain([&section_notices::KEY, &section_complaints::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -126,6 +128,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         mailbox: section_networks::mailbox(&fields, out),
         estimate: section_estimate::estimate(&fields, out),
         notices: section_notices::notices(&fields, config, out),
+        complaints: section_complaints::complaints(&fields, config, out),
         retention: retention(&fields, out),
         places: section_places::places(&fields, config, out),
         tenants_origin,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::policy::{
+    complaints::Complaints,
     model::{
         Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
         Retention, Rules, Tenant,
@@ -38,6 +39,7 @@ pub(crate) fn policy() -> Policy {
             mailbox: None,
             estimate: Estimate::default(),
             notices: Notices::default(),
+            complaints: Complaints::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),

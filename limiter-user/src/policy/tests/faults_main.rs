@@ -352,7 +352,7 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
              mailbox: {per_account: {max: -1, window: 0s}}\n\
              services: {policy: tcp:1, on_failure: maybe, allowed_users: [1]}\n\
              notices: {from: nobody, webhook: ftp://a}\n\
-             complaints: {maildir: [a]}\n\
+             complaints: {maildir: [a], max_size: 1G, received_by: [a b]}\n\
              metrics: 9477\n",
         ),
         &[
@@ -368,8 +368,9 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:4:62: error: services.allowed_users[0]: 1 is a number;…",
             "limiter.yaml:5:17: error: notices.from: nobody is not a mail address;…",
             "limiter.yaml:5:34: error: notices.webhook: ftp://a is not a URL;…",
-            "limiter.yaml:6:13: warning: complaints: …",
             "limiter.yaml:6:23: error: complaints.maildir: a list of 1 is not a single value;…",
+            "limiter.yaml:6:38: error: complaints.max_size: 1G is not a size;…",
+            "limiter.yaml:6:56: error: complaints.received_by[0]: a b is not the name of a host;…",
             "limiter.yaml:7:10: error: metrics: 9477 is not an address and a port; 127.0.0.1:9477,… or null",
             "limiter.yaml:7:10: warning: metrics: …",
         ],

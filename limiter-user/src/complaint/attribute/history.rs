@@ -1,0 +1,86 @@
+//! Facts from the policy, the history of allowed attempts, and the mail server's logs.
+
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    facts::{Facts, FactsError, Owner, Sighting},
+    owners::Owners,
+};
+use crate::{
+    complaint::log::{self, Account, LogFile, LogFound, LogQuery},
+    report::{attempt::AttemptRecord, store::Reader},
+};
+
+/// The most attempts of the time in question that are looked through.
+const MOST: usize = 200_000;
+/// Attempts are recorded nearly in the order of their times; so far behind it reading stops.
+const DISORDER: SignedDuration = SignedDuration::from_mins(10);
+
+/// What this node knows.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    /// Whose things are.
+    pub owners: Owners,
+    /// The recorded attempts.
+    pub history: Reader,
+    /// The mail server's logs.
+    pub logs: Vec<LogFile>,
+}
+
+impl Facts for NodeFacts {
+    fn owner(&self, address: IpAddr) -> Owner {
+        self.owners.owner(address)
+    }
+
+    fn tenant_of_domain(&self, domain: &str) -> Option<String> {
+        self.owners.tenant_of_domain(domain)
+    }
+
+    fn tenant_of_account(&self, account: &Account) -> Option<String> {
+        self.owners.tenant_of_account(account)
+    }
+
+    fn parent(&self, tenant: &str) -> Option<String> {
+        self.owners.parent(tenant)
+    }
+
+    fn is_own_name(&self, host: &str) -> bool {
+        self.owners.is_own_name(host)
+    }
+
+    fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError> {
+        let end = until.checked_add(DISORDER).unwrap_or(Timestamp::MAX);
+        let mut seen = Vec::new();
+        for attempt in self.history.attempts(Some(from), None)? {
+            let attempt = attempt?;
+            if attempt.time > end {
+                break;
+            }
+            if attempt.time > until {
+                continue;
+            }
+            if seen.len() >= MOST {
+                return Err(FactsError::TooMany { most: MOST });
+            }
+            seen.push(sighting(attempt));
+        }
+        Ok(seen)
+    }
+
+    fn log(&self, query: &LogQuery) -> Result<LogFound, FactsError> {
+        Ok(log::look_up(&self.logs, query)?)
+    }
+}
+
+fn sighting(attempt: AttemptRecord) -> Sighting {
+    Sighting {
+        time: attempt.time,
+        tenant: attempt.tenant,
+        // Attempts are kept without it: where most of them are seen, at connect, the port is not
+        // chosen yet.
+        source: None,
+        destination: attempt.destination,
+    }
+}
