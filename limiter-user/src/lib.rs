@@ -5,6 +5,7 @@ pub mod cli;
 pub mod control;
 pub mod inspect;
 pub mod kernel;
+pub mod mta;
 pub mod offence;
 pub mod policy;
 pub mod report;
