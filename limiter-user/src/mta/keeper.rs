@@ -133,6 +133,12 @@ impl<T: Tenants, B: HoldBook> QueueKeeper<T, B> {
             .collect();
     }
 
+    /// The book, when nothing is to be kept any more; what is held stays so.
+    #[must_use]
+    pub fn into_book(self) -> B {
+        self.book
+    }
+
     fn look_again(&mut self) {
         for queue in &mut self.queues {
             queue.again = true;

@@ -184,16 +184,20 @@ impl MailQueue for Postfix {
                 known.seen = true;
                 continue;
             }
-            let (origin, arrived_us) = match self.read(&found) {
-                Ok(Some(file)) => (file.origin, file.arrived_us),
+            let file = match self.read(&found) {
+                Ok(Some(file)) => file,
                 Ok(None) => {
                     unfinished = true;
                     continue;
                 }
                 Err(error) => {
-                    log::debug!("{}: {}", found.path.display(), error);
-                    unfinished = true;
-                    continue;
+                    log::debug!("{}: {error}", found.path.display());
+                    // What is damaged stays so, and is nobody's.
+                    if !is_damaged(&error) {
+                        unfinished = true;
+                        continue;
+                    }
+                    queue_file::QueueFile::default()
                 }
             };
             let mail = Mail {
@@ -201,10 +205,10 @@ impl MailQueue for Postfix {
                     queue: self.name.clone(),
                     id: found.name,
                     inode: found.inode,
-                    arrived_us,
+                    arrived_us: file.arrived_us,
                 },
                 place: String::new(),
-                origin,
+                origin: file.origin,
             };
             self.known.insert(key, Known { mail, seen: true });
         }
@@ -284,6 +288,14 @@ impl MailQueue for Postfix {
         }
         Ok(released)
     }
+}
+
+/// Whether the file was read, and is no queue file.
+fn is_damaged(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// A time as main.cf has it: `5d`, `0`, `100` (days, for those that are asked for here).

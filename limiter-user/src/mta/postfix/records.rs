@@ -58,6 +58,8 @@ pub(super) struct Records {
     file: File,
     chunk: Vec<u8>,
     at: u64,
+    /// The chunk reaches to the end of the file.
+    to_end: bool,
     left: usize,
 }
 
@@ -67,6 +69,7 @@ impl Records {
             file,
             chunk: Vec::new(),
             at: 0,
+            to_end: false,
             left: MOST_READ,
         }
     }
@@ -110,7 +113,7 @@ impl Records {
             (skip < chunk.len()).then_some(skip)
         };
         let mut skip = have(&self.chunk, self.at);
-        if skip.is_none_or(|skip| self.chunk.len() - skip < most) {
+        if skip.is_none_or(|skip| !self.to_end && self.chunk.len() - skip < most) {
             let want = most.max(CHUNK);
             self.left = self
                 .left
@@ -129,6 +132,7 @@ impl Records {
             }
             self.chunk.truncate(got);
             self.at = at;
+            self.to_end = got < want;
             skip = (got > 0).then_some(0);
         }
         let rest = skip
