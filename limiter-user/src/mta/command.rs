@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -60,6 +60,18 @@ impl Ended {
     }
 }
 
+/// Runs `command`, whose output nobody wants, like [`run`].
+///
+/// It goes to /dev/null and not to memory: a Postfix that logs to its standard output (in
+/// containers) and does not run lets its commands log there, and they refuse files without a name.
+pub(super) fn run_silently(
+    command: &mut Command,
+    input: &[u8],
+    limit: Duration,
+) -> Result<Ended, MtaError> {
+    run_with(command, input, limit, false)
+}
+
 /// Runs `command` with `input` on its standard input, for at most `limit`; then it is killed, with
 /// the process group that it leads.
 ///
@@ -69,6 +81,15 @@ impl Ended {
 /// # Errors
 /// When it cannot be started, or does not end in time. Its exit code is not looked at.
 pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Ended, MtaError> {
+    run_with(command, input, limit, true)
+}
+
+fn run_with(
+    command: &mut Command,
+    input: &[u8],
+    limit: Duration,
+    keep_output: bool,
+) -> Result<Ended, MtaError> {
     let failed = |command: &Command, source| MtaError::Start {
         command: words(command),
         source,
@@ -76,6 +97,9 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Resul
     let start = Instant::now();
     let prepared = prepare(command, input).map_err(|source| failed(command, source))?;
     let (mut stdout, mut stderr) = prepared;
+    if !keep_output {
+        command.stdout(Stdio::null());
+    }
     let mut child = command.spawn().map_err(|source| failed(command, source))?;
     let mut pause = Duration::from_millis(1);
     let status = loop {

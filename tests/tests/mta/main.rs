@@ -7,6 +7,7 @@
 )]
 
 mod exim;
+mod many;
 mod postfix;
 mod thread;
 mod town;

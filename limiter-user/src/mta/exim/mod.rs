@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     HeldMail, Mail, MailKey, MailQueue, MtaError, Released,
-    command::{self, run},
+    command::{self, run, run_silently},
     walk::{Found, Looked},
 };
 
@@ -139,7 +139,7 @@ impl Exim {
                 command.arg(format!("-qG{from}"));
             }
             command.args(["-MG", to]).args(batch);
-            let ended = run(&mut command, b"", LIMIT)?;
+            let ended = run_silently(&mut command, b"", LIMIT)?;
             if ended.code != 0 && ended.said().contains("incomplete option") {
                 return Err(MtaError::NoNamedQueues {
                     program: self.program.clone(),

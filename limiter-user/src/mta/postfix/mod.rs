@@ -22,7 +22,7 @@ use std::{
 
 use super::{
     HeldMail, Mail, MailKey, MailQueue, MtaError, Released,
-    command::{self, run},
+    command::{self, run, run_silently},
     walk::{Found, Looked},
 };
 
@@ -140,7 +140,7 @@ impl Postfix {
             command.arg("-c").arg(&self.configuration).args([what, "-"]);
             let mut input = batch.join("\n");
             input.push('\n');
-            run(&mut command, input.as_bytes(), LIMIT)?.success(&command)?;
+            run_silently(&mut command, input.as_bytes(), LIMIT)?.success(&command)?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Postfix {
         let mut command = Command::new(&self.postkick);
         command.arg("-c").arg(&self.configuration);
         command.args(["public", service, request]);
-        match run(&mut command, b"", LIMIT) {
+        match run_silently(&mut command, b"", LIMIT) {
             Ok(ended) if ended.code == 0 => {}
             Ok(ended) => log::info!(
                 "{}: {service} was not woken up: {}",
