@@ -103,7 +103,13 @@ impl Exim {
             source,
         };
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.spool).map_err(failed)? {
+        let entries = match fs::read_dir(&self.spool) {
+            Ok(entries) => entries,
+            // Installed, and never used.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
             let entry = entry.map_err(failed)?;
             if let Ok(name) = entry.file_name().into_string()
                 && name != HOLD_QUEUE

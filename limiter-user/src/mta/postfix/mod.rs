@@ -314,7 +314,7 @@ fn seconds(text: &str) -> Option<Duration> {
 }
 
 /// The instances whose main.cf is in one of `directories`.
-pub(super) fn installed<'a>(directories: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+pub(super) fn installed(directories: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
     directories
         .iter()
         .filter(|directory| fs::exists(directory.join("main.cf")).unwrap_or(false))
