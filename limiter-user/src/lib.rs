@@ -8,6 +8,7 @@ pub mod court;
 pub mod inspect;
 pub mod kernel;
 pub mod ledger;
+pub mod mta;
 pub mod notice;
 pub mod offence;
 pub mod policy;
