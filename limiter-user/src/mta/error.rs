@@ -66,8 +66,8 @@ pub enum MtaError {
     },
     /// This Exim has no named queues.
     #[error(
-        "{program} cannot move messages between queues: {said}; Exim 4.92 or newer can, until then the \
-         tenant's queued mail is delivered",
+        "{program} cannot move messages between queues: {said}; a newer Exim, which knows the option -MG, \
+         can; until then the tenant's queued mail is delivered",
         program = program.display()
     )]
     NoNamedQueues {
