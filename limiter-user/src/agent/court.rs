@@ -88,12 +88,3 @@ fn try_open(
         carried,
     })
 }
-
-/// Nobody is told.
-pub struct Nobody;
-
-impl Herald for Nobody {
-    fn ways(&self, _: &crate::offence::Notice) -> Vec<serde_json::Value> {
-        Vec::new()
-    }
-}

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use log::{debug, error, info, warn};
 use sd_notify::NotifyState;
 use tokio::{
+    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     sync::{broadcast, mpsc},
 };
@@ -24,6 +25,7 @@ use super::{
     cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
+    herald::{CourtOutbox, Directory},
     judiciary::Judiciary,
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
@@ -35,8 +37,12 @@ use crate::{
         server::{Limits, Server},
         socket::ControlSocket,
     },
-    kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
-    policy::{image::Image, model::Mode},
+    kernel::{Kernel, Needs, alloc::size_for, clock as kernel_clock, pins::Pins},
+    notice::{Courier, CourierSettings},
+    policy::{
+        image::Image,
+        model::{Mode, Policy},
+    },
     report::{
         problem::Problem,
         store::{Store, StoreOptions},
@@ -113,20 +119,22 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
 
     let store = open_store(&shared);
     let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
+    let directory = Directory::default();
+    directory.follow(&policy);
     let opened = blocking({
+        let directory = directory.clone();
         let (shared, cutter) = (shared.clone(), Arc::clone(&cutter));
         let clock = Arc::clone(&shared.lock().clock);
-        move || {
-            Ok(court::open(
-                &shared,
-                &clock,
-                &cutter,
-                Box::new(court::Nobody),
-            ))
-        }
+        move || Ok(court::open(&shared, &clock, &cutter, Box::new(directory)))
     })
     .await?;
     let (court, clerk) = start_clerk(&shared, opened, &store);
+    let courier = court.as_ref().map(|judiciary| {
+        let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
+        let settings = courier_settings(&policy);
+        let clock = Arc::new(kernel_clock::timestamp);
+        Courier::start(&Handle::current(), outbox, settings, clock, COURIER_LOOKS)
+    });
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
@@ -192,6 +200,10 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
+                directory.follow(&policy);
+                if let Some(courier) = &courier {
+                    courier.configure(courier_settings(&policy));
+                }
                 if let Err(why) = eyes.follow(&policy) {
                     cannot_watch(&shared, &why);
                 }
@@ -231,6 +243,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;
+    if let Some(courier) = courier {
+        courier.stop(COURIER_GRACE).await;
+    }
     if let Some(clerk) = clerk {
         let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;
     }
@@ -240,6 +255,18 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
          the gate"
     );
     Ok(())
+}
+
+/// How often it is looked for people who are to be told something.
+const COURIER_LOOKS: Duration = Duration::from_secs(1);
+/// How long whatever is being told may take when the agent stops.
+const COURIER_GRACE: Duration = Duration::from_secs(3);
+
+fn courier_settings(policy: &Policy) -> CourierSettings {
+    CourierSettings {
+        node: policy.node.name.clone(),
+        notices: policy.node.notices.clone(),
+    }
 }
 
 /// How often it is looked whether everything is still attached.

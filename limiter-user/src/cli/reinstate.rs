@@ -94,7 +94,7 @@ fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use limiter_common::sanction::Sanction;
+    use limiter_common::sanction::Sanction as InKernel;
 
     use super::*;
     use crate::report::status::{self, SanctionStatus};
@@ -103,7 +103,7 @@ mod tests {
     fn what_an_ancestor_has_is_not_taken_back() {
         let outcome = ReinstateOutcome {
             tenant: "alice".to_owned(),
-            lifted: vec![Sanction::BlockSmtp],
+            lifted: vec![InKernel::BlockSmtp],
             remaining: vec![SanctionStatus {
                 sanction: status::Sanction::SuspendNetwork,
                 until: None,

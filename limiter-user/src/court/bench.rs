@@ -7,7 +7,6 @@ use std::{
 };
 
 use log::{error, info, warn};
-use serde_json::Value;
 use thiserror::Error;
 
 use super::{
@@ -16,7 +15,11 @@ use super::{
 };
 use crate::{
     ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
-    offence::{self, Action, Book, Moment, Notice, Reading, Record, Sanction, Signal, Span, State},
+    notice::{Lane, Planned},
+    offence::{
+        self, Action, Book, Evidence, Moment, Notice, Reading, Record, Sanction, Signal, Span,
+        State,
+    },
     report::problem::Problem,
 };
 
@@ -26,10 +29,25 @@ pub trait Clocks: Send {
     fn read(&self) -> Reading;
 }
 
-/// Says by which ways people are told.
+/// Something that people are to be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'t> {
+    /// Its number in the record book.
+    pub number: i64,
+    /// What.
+    pub notice: &'t Notice,
+    /// When, in the engine's time.
+    pub at: Moment,
+    /// The same moment on the wall clock.
+    pub wall: Moment,
+    /// The case's evidence, if it is about one.
+    pub evidence: Option<&'t Evidence>,
+}
+
+/// Says who is told by which ways.
 pub trait Herald: Send {
-    /// The ways for one notice, as [`Due::channel`] will show them.
-    fn ways(&self, notice: &Notice) -> Vec<Value>;
+    /// The deliveries of all that came of one thing that was heard.
+    fn plan(&self, told: &[Told<'_>], book: &Book) -> Vec<(i64, Planned)>;
 }
 
 /// Why something was not heard.
@@ -229,11 +247,15 @@ impl Court {
     /// # Errors
     ///
     /// The record book cannot be read.
-    pub fn due(&self, most: usize) -> Result<Vec<Due>, CourtError> {
+    pub fn due(
+        &self,
+        lane: Lane,
+        wall: Moment,
+        furthest: Span,
+        most: usize,
+    ) -> Result<Vec<Due>, CourtError> {
         let bench = self.bench();
-        let wall = bench.clocks.read().wall;
-        let due = bench.ledger.due(wall, &bench.owed, most)?;
-        Ok(due)
+        Ok(bench.ledger.due(lane, wall, furthest, &bench.owed, most)?)
     }
 
     /// What is wrong, for `status`.
@@ -367,10 +389,19 @@ impl Bench {
             } else {
                 page.signal(&entry, &submission.evidence)?
             };
-            for (number, notice) in page.actions(id, at, reading.wall, &outcome.actions)? {
-                for way in self.herald.ways(&notice) {
-                    page.deliver(number, &way, reading.wall)?;
-                }
+            let notices = page.actions(id, at, reading.wall, &outcome.actions)?;
+            let told: Vec<Told<'_>> = notices
+                .iter()
+                .map(|(number, notice)| Told {
+                    number: *number,
+                    notice,
+                    at,
+                    wall: reading.wall,
+                    evidence: evidence_of(&self.state, notice),
+                })
+                .collect();
+            for (number, planned) in self.herald.plan(&told, &self.book) {
+                page.deliver(number, &planned, reading.wall)?;
             }
             verdicts.push(Verdict {
                 id,
@@ -548,6 +579,20 @@ impl Bench {
             self.fail(&error);
         }
     }
+}
+
+/// What a case rests on that `notice` is about.
+fn evidence_of<'s>(state: &'s State, notice: &Notice) -> Option<&'s Evidence> {
+    let kept = state
+        .records
+        .get(&notice.tenant)?
+        .ladders
+        .get(notice.policy.as_ref()?)?;
+    let closed = kept
+        .closed
+        .last()
+        .filter(|case| Some(case.id) == notice.case);
+    Some(closed.map_or(&kept.evidence, |case| &case.evidence))
 }
 
 /// What an action says in the log.

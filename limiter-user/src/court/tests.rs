@@ -7,19 +7,20 @@ use std::{
 };
 
 use limiter_common::sanction::Sanction as InKernel;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::{
     ledger::{Ledger, Position},
-    offence::{Book, Moment, Notice, Reading, Sanction, Severity, Signal, Span, State, Word, step},
+    notice::{Channel, Context, Facts, Lane, Planned},
+    offence::{Book, Moment, Reading, Sanction, Severity, Signal, Span, State, Word, step},
 };
 
 const START: u64 = 1_800_000_000_000;
 
 /// What the kernel of this test enforces, and whether it refuses to be told.
 #[derive(Default)]
-struct Told {
+struct Enforced {
     wanted: BTreeMap<String, Wanted>,
     refuses: bool,
     found: Vec<Found>,
@@ -27,7 +28,7 @@ struct Told {
 
 #[derive(Clone, Default)]
 struct Fake {
-    told: Arc<Mutex<Told>>,
+    told: Arc<Mutex<Enforced>>,
     passed: Arc<Mutex<u64>>,
 }
 
@@ -59,8 +60,26 @@ impl Clocks for Fake {
 }
 
 impl Herald for Fake {
-    fn ways(&self, notice: &Notice) -> Vec<Value> {
-        vec![json!({ "to": notice.to.as_str() })]
+    fn plan(&self, told: &[Told<'_>], _: &Book) -> Vec<(i64, Planned)> {
+        let facts = |told: &Told<'_>| {
+            let context = Context {
+                id: "1",
+                node: "node",
+                parent: None,
+                operator: &[],
+                evidence: &[],
+                at: told.at,
+                time: jiff::Timestamp::UNIX_EPOCH,
+            };
+            Facts::new(told.notice, &context)
+        };
+        told.iter()
+            .map(|told| {
+                let channel = Channel::Webhook;
+                let facts = facts(told);
+                (told.number, Planned { channel, facts })
+            })
+            .collect()
     }
 }
 
@@ -126,13 +145,18 @@ fn word(word: Word) -> Submission {
     })
 }
 
+fn due(court: &Court) -> Vec<crate::ledger::Due> {
+    let wall = Moment(START + 1_000_000_000_000);
+    court.due(Lane::Webhook, wall, Span::days(1), 10).unwrap()
+}
+
 #[test]
 fn what_is_decided_is_in_force_and_survives() {
     let stage = Stage::new();
     let court = stage.open();
     court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
     assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
-    assert_eq!(court.due(10).unwrap().len(), 3, "contact, parent, operator");
+    assert_eq!(due(&court).len(), 3, "contact, parent, operator");
     drop(court);
     // The node was switched off: the kernel knows nothing.
     stage.fake.told.lock().unwrap().wanted.clear();
@@ -161,12 +185,12 @@ fn nobody_hears_of_what_is_not_in_force() {
     let court = stage.open();
     stage.fake.told.lock().unwrap().refuses = true;
     court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
-    assert!(court.due(10).unwrap().is_empty());
+    assert!(due(&court).is_empty());
     assert!(court.problems()[0].problem.contains("the map is full"));
     stage.fake.told.lock().unwrap().refuses = false;
     court.tick();
     assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
-    assert_eq!(court.due(10).unwrap().len(), 3);
+    assert_eq!(due(&court).len(), 3);
     assert!(court.problems().is_empty());
 }
 

@@ -3,91 +3,113 @@
 use std::collections::BTreeSet;
 
 use rusqlite::params;
-use serde_json::Value;
 
 use super::{Ledger, LedgerError, page::millis};
-use crate::offence::Moment;
+use crate::{
+    notice::{Lane, Planned},
+    offence::{Moment, Span},
+};
 
 /// A delivery that is due.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Its number.
     pub id: i64,
-    /// The number of its notice.
-    pub notice: i64,
-    /// When the notice came to be: the wall clock, milliseconds since 1970.
-    pub wall: i64,
-    /// About whom it is.
-    pub tenant: String,
-    /// All of it: an [`offence::Notice`](crate::offence::Notice).
-    pub body: Value,
-    /// By which way.
-    pub channel: Value,
+    /// When it was written down: the wall clock.
+    pub created: Moment,
     /// How often it was tried.
     pub attempts: u32,
+    /// What, and where to.
+    pub planned: Planned,
 }
 
 impl Ledger {
-    /// Deliveries due at `wall`, the longest due first, those about `withheld` left out.
+    /// Deliveries of `lane` due at `wall`, the oldest first, those about `withheld` left out. One
+    /// that is due further away than `furthest` is due, too: the clock was set back.
     ///
     /// # Errors
     ///
     /// As all methods here: the database fails.
     pub fn due(
         &self,
+        lane: Lane,
         wall: Moment,
+        furthest: Span,
         withheld: &BTreeSet<String>,
         most: usize,
     ) -> Result<Vec<Due>, LedgerError> {
-        self.rows(
-            "SELECT deliveries.id, notice, wall, channel, attempts, notices.tenant, body
-             FROM deliveries JOIN notices ON notices.id = notice
-             WHERE state = 'waiting' AND next <= ?1
-             AND notices.tenant NOT IN (SELECT value FROM json_each(?2))
-             ORDER BY next, deliveries.id LIMIT ?3",
+        let rows = self.rows(
+            "SELECT id, created, attempts, channel, facts FROM deliveries
+             WHERE state = 'waiting' AND lane = ?1 AND (next <= ?2 OR next > ?3)
+             AND tenant NOT IN (SELECT value FROM json_each(?4))
+             ORDER BY id LIMIT ?5",
             params![
+                lane.as_str(),
                 millis(wall),
+                millis(wall.plus(furthest)),
                 serde_json::json!(withheld).to_string(),
                 i64::try_from(most).unwrap_or(i64::MAX)
             ],
             |row| {
-                let channel: String = row.get(3)?;
-                let body: String = row.get(6)?;
-                Ok(Due {
-                    id: row.get(0)?,
-                    notice: row.get(1)?,
-                    wall: row.get(2)?,
-                    channel: serde_json::from_str(&channel).unwrap_or(Value::String(channel)),
-                    attempts: row.get(4)?,
-                    tenant: row.get(5)?,
-                    body: serde_json::from_str(&body).unwrap_or(Value::String(body)),
-                })
+                Ok((
+                    row.get(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get(2)?,
+                    row.get::<_, String>(3)?,
+                    row.get::<_, String>(4)?,
+                ))
             },
-        )
+        )?;
+        rows.into_iter()
+            .map(|(id, created, attempts, channel, facts)| {
+                let what = || format!("a delivery, number {id}");
+                Ok(Due {
+                    id,
+                    created: Moment(u64::try_from(created).unwrap_or_default()),
+                    attempts,
+                    planned: Planned {
+                        channel: self.parsed(&channel, what)?,
+                        facts: self.parsed(&facts, what)?,
+                    },
+                })
+            })
+            .collect()
     }
 
-    /// A delivery came to its end: done, or given up.
+    /// These were delivered.
     ///
     /// # Errors
     ///
-    /// The database fails; then it is tried again.
-    pub fn delivered(&self, id: i64, done: bool, said: &str) -> Result<(), LedgerError> {
-        let state = if done { "done" } else { "given_up" };
+    /// The database fails; then they are delivered again.
+    pub fn delivered(&self, ids: &[i64], said: &str) -> Result<(), LedgerError> {
         self.change(
-            "UPDATE deliveries SET state = ?2, attempts = attempts + 1, said = ?3 WHERE id = ?1",
-            params![id, state, said],
+            "UPDATE deliveries SET state = 'done', attempts = attempts + 1, said = ?2
+             WHERE id IN (SELECT value FROM json_each(?1))",
+            params![serde_json::json!(ids).to_string(), said],
         )
     }
 
-    /// A delivery failed and is tried again at `next`.
+    /// This one failed and is tried again at `next`.
     ///
     /// # Errors
     ///
     /// The database fails; then it is tried again at once.
-    pub fn postponed(&self, id: i64, next: Moment, said: &str) -> Result<(), LedgerError> {
+    pub fn failed_delivery(&self, id: i64, next: Moment, said: &str) -> Result<(), LedgerError> {
         self.change(
             "UPDATE deliveries SET attempts = attempts + 1, next = ?2, said = ?3 WHERE id = ?1",
             params![id, millis(next), said],
+        )
+    }
+
+    /// These wait until `until`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn postponed(&self, ids: &[i64], until: Moment) -> Result<(), LedgerError> {
+        self.change(
+            "UPDATE deliveries SET next = ?2 WHERE id IN (SELECT value FROM json_each(?1))",
+            params![serde_json::json!(ids).to_string(), millis(until)],
         )
     }
 

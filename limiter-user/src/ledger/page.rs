@@ -7,7 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::LedgerError;
-use crate::offence::{Action, Case, Clock, Moment, Notice, Reading, Record, Signal};
+use crate::{
+    notice::Planned,
+    offence::{Action, Case, Clock, Moment, Notice, Reading, Record, Signal},
+};
 
 /// Something that was heard.
 #[derive(Clone, Debug)]
@@ -286,15 +289,45 @@ impl<'l> Page<'l> {
         Ok(())
     }
 
-    /// Writes by which ways a notice goes out.
+    /// Writes down a delivery of the notice with this number.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn deliver(&self, notice: i64, channel: &Value, wall: Moment) -> Written<()> {
-        self.query("INSERT INTO deliveries (notice, channel, next) VALUES (?1, ?2, ?3)")?
-            .execute(params![notice, channel.to_string(), millis(wall)])
-            .map_err(self.failed())?;
+    pub fn deliver(&self, notice: i64, planned: &Planned, wall: Moment) -> Written<()> {
+        self.query(
+            "INSERT INTO deliveries (notice, tenant, lane, channel, facts, created, next)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+        )?
+        .execute(params![
+            notice,
+            planned.facts.tenant,
+            planned.channel.lane().as_str(),
+            self.json(&planned.channel)?,
+            self.json(&planned.facts)?,
+            millis(wall)
+        ])
+        .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// Ends a delivery that is given up, and writes down those that say so.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn give_up(&self, id: i64, said: &str, also: &[Planned], wall: Moment) -> Written<()> {
+        let failed = self.failed();
+        let notice: i64 = self
+            .query(
+                "UPDATE deliveries SET state = 'given_up', attempts = attempts + 1, said = ?2
+                 WHERE id = ?1 RETURNING notice",
+            )?
+            .query_row(params![id, said], |row| row.get(0))
+            .map_err(failed)?;
+        for planned in also {
+            self.deliver(notice, planned, wall)?;
+        }
         Ok(())
     }
 

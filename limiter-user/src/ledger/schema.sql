@@ -96,15 +96,22 @@ CREATE INDEX notices_of ON notices (tenant, at);
 CREATE TABLE deliveries (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     notice    INTEGER NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+    tenant    TEXT NOT NULL,
+    -- mail, webhook, exec
+    lane      TEXT NOT NULL,
+    -- Where to, and what is said: JSON.
     channel   TEXT NOT NULL,
+    facts     TEXT NOT NULL,
     -- waiting, done, given_up
     state     TEXT NOT NULL DEFAULT 'waiting',
     attempts  INTEGER NOT NULL DEFAULT 0,
-    -- The wall clock, milliseconds.
+    -- The wall clock, milliseconds since 1970.
+    created   INTEGER NOT NULL,
     next      INTEGER NOT NULL,
     said      TEXT
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (state, next);
+CREATE INDEX deliveries_due ON deliveries (lane, next) WHERE state = 'waiting';
+CREATE INDEX deliveries_of ON deliveries (notice);
 
 -- Reports of abuse as they came, for a person to look at.
 CREATE TABLE complaints (

@@ -23,6 +23,7 @@ use limiter_user::{
         server::{Limits, Server},
         socket::ControlSocket,
     },
+    offence,
     policy::model::Mode,
     report::{
         event::{Endpoint, EventRecord},
@@ -157,8 +158,9 @@ impl Node for FakeNode {
     fn sanction(
         &self,
         tenant: &str,
-        sanction: Sanction,
+        sanction: offence::Sanction,
         duration: Option<Duration>,
+        _: &str,
         by: &Peer,
     ) -> Result<SanctionOutcome, NodeError> {
         if tenant.starts_with('(') {
@@ -185,10 +187,12 @@ impl Node for FakeNode {
     fn reinstate(
         &self,
         tenant: &str,
-        sanction: Option<Sanction>,
+        sanction: Option<offence::Sanction>,
+        overriding: bool,
+        _: &str,
         by: &Peer,
     ) -> Result<ReinstateOutcome, NodeError> {
-        let what = format!("reinstate {tenant} {sanction:?}");
+        let what = format!("reinstate {tenant} {sanction:?} {overriding}");
         self.changes.lock().unwrap().push((what, by.clone()));
         // Of `t1` another one stays.
         let remaining = (tenant == "t1").then(|| SanctionStatus {
@@ -198,7 +202,7 @@ impl Node for FakeNode {
         });
         Ok(ReinstateOutcome {
             tenant: tenant.into(),
-            lifted: vec![sanction.unwrap_or(Sanction::SuspendNetwork)],
+            lifted: vec![Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),
         })
     }

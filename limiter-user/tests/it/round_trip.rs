@@ -8,6 +8,7 @@ use limiter_user::{
         client::ClientError,
         routes::{ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
     },
+    offence,
     report::{
         duration::Seconds,
         explain::{ExplainQuery, Subject},
@@ -126,16 +127,17 @@ async fn sanctions_travel_and_are_recorded() {
     let client = agent.client();
     let mut request = SanctionRequest {
         tenant: "t2".into(),
-        sanction: Sanction::SuspendMail,
+        sanction: offence::Sanction::SuspendMail,
         duration: Some(Seconds(Duration::from_secs(60))),
         reason: " spam ".into(),
     };
     let outcome = client.sanction(&request).await.unwrap();
-    assert_eq!(outcome.sanction, Sanction::SuspendMail);
+    assert_eq!(outcome.sanction, offence::Sanction::SuspendMail);
     assert_eq!(outcome.cut.unwrap().sessions, 3);
     let mut back = ReinstateRequest {
         tenant: "t2".into(),
         sanction: None,
+        overriding: false,
         reason: "cleaned".into(),
     };
     let outcome = client.reinstate(&back).await.unwrap();
@@ -160,7 +162,7 @@ async fn sanctions_travel_and_are_recorded() {
     let changes = agent.node.changes.lock().unwrap().clone();
     assert_eq!(changes.len(), 2);
     assert_eq!(changes[0].0, "suspend t2 suspend_mail Some(60s)");
-    assert_eq!(changes[1].0, "reinstate t2 None");
+    assert_eq!(changes[1].0, "reinstate t2 None false");
 
     let audit = agent.audit();
     let done: Vec<_> = audit.iter().map(|line| line["done"] == true).collect();

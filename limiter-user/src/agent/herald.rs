@@ -1,0 +1,178 @@
+//! Who is told what by which ways, and where it waits until it is.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    court::{Court, Herald, Told},
+    ledger::Page,
+    notice::{
+        Contacts, Context, Delivery, Facts, LONGEST_WAIT, Lane, Outbox, OutboxError, Planned,
+        evidence, plan,
+    },
+    offence::{Book, Moment, Span},
+    policy::{model::Policy, notices::Notices},
+};
+
+/// Whom the node's notices go to.
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Arc<RwLock<Addresses>>);
+
+#[derive(Debug, Default)]
+struct Addresses {
+    node: String,
+    notices: Notices,
+    /// Mail addresses, by tenant.
+    contacts: HashMap<String, Vec<String>>,
+    /// Domains, by the tenant whose they are.
+    domains: HashMap<String, Vec<String>>,
+}
+
+impl Directory {
+    /// Goes by this policy.
+    pub fn follow(&self, policy: &Policy) {
+        let mut contacts = HashMap::new();
+        let mut domains: HashMap<String, Vec<String>> = HashMap::new();
+        for tenant in &policy.tenants {
+            if tenant.is_domain {
+                let whole = tenant.parent.as_deref().unwrap_or_default();
+                let name = tenant.name.strip_prefix(whole).unwrap_or(&tenant.name);
+                let name = name.trim_start_matches('/').to_owned();
+                domains.entry(whole.to_owned()).or_default().push(name);
+                // A domain's people are its account's.
+                if let Some(people) = contacts.get(whole).cloned() {
+                    contacts.insert(tenant.name.clone(), people);
+                }
+            } else if !tenant.contact.is_empty() {
+                contacts.insert(tenant.name.clone(), tenant.contact.clone());
+            }
+        }
+        let addresses = Addresses {
+            node: policy.node.name.clone(),
+            notices: policy.node.notices.clone(),
+            contacts,
+            domains,
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+}
+
+impl Addresses {
+    fn of(&self, tenant: &str) -> &[String] {
+        self.contacts.get(tenant).map_or(&[], Vec::as_slice)
+    }
+
+    /// The nearest above `tenant` who has an address.
+    fn above(&self, tenant: &str, book: &Book) -> &[String] {
+        let mut above = book.above(tenant).into_iter().map(|above| self.of(above));
+        above.find(|addresses| !addresses.is_empty()).unwrap_or(&[])
+    }
+}
+
+impl Herald for Directory {
+    fn plan(&self, told: &[Told<'_>], book: &Book) -> Vec<(i64, Planned)> {
+        let addresses = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = BTreeMap::new();
+        let facts: Vec<Facts> = told
+            .iter()
+            .map(|told| {
+                let time = timestamp(told.wall);
+                // Also where the record book begins anew.
+                let id = format!("{}-{}-{}", addresses.node, told.wall.0, told.number);
+                let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
+                let context = Context {
+                    id: &id,
+                    node: &addresses.node,
+                    parent: book.parent(&told.notice.tenant),
+                    operator: &addresses.notices.operator,
+                    evidence: &lines,
+                    at: told.at,
+                    time,
+                };
+                let facts = Facts::new(told.notice, &context);
+                numbers.insert(facts.id.clone(), told.number);
+                facts
+            })
+            .collect();
+        let planned = plan(&facts, &addresses.notices, |facts| Contacts {
+            tenant: addresses.of(&facts.tenant),
+            parent: addresses.above(&facts.tenant, book),
+            domains: addresses
+                .domains
+                .get(&facts.tenant)
+                .map_or(&[], Vec::as_slice),
+        });
+        planned
+            .into_iter()
+            .filter_map(|planned| Some((*numbers.get(&planned.facts.id)?, planned)))
+            .collect()
+    }
+}
+
+/// The deliveries in the court's record book.
+pub struct CourtOutbox(pub Arc<Court>);
+
+impl CourtOutbox {
+    fn write(
+        &self,
+        write: impl FnOnce(&Page<'_>) -> Result<(), crate::ledger::LedgerError>,
+    ) -> Result<(), OutboxError> {
+        Ok(self.0.write(write)?)
+    }
+}
+
+impl Outbox for CourtOutbox {
+    fn due(&self, lane: Lane, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, OutboxError> {
+        let due = self
+            .0
+            .due(lane, moment(now), Span::from(LONGEST_WAIT), limit)?;
+        Ok(due
+            .into_iter()
+            .map(|due| Delivery {
+                id: due.id,
+                created: timestamp(due.created),
+                attempts: due.attempts,
+                planned: due.planned,
+            })
+            .collect())
+    }
+
+    fn done(&self, ids: &[i64], _: Timestamp, receipt: &str) -> Result<(), OutboxError> {
+        Ok(self.0.read(|ledger| ledger.delivered(ids, receipt))?)
+    }
+
+    fn failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), OutboxError> {
+        let next = moment(next_try);
+        Ok(self
+            .0
+            .read(|ledger| ledger.failed_delivery(id, next, error))?)
+    }
+
+    fn postponed(&self, ids: &[i64], until: Timestamp) -> Result<(), OutboxError> {
+        let until = moment(until);
+        Ok(self.0.read(|ledger| ledger.postponed(ids, until))?)
+    }
+
+    fn gave_up(
+        &self,
+        id: i64,
+        now: Timestamp,
+        error: &str,
+        also: &[Planned],
+    ) -> Result<(), OutboxError> {
+        self.write(|page| page.give_up(id, error, also, moment(now)))
+    }
+}
+
+fn moment(time: Timestamp) -> Moment {
+    Moment(u64::try_from(time.as_millisecond()).unwrap_or_default())
+}
+
+fn timestamp(moment: Moment) -> Timestamp {
+    let millis = i64::try_from(moment.0).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+}
