@@ -177,7 +177,7 @@ fn a_domain_alone_names_a_candidate_only() {
     report.feedback = Feedback::Abuse;
     assert_eq!(
         verdict(&report, &facts, Vouched::Operator),
-        "ambiguous bob/bob.example"
+        "ambiguous alice/alice.example bob/bob.example"
     );
 }
 
