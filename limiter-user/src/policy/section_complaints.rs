@@ -31,12 +31,15 @@ pub(super) fn complaints(fields: &Fields<'_>, config: &Path, out: &mut Findings)
         "direct_logs",
     ];
     let fields = section(item.as_ref(), out, &known);
-    let mut complaints = Complaints::default();
-    complaints.maildir = fields.set("maildir").and_then(|item| {
+    let maildir = fields.set("maildir").and_then(|item| {
         item.parse(out, "the path of a Maildir", |scalar| {
             value::path(scalar, base)
         })
     });
+    let mut complaints = Complaints {
+        maildir,
+        ..Complaints::default()
+    };
     if let Some(item) = fields.set("max_size")
         && let Some(bytes) = item.parse(out, "a size, such as 25M", size)
     {

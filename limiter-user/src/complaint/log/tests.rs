@@ -153,7 +153,7 @@ fn a_long_log_is_read_where_it_matters() {
         until: "2026-11-20T13:00:00Z".parse().unwrap(),
         ..query("needle@x")
     };
-    let found = look_up(&[file.clone()], &narrow).unwrap();
+    let found = look_up(std::slice::from_ref(&file), &narrow).unwrap();
     assert_eq!(accounts(&found), [Account::Uid(7)]);
     assert!(!found.partial);
     let mut seen = 0;

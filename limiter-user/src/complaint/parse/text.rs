@@ -73,8 +73,11 @@ pub(super) fn mailbox(value: &str) -> Option<String> {
         .strip_prefix("mailto:")
         .unwrap_or(value)
         .trim_matches('"');
-    (value.contains('@') && value.len() <= 320 && !value.contains(char::is_whitespace))
-        .then(|| value.to_owned())
+    // Without brackets a comment or anything else may stand beside it.
+    let value = value
+        .split(|c: char| c.is_whitespace() || c == '(')
+        .find(|word| word.contains('@'))?;
+    (value.len() <= 320).then(|| value.to_owned())
 }
 
 /// The domain of an address of mail, in the form that domains are compared in.

@@ -370,7 +370,7 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:5:34: error: notices.webhook: ftp://a is not a URL;…",
             "limiter.yaml:6:23: error: complaints.maildir: a list of 1 is not a single value;…",
             "limiter.yaml:6:38: error: complaints.max_size: 1G is not a size;…",
-            "limiter.yaml:6:56: error: complaints.received_by[0]: a b is not the name of a host;…",
+            "limiter.yaml:6:56: error: complaints.received_by[0]: \"a b\" is not the name of a host;…",
             "limiter.yaml:7:10: error: metrics: 9477 is not an address and a port; 127.0.0.1:9477,… or null",
             "limiter.yaml:7:10: warning: metrics: …",
         ],
