@@ -55,21 +55,24 @@ pub(super) async fn send(
         .await
         .map_err(|error| Failure::again(format!("cannot build the mail: {error}")))??;
     match &settings.smtp {
-        Smtp::Server { host, port } => smtp(host, *port, node, &envelope, &message).await,
+        Smtp::Server { host, port } => {
+            let server = (host.as_str(), *port);
+            smtp(server, node, &envelope, &message, ANSWER).await
+        }
         Smtp::Sendmail(path) => sendmail(path, &envelope, message).await,
     }
 }
 
 async fn smtp(
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
     node: &str,
     envelope: &Envelope,
     message: &[u8],
+    answer: Duration,
 ) -> Result<String, Failure> {
     let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
         .port(port)
-        .timeout(Some(ANSWER))
+        .timeout(Some(answer))
         .hello_name(ClientId::Domain(message::domain(node)))
         .build();
     let sent = tokio::time::timeout(WHOLE, transport.send_raw(envelope, message)).await;
@@ -123,4 +126,36 @@ async fn sendmail(path: &Path, envelope: &Envelope, message: Vec<u8>) -> Result<
         timeout: WHOLE,
     };
     child::run_async(job).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::notice::tests::smtp_server::{Mood, SmtpServer};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_hangs_is_left() {
+        let server = SmtpServer::start(&[Mood::Hangs]);
+        let address = |text: &str| text.parse().unwrap();
+        let envelope = Envelope::new(Some(address("a@b.example")), vec![address("c@d.example")]);
+        let host = server.address.ip().to_string();
+        let start = Instant::now();
+        let failure = smtp(
+            (&host, server.address.port()),
+            "web-17",
+            &envelope.unwrap(),
+            b"Subject: a\r\n\r\nb\r\n",
+            Duration::from_secs(1),
+        )
+        .await
+        .unwrap_err();
+        assert!(!failure.refused, "{failure}");
+        assert!(
+            failure.error.starts_with("the mail server 127.0.0.1:"),
+            "{failure}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
 }

@@ -26,7 +26,7 @@ fn what_is_not_said_is_by_mail_through_the_node_itself() {
 #[test]
 fn the_long_forms_say_more_than_the_short_ones() {
     let short = notices(
-        "notices: {from: abuse@host.example, webhook: \"https://panel.example:8443/hook?a=b\",\n\
+        "notices: {from: abuse@host.example, webhook: \"https://panel.example:8443/hook?a=b\", \
          exec: /usr/local/bin/hook, smtp: \"[::1]:2525\"}\n",
     );
     assert_eq!(
