@@ -18,9 +18,10 @@ use super::{
 };
 use crate::policy::notices::{MailSettings, Smtp};
 
-/// How long the mail server may take for one answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long the whole mail may take: a server that drips its answers holds nobody up.
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long the whole mail may take: a server that hangs, or drips its answers, is left then.
+/// (Of its own accord lettre bounds the time to connect, and nothing after that.)
 const WHOLE: Duration = Duration::from_secs(120);
 
 /// Sends `notices` to `to`, as one mail. What the server said is returned.
@@ -57,7 +58,7 @@ pub(super) async fn send(
     match &settings.smtp {
         Smtp::Server { host, port } => {
             let server = (host.as_str(), *port);
-            smtp(server, node, &envelope, &message, ANSWER).await
+            smtp(server, node, &envelope, &message, WHOLE).await
         }
         Smtp::Sendmail(path) => sendmail(path, &envelope, message).await,
     }
@@ -68,21 +69,21 @@ async fn smtp(
     node: &str,
     envelope: &Envelope,
     message: &[u8],
-    answer: Duration,
+    patience: Duration,
 ) -> Result<String, Failure> {
     let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
         .port(port)
-        .timeout(Some(answer))
+        .timeout(Some(CONNECT.min(patience)))
         .hello_name(ClientId::Domain(message::domain(node)))
         .build();
-    let sent = tokio::time::timeout(WHOLE, transport.send_raw(envelope, message)).await;
+    let sent = tokio::time::timeout(patience, transport.send_raw(envelope, message)).await;
     let server = format!("the mail server {host}:{port}");
     match sent {
         Ok(Ok(response)) => Ok(said(&response)),
         Ok(Err(error)) => Err(failure(&server, &error)),
         Err(_) => Err(Failure::again(format!(
             "{server} did not take the mail within {} s",
-            WHOLE.as_secs()
+            patience.as_secs()
         ))),
     }
 }
