@@ -18,9 +18,10 @@ use super::{
 };
 use crate::policy::notices::{MailSettings, Smtp};
 
-/// How long the mail server may take for one answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// How long the whole mail may take: a server that drips its answers holds nobody up.
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long the whole mail may take: a server that hangs, or drips its answers, is left then.
+/// (Of its own accord lettre bounds the time to connect, and nothing after that.)
 const WHOLE: Duration = Duration::from_secs(120);
 
 /// Sends `notices` to `to`, as one mail. What the server said is returned.
@@ -55,31 +56,34 @@ pub(super) async fn send(
         .await
         .map_err(|error| Failure::again(format!("cannot build the mail: {error}")))??;
     match &settings.smtp {
-        Smtp::Server { host, port } => smtp(host, *port, node, &envelope, &message).await,
+        Smtp::Server { host, port } => {
+            let server = (host.as_str(), *port);
+            smtp(server, node, &envelope, &message, WHOLE).await
+        }
         Smtp::Sendmail(path) => sendmail(path, &envelope, message).await,
     }
 }
 
 async fn smtp(
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
     node: &str,
     envelope: &Envelope,
     message: &[u8],
+    patience: Duration,
 ) -> Result<String, Failure> {
     let transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
         .port(port)
-        .timeout(Some(ANSWER))
+        .timeout(Some(CONNECT.min(patience)))
         .hello_name(ClientId::Domain(message::domain(node)))
         .build();
-    let sent = tokio::time::timeout(WHOLE, transport.send_raw(envelope, message)).await;
+    let sent = tokio::time::timeout(patience, transport.send_raw(envelope, message)).await;
     let server = format!("the mail server {host}:{port}");
     match sent {
         Ok(Ok(response)) => Ok(said(&response)),
         Ok(Err(error)) => Err(failure(&server, &error)),
         Err(_) => Err(Failure::again(format!(
             "{server} did not take the mail within {} s",
-            WHOLE.as_secs()
+            patience.as_secs()
         ))),
     }
 }
@@ -123,4 +127,36 @@ async fn sendmail(path: &Path, envelope: &Envelope, message: Vec<u8>) -> Result<
         timeout: WHOLE,
     };
     child::run_async(job).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::notice::tests::smtp_server::{Mood, SmtpServer};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_hangs_is_left() {
+        let server = SmtpServer::start(&[Mood::Hangs]);
+        let address = |text: &str| text.parse().unwrap();
+        let envelope = Envelope::new(Some(address("a@b.example")), vec![address("c@d.example")]);
+        let host = server.address.ip().to_string();
+        let start = Instant::now();
+        let failure = smtp(
+            (&host, server.address.port()),
+            "web-17",
+            &envelope.unwrap(),
+            b"Subject: a\r\n\r\nb\r\n",
+            Duration::from_secs(1),
+        )
+        .await
+        .unwrap_err();
+        assert!(!failure.refused, "{failure}");
+        assert!(
+            failure.error.starts_with("the mail server 127.0.0.1:"),
+            "{failure}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
 }

@@ -47,11 +47,11 @@ pub struct Courier {
 }
 
 /// What all lanes share.
-pub(super) struct Shared {
+struct Shared {
     pub outbox: Arc<dyn Outbox>,
     pub clock: Clock,
     settings: RwLock<Arc<CourierSettings>>,
-    pub health: health::Board,
+    health: health::Board,
     /// One for each lane: something may be due.
     pub wake: [Notify; 3],
     /// How often a lane looks for what has become due by itself.

@@ -33,8 +33,8 @@ fn prepare(
     settings: &ExecSettings,
     environment: Vec<(&'static str, String)>,
 ) -> Result<Job, Failure> {
-    let user = program::user(&settings.user).map_err(Failure::again)?;
-    program::check(&settings.path, user.0).map_err(Failure::again)?;
+    let user = user(&settings.user).map_err(Failure::again)?;
+    check(&settings.path, user.0).map_err(Failure::again)?;
     Ok(Job {
         program: settings.path.clone(),
         arguments: Vec::new(),

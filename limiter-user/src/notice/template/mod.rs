@@ -11,7 +11,6 @@
 mod check;
 mod engine;
 mod kind;
-#[cfg_attr(not(test), allow(unused))]
 pub(super) mod sample;
 mod view;
 

@@ -3,4 +3,4 @@
 mod courier;
 mod memory;
 mod plans;
-mod smtp_server;
+pub(super) mod smtp_server;

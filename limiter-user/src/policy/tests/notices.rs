@@ -26,7 +26,7 @@ fn what_is_not_said_is_by_mail_through_the_node_itself() {
 #[test]
 fn the_long_forms_say_more_than_the_short_ones() {
     let short = notices(
-        "notices: {from: abuse@host.example, webhook: \"https://panel.example:8443/hook?a=b\",\n\
+        "notices: {from: abuse@host.example, webhook: \"https://panel.example:8443/hook?a=b\", \
          exec: /usr/local/bin/hook, smtp: \"[::1]:2525\"}\n",
     );
     assert_eq!(
@@ -95,8 +95,8 @@ fn what_makes_no_sense_is_said() {
             "limiter.yaml:2:9: error: notices.from: \"a@b.example\\r\\nBcc: c@d.example\" is not a mail…",
             "limiter.yaml:3:12: error: notices.webhook.url: is missing;…",
             "limiter.yaml:3:35: error: notices.webhook.timeout: 1h is too long;…",
-            "limiter.yaml:4:25: warning: notices.exec.user: root may do anything on this node;…",
-            "limiter.yaml:4:31: error: notices.exec.shell: unknown key;…",
+            "limiter.yaml:4:26: warning: notices.exec.user: root may do anything on this node;…",
+            "limiter.yaml:4:32: error: notices.exec.shell: unknown key;…",
             "limiter.yaml:5:9: error: notices.smtp: mail.example is neither a server and its port…",
             "limiter.yaml:6:14: error: notices.operator[0]: root is not a mail address;…",
             "limiter.yaml:7:12: error: notices.give_up: 1m is too short;…",
