@@ -159,15 +159,13 @@ impl Slot {
         // The clock may be behind the state's own.
         let into = now_ns.saturating_sub(copy.epoch.saturating_mul(width_ns));
         let mut ages = [(0, copy.current); BUCKETS + 1];
-        let mut steps = 1;
-        while steps <= BUCKETS as u64 {
-            // A nanosecond ago, and the buckets between, each was over at the latest.
+        for (place, steps) in ages[1..].iter_mut().zip(1_u64..) {
+            // The bucket was over a nanosecond before the next one began.
             let age = into
                 .saturating_add((steps - 1).saturating_mul(width_ns))
                 .saturating_add(1);
             let units = copy.ring[(copy.epoch.wrapping_sub(steps) & MASK) as usize];
-            ages[steps as usize] = (age, units);
-            steps += 1;
+            *place = (age, units);
         }
         ages
     }

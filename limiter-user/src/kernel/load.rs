@@ -164,7 +164,7 @@ impl Kernel {
         for version in self.pins.other_versions() {
             warn!(
                 "{} was pinned by another version of limiter: its counts cannot be carried over, \
-                 limits start from zero; removing it now that this version enforces",
+                 limits of an hour or less start from zero; removing it now that this version enforces",
                 version.display()
             );
             if let Err(error) = Pins::remove_version(&version) {
