@@ -5,6 +5,7 @@ pub mod coverage;
 mod explain;
 mod layers;
 mod pinned;
+pub mod record;
 mod status;
 mod subject;
 
