@@ -18,7 +18,7 @@ use crate::{
     report::{duration::Seconds, event::Clock, problem::Problem, status::Usage},
 };
 
-pub use pinned::PinnedNode;
+pub use pinned::{PinnedNode, book_of};
 
 /// What there is to look at.
 pub struct View<'a> {

@@ -311,7 +311,17 @@ pub fn event_words(evidence: &serde_json::Value) -> Option<String> {
         other => Some(other.to_string()),
     };
     let mut parts = Vec::new();
-    for key in ["verdict", "reason", "layer", "uid", "pid", "comm", "exe", "cgroup", "interface"] {
+    for key in [
+        "verdict",
+        "reason",
+        "layer",
+        "uid",
+        "pid",
+        "comm",
+        "exe",
+        "cgroup",
+        "interface",
+    ] {
         parts.extend(text(&body[key]).map(|value| format!("{key} {value}")));
     }
     for key in ["source", "destination"] {

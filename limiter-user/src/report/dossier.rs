@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     case::{CaseDetails, Charged, ComplaintClock, Heard, HoldStatus, Note, Told},
     duration::Seconds,
+    status::TenantStatus,
 };
 use crate::offence::{Sanction, Standing};
 
@@ -71,6 +72,17 @@ pub struct Counters {
     pub redirected: u64,
     /// Attempts that went out and would have been refused under `mode: enforce`.
     pub would_deny: u64,
+}
+
+impl From<&TenantStatus> for Counters {
+    fn from(tenant: &TenantStatus) -> Self {
+        Self {
+            allowed: tenant.allowed,
+            denied: tenant.denied,
+            redirected: tenant.redirected,
+            would_deny: tenant.would_deny,
+        }
+    }
 }
 
 /// What a tenant suffered.

@@ -109,7 +109,10 @@ impl Shelf {
         let rows = self.ledger.cases(Some(tenant), false);
         let rows = rows.map_err(shelf::unread)?;
         let is_it = |row: &&CaseRow| row.policy == name.policy && row.case.id == name.number;
-        let row = rows.iter().find(is_it).ok_or_else(|| no_case(tenant, name))?;
+        let row = rows
+            .iter()
+            .find(is_it)
+            .ok_or_else(|| no_case(tenant, name))?;
         let before = rows
             .iter()
             .filter(|other| other.policy == row.policy && other.case.id < row.case.id)

@@ -141,31 +141,34 @@ impl Shelf {
         most: usize,
     ) -> Result<Vec<(Moment, Heard)>, NodeError> {
         let rows = self.ledger.signals(tenant, since, most).map_err(unread)?;
-        let heard = rows.into_iter().filter(|row| row.kind != "sent").map(|row| {
-            let text = match serde_json::from_value::<Signal>(row.body.clone()) {
-                Ok(signal) => words::signal(&signal),
-                Err(_) => row.body.to_string(),
-            };
-            let followed = match row.actions {
-                serde_json::Value::Array(actions) => actions,
-                _ => Vec::new(),
-            };
-            let heard = Heard {
-                id: row.id,
-                time: wall(stored(row.wall)),
-                kind: row.kind,
-                text,
-                by: row.by.as_ref().map(words::who),
-                reason: row.reason,
-                followed: followed
-                    .into_iter()
-                    .filter_map(|action| serde_json::from_value(action).ok())
-                    .filter_map(|action| words::action(&action, self.times))
-                    .collect(),
-                evidence: row.evidence,
-            };
-            (stored(row.at), heard)
-        });
+        let heard = rows
+            .into_iter()
+            .filter(|row| row.kind != "sent")
+            .map(|row| {
+                let text = match serde_json::from_value::<Signal>(row.body.clone()) {
+                    Ok(signal) => words::signal(&signal),
+                    Err(_) => row.body.to_string(),
+                };
+                let followed = match row.actions {
+                    serde_json::Value::Array(actions) => actions,
+                    _ => Vec::new(),
+                };
+                let heard = Heard {
+                    id: row.id,
+                    time: wall(stored(row.wall)),
+                    kind: row.kind,
+                    text,
+                    by: row.by.as_ref().map(words::who),
+                    reason: row.reason,
+                    followed: followed
+                        .into_iter()
+                        .filter_map(|action| serde_json::from_value(action).ok())
+                        .filter_map(|action| words::action(&action, self.times))
+                        .collect(),
+                    evidence: row.evidence,
+                };
+                (stored(row.at), heard)
+            });
         Ok(heard.collect())
     }
 

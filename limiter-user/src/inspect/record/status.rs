@@ -80,10 +80,7 @@ fn add(tenant: &mut TenantStatus, study: &Study<'_>, all: &BTreeMap<&str, Vec<Ho
             .sanctions
             .sort_by_key(|it| std::cmp::Reverse(it.sanction));
         let next = next_steps(&tenant.tenant, record, study);
-        let holds = all
-            .get(tenant.tenant.as_str())
-            .cloned()
-            .unwrap_or_default();
+        let holds = all.get(tenant.tenant.as_str()).cloned().unwrap_or_default();
         tenant.record = RecordStatus {
             deadline: holds.iter().filter_map(|hold| hold.deadline).min(),
             holds,
