@@ -176,3 +176,37 @@ fn start_log(global: &Global, command: &Command) {
     }
     builder.format_target(false).init();
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_offence_is_one_thing() {
+        let add = |more: &[&str]| {
+            let start = ["limiter", "offence", "add", "alice", "--reason", "x"];
+            Cli::try_parse_from(start.iter().chain(more)).is_ok()
+        };
+        assert!(add(&["--severity", "severe"]));
+        assert!(add(&["--listing", "spamhaus", "--address", "192.0.2.1"]));
+        assert!(add(&["--hard-bounces", "3"]) && add(&["--soft-bounces", "3"]));
+        assert!(add(&["--hard-bounces", "3", "--soft-bounces", "3"]));
+        for wrong in [
+            &[][..],
+            &["--severity", "dire"],
+            &["--severity", "minor", "--hard-bounces", "3"],
+            &["--listing", "spamhaus"],
+            &["--address", "192.0.2.1"],
+            &["--severity", "minor", "--incident", "x"],
+        ] {
+            assert!(!add(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -29,17 +29,23 @@ pub enum Command {
 /// An offence so grave, a blacklisting, or bounces. If no policy of the tenant speaks of it, it is
 /// recorded, nothing follows, and the exit code is 1.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("what").required(true).multiple(false).args(["severity", "listing", "bounces"])))]
-#[command(group(ArgGroup::new("bounces").multiple(true).args(["hard_bounces", "soft_bounces"])))]
+#[command(group(
+    ArgGroup::new("what")
+        .required(true)
+        .multiple(true)
+        .args(["severity", "listing", "hard_bounces", "soft_bounces"])
+))]
 pub struct AddArguments {
     /// Whose
     #[arg(value_name = "TENANT")]
     tenant: String,
     /// How grave an operator calls it
-    #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(severities()))]
+    #[arg(long, value_name = "S", value_parser = PossibleValuesParser::new(severities()),
+        conflicts_with_all = ["listing", "hard_bounces", "soft_bounces"])]
     severity: Option<String>,
     /// The blacklist that an address of this provider is on because of the tenant
-    #[arg(long, value_name = "LIST", requires = "address")]
+    #[arg(long, value_name = "LIST", requires = "address",
+        conflicts_with_all = ["hard_bounces", "soft_bounces"])]
     listing: Option<String>,
     /// That address
     #[arg(long, value_name = "IP", requires = "listing")]
