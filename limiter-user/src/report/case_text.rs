@@ -281,7 +281,8 @@ pub fn heard_words(heard: &Heard, style: &Style) -> String {
     if let Some(by) = &heard.by {
         let _ = write!(out, ", by {}", printable(by));
     }
-    if let Some(reason) = &heard.reason {
+    let reason = heard.reason.as_ref();
+    if let Some(reason) = reason.filter(|reason| !heard.text.contains(*reason)) {
         let _ = write!(out, ", because {}", printable(reason));
     }
     if !heard.followed.is_empty() {
@@ -388,12 +389,15 @@ pub fn charge_words(charge: &Charged, style: &Style) -> String {
         Some(cents) => {
             let _ = write!(out, "{}.{:02} ", cents / 100, cents % 100);
         }
-        None => out.push_str("an amount to be named, "),
+        None => out.push_str("an amount to be named "),
+    }
+    // What a person will name has no currency yet.
+    if !charge.currency.is_empty() {
+        let _ = write!(out, "{} ", printable(&charge.currency));
     }
     let _ = write!(
         out,
-        "{} for {}, billed to {} ({})",
-        printable(&charge.currency),
+        "for {}, billed to {} ({})",
         printable(&charge.cause),
         printable(&charge.bill),
         printable(&charge.policy)

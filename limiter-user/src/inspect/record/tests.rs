@@ -247,7 +247,7 @@ fn a_case_is_told_whole() {
         "the owner was spoken to, by root (uid 0), logged in as carla (uid 1000), because by \
          telephone",
         "no answer (carla, hostup/1)",
-        "an amount to be named, USD for offence hostup 1, billed to alice (hostup), plus remediation",
+        "an amount to be named for offence hostup 1, billed to alice (hostup), plus remediation",
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }

@@ -173,7 +173,9 @@ pub fn action(action: &Action, times: Times) -> Option<String> {
             ..
         } => {
             let amount = cents.map_or_else(|| "an amount to be named".to_owned(), money);
-            format!("{amount} {currency} charged for {cause}")
+            let currency = currency.trim();
+            let space = if currency.is_empty() { "" } else { " " };
+            format!("{amount}{space}{currency} charged for {cause}")
         }
         Action::Notify(_) => return None,
     })
