@@ -58,7 +58,8 @@ impl Judiciary {
         Ok(())
     }
 
-    fn carried(&self, tenant: &str) -> Carried {
+    /// What was carried out last for a tenant, once.
+    pub fn carried(&self, tenant: &str) -> Carried {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
         carried.remove(tenant).unwrap_or_default()
     }

@@ -22,10 +22,14 @@ use crate::{
         node::{Node, NodeError},
         peer::Peer,
         routes_clock::{ClockOutcome, ClockRequest},
+        routes_court::{Added, CaseAction, Said},
     },
+    inspect::record::{CaseName, add_to_explanation, add_to_status},
     kernel::clock,
     offence,
     report::{
+        case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
+        dossier::Dossier,
         duration::Seconds,
         event::EventRecord,
         explain::{ExplainQuery, Explanation},
@@ -112,6 +116,10 @@ impl Node for LiveNode {
         });
         if let Some(judiciary) = &self.court {
             status.problems.extend(judiciary.court.problems());
+            let one = tenant.is_some();
+            judiciary
+                .court
+                .study(|study| add_to_status(&mut status, study, one));
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());
@@ -124,7 +132,13 @@ impl Node for LiveNode {
     }
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {
-        self.shared.lock().view().explain(query)
+        let mut answer = self.shared.lock().view().explain(query)?;
+        if let Some(judiciary) = &self.court {
+            judiciary
+                .court
+                .study(|study| add_to_explanation(&mut answer, study));
+        }
+        Ok(answer)
     }
 
     fn history(&self, filter: &EventFilter) -> Result<History, NodeError> {
@@ -197,6 +211,74 @@ impl Node for LiveNode {
         by: &Peer,
     ) -> Result<ReinstateOutcome, NodeError> {
         self.lift(tenant, sanction, overriding, reason, by)
+    }
+
+    fn word(
+        &self,
+        tenant: &str,
+        word: Said,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        self.say(tenant, word, reason, by)
+    }
+
+    fn offence(
+        &self,
+        tenant: &str,
+        added: &Added,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        self.add_offence(tenant, added, reason, by)
+    }
+
+    fn handled(
+        &self,
+        tenant: &str,
+        complaint: &str,
+        clock: &str,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        self.stop_clock(tenant, complaint, clock, reason, by)
+    }
+
+    fn settle(&self, reason: &str, by: &Peer) -> Result<(), NodeError> {
+        self.settle_clock(reason, by)
+    }
+
+    fn cases(&self, tenant: Option<&str>, all: bool) -> Result<Vec<CaseSummary>, NodeError> {
+        self.list_cases(tenant, all)
+    }
+
+    fn case(&self, tenant: &str, case: &CaseName) -> Result<CaseDetails, NodeError> {
+        self.show_case(tenant, case)
+    }
+
+    fn note(
+        &self,
+        tenant: &str,
+        case: &CaseName,
+        text: &str,
+        by: &Peer,
+    ) -> Result<NoteOutcome, NodeError> {
+        self.add_note(tenant, case, text, by)
+    }
+
+    fn act(
+        &self,
+        tenant: &str,
+        case: &CaseName,
+        action: &CaseAction,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        self.act_on(tenant, case, action, reason, by)
+    }
+
+    fn dossier(&self, tenant: &str, span: Duration, by: &Peer) -> Result<Dossier, NodeError> {
+        self.make_dossier(tenant, span, by)
     }
 
     fn simulates_clock(&self) -> bool {

@@ -5,6 +5,7 @@
 
 mod bailiff;
 mod boot;
+mod cases;
 mod clerk;
 mod clock;
 mod counts;

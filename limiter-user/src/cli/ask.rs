@@ -12,9 +12,10 @@ use crate::{
         client::{Client, ClientError},
         node::{Node, NodeError},
     },
-    inspect::PinnedNode,
+    inspect::{PinnedNode, book_of, record::Shelf},
     policy::{self, glance, last_good, model::Policy},
     report::faults::FaultReport,
+    system::clock::MachineClock,
 };
 
 /// How long an agent may think about a question.
@@ -64,6 +65,75 @@ pub struct Answer<T> {
     pub answer: T,
     /// Why the agent did not give it; `None` if it did.
     pub without_agent: Option<ClientError>,
+}
+
+/// What is known without an agent, for [`agent_or_book`].
+pub struct Alone {
+    /// The record book.
+    pub shelf: Shelf,
+    /// The pins, where there are any.
+    pub pinned: Option<PinnedNode>,
+    /// The node's name; empty where the files are bad.
+    pub node: String,
+}
+
+impl Alone {
+    fn open(global: &Global) -> Result<Self, CliError> {
+        // Whatever is wrong with the files: a record can be looked at.
+        let policy = policy(global).ok();
+        let pinned = policy.as_ref().map(PinnedNode::open);
+        let pinned = pinned.and_then(Result::ok);
+        let state_dir = match &policy {
+            Some(policy) => policy.places.state_dir.clone(),
+            None => glance::state_dir(&global.config),
+        };
+        let shelf = match &pinned {
+            Some(pinned) => pinned.shelf()?,
+            None => {
+                let reading = MachineClock::new(None).reading();
+                let book = policy.as_ref().map(book_of).unwrap_or_default();
+                Shelf::alone(&state_dir, book, &reading)?
+            }
+        };
+        let shelf = shelf.ok_or_else(|| NodeError::NotFound {
+            what: format!(
+                "there is no record book in {}: nothing was ever recorded",
+                state_dir.display()
+            ),
+        })?;
+        Ok(Self {
+            shelf,
+            pinned,
+            node: policy.map(|policy| policy.node.name).unwrap_or_default(),
+        })
+    }
+}
+
+/// Asks the agent; where none answers, the record book.
+pub fn agent_or_book<T, F: Future<Output = Result<T, ClientError>>>(
+    global: &Global,
+    ask_agent: impl FnOnce(Client) -> F,
+    ask_book: impl FnOnce(&Alone) -> Result<T, NodeError>,
+) -> Result<Answer<T>, CliError> {
+    let agent = client(global).patient(PATIENCE);
+    let client_error = match block_on(async { Ok(ask_agent(agent).await) })? {
+        Ok(answer) => {
+            return Ok(Answer {
+                answer,
+                without_agent: None,
+            });
+        }
+        Err(
+            error @ (ClientError::NotRunning { .. }
+            | ClientError::Silent { .. }
+            | ClientError::Broken { .. }),
+        ) => error,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Answer {
+        answer: ask_book(&Alone::open(global)?)?,
+        without_agent: Some(client_error),
+    })
 }
 
 /// Asks the agent; where none answers, the pins and files.

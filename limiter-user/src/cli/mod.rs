@@ -1,6 +1,7 @@
 //! The commands: what the user typed, and who carries it out.
 
 mod ask;
+mod case;
 mod check;
 mod detach;
 mod doctor;
@@ -8,20 +9,23 @@ mod error;
 mod events;
 mod explain;
 mod observe;
+mod offence;
 mod output;
 mod places;
 mod reinstate;
 mod reload;
+mod report;
 mod run;
 mod status;
 mod suspend;
+mod word;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub use self::error::CliError;
-use crate::control::reply::ErrorBody;
+use crate::control::{reply::ErrorBody, routes_court::Said};
 
 /// The main configuration file unless told otherwise.
 const DEFAULT_CONFIG: &str = "/etc/limiter/limiter.yaml";
@@ -77,6 +81,20 @@ enum Command {
     Suspend(suspend::Arguments),
     /// Take a tenant's sanctions back
     Reinstate(reinstate::Arguments),
+    /// Say that the owner acknowledged what must be done
+    Acknowledge(word::Arguments),
+    /// Say that the owner was spoken to
+    Contact(word::Arguments),
+    /// Cases: what a tenant did, what follows, and what waits for you
+    #[command(subcommand)]
+    Case(case::Command),
+    /// Add to a tenant's record what the node cannot see
+    #[command(subcommand)]
+    Offence(offence::Command),
+    /// The evidence report of a tenant: who, what, when, on what evidence, by whom
+    Report(report::Arguments),
+    /// Say that the wall clock is right: time that the node was off counts again
+    SettleClock(word::SettleArguments),
     /// Take everything out of the kernel: nothing is refused or counted any more
     Detach(detach::Arguments),
     /// What the kernel offers, what is missing, and which other mail filters are active
@@ -98,14 +116,20 @@ pub fn main() -> ExitCode {
         Command::Observe(args) => observe::run(args, &global),
         Command::Suspend(args) => suspend::run(args, &global),
         Command::Reinstate(args) => reinstate::run(args, &global),
+        Command::Acknowledge(args) => word::run(args, Said::Acknowledgement, &global),
+        Command::Contact(args) => word::run(args, Said::Contact, &global),
+        Command::Case(command) => case::run(command, &global),
+        Command::Offence(command) => offence::run(command, &global),
+        Command::Report(args) => report::run(args, &global),
+        Command::SettleClock(args) => word::settle(args, &global),
         Command::Detach(args) => detach::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
     };
-    outcome.unwrap_or_else(|error| report(&error, &global))
+    outcome.unwrap_or_else(|error| complain(&error, &global))
 }
 
 /// Says what went wrong, and what to do.
-fn report(error: &CliError, global: &Global) -> ExitCode {
+fn complain(error: &CliError, global: &Global) -> ExitCode {
     if matches!(error, CliError::OutputClosed) {
         // Whoever read has seen enough: `limiter events | head`.
         return ExitCode::SUCCESS;
@@ -151,4 +175,38 @@ fn start_log(global: &Global, command: &Command) {
         builder.format_timestamp(None);
     }
     builder.format_target(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_offence_is_one_thing() {
+        let add = |more: &[&str]| {
+            let start = ["limiter", "offence", "add", "alice", "--reason", "x"];
+            Cli::try_parse_from(start.iter().chain(more)).is_ok()
+        };
+        assert!(add(&["--severity", "severe"]));
+        assert!(add(&["--listing", "spamhaus", "--address", "192.0.2.1"]));
+        assert!(add(&["--hard-bounces", "3"]) && add(&["--soft-bounces", "3"]));
+        assert!(add(&["--hard-bounces", "3", "--soft-bounces", "3"]));
+        for wrong in [
+            &[][..],
+            &["--severity", "dire"],
+            &["--severity", "minor", "--hard-bounces", "3"],
+            &["--listing", "spamhaus"],
+            &["--address", "192.0.2.1"],
+            &["--severity", "minor", "--incident", "x"],
+        ] {
+            assert!(!add(wrong), "{wrong:?}");
+        }
+    }
 }

@@ -18,8 +18,13 @@ use super::{
     query,
     reply::ErrorBody,
     routes::{self, ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
+    routes_court::{
+        self, CaseRequest, Done, HandledRequest, OffenceRequest, SettleRequest, WordRequest,
+    },
 };
 use crate::report::{
+    case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
+    dossier::Dossier,
     explain::{ExplainQuery, Explanation},
     outcome::{ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
     status::Status,
@@ -157,6 +162,86 @@ impl Client {
         request: &ReinstateRequest,
     ) -> Result<ReinstateOutcome, ClientError> {
         self.post(routes::REINSTATE, request).await
+    }
+
+    /// Says a word about a tenant.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn word(&self, request: &WordRequest) -> Result<HeardOutcome, ClientError> {
+        self.post(routes_court::WORDS, request).await
+    }
+
+    /// Adds to a tenant's record.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn offence(&self, request: &OffenceRequest) -> Result<HeardOutcome, ClientError> {
+        self.post(routes_court::OFFENCES, request).await
+    }
+
+    /// Says that a complaint was handled.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn handled(&self, request: &HandledRequest) -> Result<HeardOutcome, ClientError> {
+        self.post(routes_court::HANDLED, request).await
+    }
+
+    /// Declares the wall clock right.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn settle(&self, request: &SettleRequest) -> Result<Done, ClientError> {
+        self.post(routes_court::SETTLE, request).await
+    }
+
+    /// Cases.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn cases(
+        &self,
+        tenant: Option<&str>,
+        all: bool,
+    ) -> Result<Vec<CaseSummary>, ClientError> {
+        let query = query::write(&[("tenant", tenant), ("all", all.then_some("true"))]);
+        self.get(routes_court::CASES, &query).await
+    }
+
+    /// One case.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn case(&self, tenant: &str, case: &str) -> Result<CaseDetails, ClientError> {
+        let query = query::write(&[("tenant", Some(tenant)), ("case", Some(case))]);
+        self.get(routes_court::CASE, &query).await
+    }
+
+    /// Writes a note beside a case: a request with [`CaseAction::Note`](routes_court::CaseAction).
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn note(&self, request: &CaseRequest) -> Result<NoteOutcome, ClientError> {
+        self.post(routes_court::CASES, request).await
+    }
+
+    /// Confirms, rejects or closes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn act(&self, request: &CaseRequest) -> Result<HeardOutcome, ClientError> {
+        self.post(routes_court::CASES, request).await
+    }
+
+    /// The evidence report of a tenant.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn dossier(&self, tenant: &str, span: Duration) -> Result<Dossier, ClientError> {
+        let span = span.as_secs().to_string();
+        let query = query::write(&[("tenant", Some(tenant)), ("for", Some(&span))]);
+        self.get(routes_court::REPORT, &query).await
     }
 
     /// The recorded events, and those to come if `follow` is set.

@@ -8,9 +8,13 @@ use tokio::sync::broadcast;
 use super::{
     peer::Peer,
     routes_clock::{ClockOutcome, ClockRequest},
+    routes_court::{Added, CaseAction, Said},
 };
+use crate::inspect::record::CaseName;
 use crate::offence::Sanction;
 use crate::report::{
+    case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
+    dossier::Dossier,
     event::EventRecord,
     explain::{ExplainQuery, Explanation},
     outcome::{ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
@@ -112,6 +116,130 @@ pub trait Node: Send + Sync + 'static {
     ) -> Result<ReinstateOutcome, NodeError> {
         let _ = (tenant, sanction, overriding, reason, by);
         Err(NodeError::NeedsAgent { doing: "reinstate" })
+    }
+
+    /// Hears a person's word about a tenant: what follows is in force when this returns.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], [`NodeError::UnknownTenant`], and a record book that cannot be
+    /// written: then it was not said. So for all that people bring before the court.
+    fn word(
+        &self,
+        tenant: &str,
+        word: Said,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        let _ = (tenant, word, reason, by);
+        Err(NodeError::NeedsAgent { doing: "saying so" })
+    }
+
+    /// Adds to a tenant's record what the node cannot see.
+    ///
+    /// # Errors
+    /// As [`word`](Self::word).
+    fn offence(
+        &self,
+        tenant: &str,
+        added: &Added,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        let _ = (tenant, added, reason, by);
+        Err(NodeError::NeedsAgent {
+            doing: "offence add",
+        })
+    }
+
+    /// Stops a clock of a complaint: a person did what was to be done.
+    ///
+    /// # Errors
+    /// As [`word`](Self::word), and [`NodeError::NotFound`] for what has no clock.
+    fn handled(
+        &self,
+        tenant: &str,
+        complaint: &str,
+        clock: &str,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        let _ = (tenant, complaint, clock, reason, by);
+        Err(NodeError::NeedsAgent {
+            doing: "handling a complaint",
+        })
+    }
+
+    /// Declares the wall clock right: downtime that was not credited is.
+    ///
+    /// # Errors
+    /// As [`word`](Self::word).
+    fn settle(&self, reason: &str, by: &Peer) -> Result<(), NodeError> {
+        let _ = (reason, by);
+        Err(NodeError::NeedsAgent {
+            doing: "settle-clock",
+        })
+    }
+
+    /// Cases, oldest first: of all or of one tenant; the open ones only, unless `all`.
+    ///
+    /// # Errors
+    /// [`NodeError::UnknownTenant`] for whom nothing is known of, and a record book that cannot be
+    /// read.
+    fn cases(&self, tenant: Option<&str>, all: bool) -> Result<Vec<CaseSummary>, NodeError> {
+        let _ = (tenant, all);
+        Err(NodeError::NeedsAgent { doing: "case list" })
+    }
+
+    /// One case, whole.
+    ///
+    /// # Errors
+    /// As [`cases`](Self::cases), and [`NodeError::NotFound`].
+    fn case(&self, tenant: &str, case: &CaseName) -> Result<CaseDetails, NodeError> {
+        let _ = (tenant, case);
+        Err(NodeError::NeedsAgent { doing: "case show" })
+    }
+
+    /// Writes a note beside a case.
+    ///
+    /// # Errors
+    /// As [`word`](Self::word), and [`NodeError::NotFound`].
+    fn note(
+        &self,
+        tenant: &str,
+        case: &CaseName,
+        text: &str,
+        by: &Peer,
+    ) -> Result<NoteOutcome, NodeError> {
+        let _ = (tenant, case, text, by);
+        Err(NodeError::NeedsAgent { doing: "case note" })
+    }
+
+    /// Confirms, rejects or closes; not for notes.
+    ///
+    /// # Errors
+    /// As [`word`](Self::word), [`NodeError::NotFound`], and [`NodeError::Invalid`] where the case
+    /// is not in such a state, or more would be touched than was named.
+    fn act(
+        &self,
+        tenant: &str,
+        case: &CaseName,
+        action: &CaseAction,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<HeardOutcome, NodeError> {
+        let _ = (tenant, case, reason, by);
+        Err(NodeError::NeedsAgent {
+            doing: action.as_str(),
+        })
+    }
+
+    /// The evidence report of a tenant over the last `span`, made by `by`.
+    ///
+    /// # Errors
+    /// As [`cases`](Self::cases).
+    fn dossier(&self, tenant: &str, span: Duration, by: &Peer) -> Result<Dossier, NodeError> {
+        let _ = (tenant, span, by);
+        Err(NodeError::NeedsAgent { doing: "report" })
     }
 
     /// Whether a test may put the clocks forward.

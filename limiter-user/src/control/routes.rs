@@ -17,6 +17,7 @@ use super::{
     query::{Query, explain_from, invalid},
     reply::{self, Body},
     routes_clock::{self, CLOCK},
+    routes_court,
     server::{Connection, Server},
 };
 use crate::{
@@ -111,16 +112,20 @@ pub(super) async fn answer(
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
         CLOCK if server.node.simulates_clock() => &[Method::POST],
-        _ => {
-            return reply::refuse(
-                StatusCode::NOT_FOUND,
-                format!("there is no {path:?}"),
-                format!(
-                    "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
-                     {REINSTATE}"
-                ),
-            );
-        }
+        path => match routes_court::methods(path) {
+            Some(methods) => methods,
+            None => {
+                return reply::refuse(
+                    StatusCode::NOT_FOUND,
+                    format!("there is no {path:?}"),
+                    format!(
+                        "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
+                         {REINSTATE}, {}",
+                        routes_court::ALL.join(", ")
+                    ),
+                );
+            }
+        },
     };
     if !allowed.contains(request.method()) {
         let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
@@ -140,6 +145,9 @@ pub(super) async fn answer(
         }
         SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
         CLOCK => routes_clock::answer(server, connection, request).await,
+        path if routes_court::methods(path).is_some() => {
+            routes_court::answer(server, connection, request).await
+        }
         _ => observe(server, connection, request).await,
     };
     outcome.unwrap_or_else(|error| reply::error(&error))
@@ -293,7 +301,7 @@ async fn reinstate(server: &Server, connection: &Connection, request: Request<In
 }
 
 /// A reason that somebody will read when the customer calls.
-fn stated(reason: &str) -> Result<String, NodeError> {
+pub(super) fn stated(reason: &str) -> Result<String, NodeError> {
     match reason.trim() {
         "" => Err(invalid("reason: say why; it is kept for whoever asks")),
         reason => Ok(reason.to_owned()),

@@ -1,7 +1,7 @@
 //! Where it is heard, one thing after the other.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -70,6 +70,19 @@ impl CourtError {
             Self::Lost(_) => "repair state_dir, then restart the agent; what is in force stays",
         }
     }
+}
+
+/// All records at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Study<'s> {
+    /// By the names of the tenants.
+    pub records: &'s BTreeMap<String, Record>,
+    /// The policies.
+    pub book: &'s Book,
+    /// The moment, in the engine's time.
+    pub now: Moment,
+    /// What the wall clock shows then.
+    pub wall: Moment,
 }
 
 /// What a court needs.
@@ -192,6 +205,18 @@ impl Court {
         let (now, reading) = bench.now();
         let record = bench.state.records.get(tenant).cloned();
         (record.unwrap_or_default(), now, reading.wall)
+    }
+
+    /// Looks at all records, as they are now.
+    pub fn study<T>(&self, look: impl FnOnce(&Study<'_>) -> T) -> T {
+        let mut bench = self.bench();
+        let (now, reading) = bench.now();
+        look(&Study {
+            records: &bench.state.records,
+            book: &bench.book,
+            now,
+            wall: reading.wall,
+        })
     }
 
     /// How the tenants stand of whom there is a record.

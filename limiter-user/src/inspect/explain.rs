@@ -27,6 +27,7 @@ use crate::{
     report::{
         event::Endpoint,
         explain::{ExplainQuery, Explanation, LimitState, Rule},
+        status::Standing,
     },
 };
 
@@ -169,6 +170,9 @@ impl View<'_> {
             enforced_verdict: ruling.verdict,
             limits: if is_mta { Vec::new() } else { limits },
             notes: self.notes(&identity, &found, &settings)?,
+            standing: Standing::Good,
+            holds: Vec::new(),
+            next: Vec::new(),
         })
     }
 

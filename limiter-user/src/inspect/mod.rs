@@ -5,6 +5,7 @@ pub mod coverage;
 mod explain;
 mod layers;
 mod pinned;
+pub mod record;
 mod status;
 mod subject;
 
@@ -21,7 +22,7 @@ use crate::{
     report::{duration::Seconds, event::Clock, problem::Problem, status::Usage},
 };
 
-pub use pinned::PinnedNode;
+pub use pinned::{PinnedNode, book_of};
 
 /// What there is to look at.
 pub struct View<'a> {

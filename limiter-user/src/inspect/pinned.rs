@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{View, coverage};
+use super::{
+    View, coverage,
+    record::{Shelf, add_to_explanation, add_to_status},
+};
 use crate::{
     control::node::{Node, NodeError},
+    court::Study,
     kernel::{
         KernelError, LayerState,
         attach::{How, other_limiters, pinned_layers},
@@ -12,17 +16,31 @@ use crate::{
         maps::Maps,
         pins::Pins,
     },
-    policy::{compile::compile_what_holds, image::Image, model::Policy},
+    offence::Book,
+    policy::{book::book, compile::compile_what_holds, image::Image, model::Policy},
     report::{
+        dossier::Counters,
         explain::{ExplainQuery, Explanation},
+        problem::Problem,
         status::Status,
         store::{EventFilter, History, Reader},
     },
     system::{
         Sources, System,
+        clock::MachineClock,
         interfaces::{Coverage, Wanted},
     },
 };
+
+/// Who is bound by which policies, on this machine as it is now; nobody where it cannot be looked at.
+#[must_use]
+pub fn book_of(policy: &Policy) -> Book {
+    let sources = Sources::find().ok();
+    let system = sources.and_then(|sources| System::snapshot(policy, &sources).ok());
+    system.map_or_else(Book::default, |system| {
+        book(policy, &compile_what_holds(policy, &system).0)
+    })
+}
 
 /// The node without an agent.
 pub struct PinnedNode {
@@ -35,6 +53,9 @@ pub struct PinnedNode {
     /// What belongs on the interfaces; none if they cannot be listed.
     coverage: Option<Coverage>,
     events: Reader,
+    state_dir: PathBuf,
+    /// Who is bound by which policies; nobody where the machine cannot be looked at.
+    book: Book,
 }
 
 impl PinnedNode {
@@ -55,7 +76,10 @@ impl PinnedNode {
             .and_then(|sources| System::snapshot(policy, sources).ok())
             .map(|system| compile_what_holds(policy, &system).0);
         let cgroup_mount = sources?.cgroup_mount;
+        let book = image.as_ref().map(|image| book(policy, image));
         Ok(Self {
+            state_dir: policy.places.state_dir.clone(),
+            book: book.unwrap_or_default(),
             maps,
             pins,
             image,
@@ -64,6 +88,39 @@ impl PinnedNode {
             cgroup_mount,
             coverage: coverage::expected(&Wanted::of(policy)).ok(),
             events: Reader::new(&policy.places.state_dir),
+        })
+    }
+
+    /// The record book, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn shelf(&self) -> Result<Option<Shelf>, NodeError> {
+        let reading = MachineClock::new(None).reading();
+        Shelf::alone(&self.state_dir, self.book.clone(), &reading)
+    }
+
+    /// What the kernel counted of a tenant, if it knows it.
+    #[must_use]
+    pub fn counters(&self, tenant: &str) -> Option<Counters> {
+        let status = self.view().status(Some(tenant), &[]).ok()?;
+        status.tenants.first().map(Counters::from)
+    }
+
+    /// Has `look` look at all records, if there are any; what keeps it from that is a problem.
+    fn study(&self, look: impl FnOnce(&Study<'_>)) -> Option<Problem> {
+        let studied = self.shelf().and_then(|shelf| {
+            let Some(shelf) = shelf else {
+                return Ok(());
+            };
+            let records = shelf.records()?;
+            shelf.study_all(&records, look);
+            Ok(())
+        });
+        studied.err().map(|error| {
+            let what = format!("why who is sanctioned cannot be told: {error}");
+            Problem::warning(what, error.remedy())
         })
     }
 
@@ -99,12 +156,19 @@ impl Node for PinnedNode {
         let mut status = self.view().status(tenant, &self.layers())?;
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
+        let one = tenant.is_some();
+        let unread = self.study(|study| add_to_status(&mut status, study, one));
+        status.problems.extend(unread);
         status.judge();
         Ok(status)
     }
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {
-        self.view().explain(query)
+        let mut answer = self.view().explain(query)?;
+        if let Some(unread) = self.study(|study| add_to_explanation(&mut answer, study)) {
+            answer.notes.push(unread.problem);
+        }
+        Ok(answer)
     }
 
     fn history(&self, filter: &EventFilter) -> Result<History, NodeError> {

@@ -13,6 +13,7 @@ use crate::{
     control::node::NodeError,
     kernel::{KernelError, LayerState, read::KnownNames},
     report::{
+        case::RecordStatus,
         problem::Problem,
         status::{SanctionStatus, Standing, Status, TenantStatus},
     },
@@ -48,6 +49,7 @@ impl View<'_> {
             observe_until: moment.ahead(settings.observe_until_ns),
             healthy: true,
             problems: self.problems(layers)?,
+            proposals: Vec::new(),
             agent: None,
             layers: layers::of(layers),
             tenants,
@@ -93,6 +95,7 @@ impl View<'_> {
             redirected: stats.redirected,
             would_deny: stats.would_deny,
             sanctions,
+            record: RecordStatus::default(),
         }))
     }
 

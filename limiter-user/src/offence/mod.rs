@@ -20,6 +20,7 @@ mod hear;
 mod hold;
 mod judge;
 mod ladder;
+mod next;
 mod record;
 mod signal;
 mod state;
@@ -39,6 +40,7 @@ pub use ladder::{
     Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, Rate,
     RefusedAttempts, Step, When,
 };
+pub use next::Next;
 pub use record::{LadderRecord, OwnHold, Record, Standing};
 pub use signal::{Complaint, Signal, Word};
 pub use state::State;

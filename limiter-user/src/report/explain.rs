@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     advice::next_step,
+    case::{HoldStatus, NextStep},
+    case_text::{hold_words, next_words},
     event::Endpoint,
     names,
-    status::Usage,
+    status::{Standing, Usage},
     status_text::{Style, moment},
     text::printable,
 };
@@ -95,6 +97,25 @@ pub struct Explanation {
     pub limits: Vec<LimitState>,
     /// What else to know: `the sockets of this process may belong to somebody else`.
     pub notes: Vec<String>,
+    /// How the tenant stands by its own record.
+    #[serde(default)]
+    pub standing: Standing,
+    /// What is held against the tenant and its ancestors, in force or proposed.
+    #[serde(default)]
+    pub holds: Vec<HeldAgainst>,
+    /// What comes next for the tenant: by itself, or with a further offence.
+    #[serde(default)]
+    pub next: Vec<NextStep>,
+}
+
+/// A sanction, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldAgainst {
+    /// The tenant, or the ancestor it is inherited from.
+    pub tenant: String,
+    /// It.
+    #[serde(flatten)]
+    pub hold: HoldStatus,
 }
 
 /// Which rule decides.
@@ -200,6 +221,13 @@ pub fn text(answer: &Explanation, style: &Style) -> String {
             let _ = write!(out, ", free again at {}", moment(free, style));
         }
         out.push('\n');
+    }
+    for held in &answer.holds {
+        let words = hold_words(&held.hold, style);
+        let _ = writeln!(out, "  held     {}: {words}", printable(&held.tenant));
+    }
+    for step in &answer.next {
+        let _ = writeln!(out, "  next     {}", next_words(step, style));
     }
     for note in &answer.notes {
         let _ = writeln!(out, "  note     {}", printable(note));

@@ -2,6 +2,11 @@
 
 pub mod advice;
 pub mod attempt;
+pub mod case;
+pub mod case_text;
+pub mod dossier;
+pub mod dossier_html;
+pub mod dossier_text;
 pub mod duration;
 pub mod episode;
 pub mod event;

@@ -9,11 +9,12 @@ use limiter_common::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    case::{Proposal, RecordStatus},
     duration::Seconds,
     names,
     problem::{Problem, Severity},
 };
-use crate::policy::model::Mode;
+use crate::{offence, policy::model::Mode};
 
 /// A node as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct Status {
     pub healthy: bool,
     /// What is wrong, worst first.
     pub problems: Vec<Problem>,
+    /// Sanctions that wait for `limiter case confirm` or `reject`, the most pressing first.
+    #[serde(default)]
+    pub proposals: Vec<Proposal>,
     /// The running agent; null where none runs and the kernel enforces alone.
     pub agent: Option<AgentInfo>,
     /// Where the kernel looks.
@@ -83,6 +87,10 @@ pub struct TenantStatus {
     /// All it is under, strongest first.
     #[serde(default)]
     pub sanctions: Vec<SanctionStatus>,
+    /// Why, what lifts it, by when an operator is to decide, and what comes next: the keys `reason`,
+    /// `lift`, `deadline`, `holds` and `next`.
+    #[serde(flatten)]
+    pub record: RecordStatus,
     /// Its limits and paces, and how far each is used.
     pub usage: Vec<Usage>,
     /// Attempts that went out, since the tenant was created.
@@ -137,6 +145,31 @@ impl From<sanction::Sanction> for Sanction {
             sanction::Sanction::SuspendMail => Self::SuspendMail,
             sanction::Sanction::SuspendNetwork => Self::SuspendNetwork,
             sanction::Sanction::NullRoute => Self::NullRoute,
+        }
+    }
+}
+
+impl From<offence::Sanction> for Sanction {
+    fn from(sanction: offence::Sanction) -> Self {
+        match sanction {
+            offence::Sanction::Warn => Self::Warn,
+            offence::Sanction::BlockSmtp => Self::BlockSmtp,
+            offence::Sanction::SuspendMail => Self::SuspendMail,
+            offence::Sanction::SuspendNetwork => Self::SuspendNetwork,
+            offence::Sanction::NullRoute => Self::NullRoute,
+            offence::Sanction::Terminate => Self::Terminate,
+        }
+    }
+}
+
+impl From<offence::Standing> for Standing {
+    fn from(standing: offence::Standing) -> Self {
+        match standing {
+            offence::Standing::Good => Self::Good,
+            offence::Standing::Warned => Self::Warned,
+            offence::Standing::Blocked => Self::Blocked,
+            offence::Standing::Suspended => Self::Suspended,
+            offence::Standing::Terminated => Self::Terminated,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    case_text::{hold_words, next_words, proposal_words},
     duration::Seconds,
     problem::Severity,
     status::{Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
@@ -29,7 +30,8 @@ pub struct Style {
 /// The whole node.
 #[must_use]
 pub fn node(status: &Status, style: &Style) -> String {
-    let mut out = problems(status, style);
+    let mut out = proposals(status, style);
+    out.push_str(&problems(status, style));
     head(&mut out, status, style);
     layers(&mut out, status, style);
     tenants(&mut out, status, style);
@@ -39,9 +41,24 @@ pub fn node(status: &Status, style: &Style) -> String {
 /// The tenants of `status`, each with everything known about it; problems of the node first.
 #[must_use]
 pub fn details(status: &Status, style: &Style) -> String {
-    let mut out = problems(status, style);
+    let mut out = proposals(status, style);
+    out.push_str(&problems(status, style));
     for tenant in &status.tenants {
         detail(&mut out, tenant, style);
+    }
+    out
+}
+
+/// What waits for an operator comes before everything else.
+fn proposals(status: &Status, style: &Style) -> String {
+    let mut out = String::new();
+    let most = if style.all { usize::MAX } else { MOST_PROBLEMS };
+    for proposal in status.proposals.iter().take(most) {
+        out.push_str(&proposal_words(proposal, style));
+    }
+    more(&mut out, status.proposals.len(), most, "proposals");
+    if !out.is_empty() {
+        out.push('\n');
     }
     out
 }
@@ -240,6 +257,18 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
     }
     for sanction in &tenant.sanctions {
         let _ = writeln!(out, "  sanction {}", sanction_words(sanction, style));
+    }
+    if let Some(reason) = &tenant.record.reason {
+        let _ = writeln!(out, "  why      {}", printable(reason));
+    }
+    if let Some(lift) = &tenant.record.lift {
+        let _ = writeln!(out, "  lifted   by {}", printable(lift));
+    }
+    for hold in &tenant.record.holds {
+        let _ = writeln!(out, "  record   {}", hold_words(hold, style));
+    }
+    for step in &tenant.record.next {
+        let _ = writeln!(out, "  next     {}", next_words(step, style));
     }
     let _ = writeln!(
         out,

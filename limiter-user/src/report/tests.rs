@@ -12,6 +12,7 @@ use limiter_common::{
 use serde_json::{Value, json};
 
 use super::{
+    case::RecordStatus,
     duration::Seconds,
     episode::{Episode, Joiner},
     event::{Clock, EventRecord, Names, Process},
@@ -297,6 +298,7 @@ fn tenant(name: &str, denied: u64) -> TenantStatus {
         redirected: 0,
         would_deny: 0,
         sanctions: Vec::new(),
+        record: RecordStatus::default(),
     }
 }
 
@@ -307,6 +309,7 @@ fn status(tenants: Vec<TenantStatus>) -> Status {
         observe_until: None,
         healthy: true,
         problems: Vec::new(),
+        proposals: Vec::new(),
         agent: Some(AgentInfo {
             pid: 1,
             since: Timestamp::now(),

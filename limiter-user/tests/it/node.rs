@@ -26,6 +26,7 @@ use limiter_user::{
     offence,
     policy::model::Mode,
     report::{
+        case::RecordStatus,
         event::{Endpoint, EventRecord},
         explain::{ExplainQuery, Explanation, Rule},
         faults::FaultReport,
@@ -80,6 +81,7 @@ impl Node for FakeNode {
             observe_until: None,
             healthy: true,
             problems: self.problem.lock().unwrap().clone().into_iter().collect(),
+            proposals: Vec::new(),
             agent: Some(AgentInfo {
                 pid: std::process::id(),
                 since: Timestamp::now(),
@@ -115,6 +117,9 @@ impl Node for FakeNode {
             enforced_verdict: Verdict::Denied,
             limits: Vec::new(),
             notes: Vec::new(),
+            standing: Standing::Good,
+            holds: Vec::new(),
+            next: Vec::new(),
         })
     }
 
@@ -235,6 +240,7 @@ pub fn tenant_status(n: usize) -> TenantStatus {
         redirected: 0,
         would_deny: 0,
         sanctions: Vec::new(),
+        record: RecordStatus::default(),
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod blocked;
 mod bounds;
+mod cases;
 mod charged;
 mod clock;
 mod commands;

@@ -1,0 +1,68 @@
+//! What the record book says, for people: from the court's memory, or from the book itself, agent or
+//! no agent.
+
+mod cases;
+mod dossier;
+mod holds;
+mod shelf;
+mod status;
+mod words;
+
+use jiff::Timestamp;
+
+use crate::{
+    court::Study,
+    offence::{Moment, Record},
+};
+
+pub use cases::{CaseName, name_of};
+pub use dossier::About;
+pub use holds::{holds, next_steps};
+pub use shelf::Shelf;
+pub use status::{add_to_explanation, add_to_status};
+
+/// Tells moments of the engine by the wall clock as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Now, in the engine's time.
+    pub now: Moment,
+    /// What the wall clock shows.
+    pub wall: Moment,
+}
+
+impl Times {
+    /// The wall clock at `moment`.
+    #[must_use]
+    pub fn at(self, moment: Moment) -> Timestamp {
+        let ahead = self.wall.since(self.now);
+        wall(moment.plus(ahead).minus(self.now.since(self.wall)))
+    }
+}
+
+impl From<&Study<'_>> for Times {
+    fn from(study: &Study<'_>) -> Self {
+        Self {
+            now: study.now,
+            wall: study.wall,
+        }
+    }
+}
+
+/// A moment of the wall clock; the end of time where it is out of range.
+fn wall(moment: Moment) -> Timestamp {
+    let millis = i64::try_from(moment.0).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+}
+
+/// Milliseconds as the database keeps them.
+fn stored(millis: i64) -> Moment {
+    Moment(u64::try_from(millis).unwrap_or_default())
+}
+
+/// Whether there is anything to tell of a record.
+fn is_worth_telling(record: &Record) -> bool {
+    !record.effective.is_empty() || record.ladders.values().any(|kept| kept.cases > 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,484 @@
+//! Cases and what became of them, for people.
+
+use std::fmt::Write as _;
+
+use super::{
+    case::{
+        CaseDetails, CaseState, CaseSummary, Charged, ComplaintClock, Heard, HeardOutcome,
+        HoldState, HoldStatus, NextStep, Note, Proposal, Told,
+    },
+    status_text::{Style, moment},
+    text::{Align, printable, table},
+};
+use crate::offence::{Evidence, How, Ids, Sanction, Standing};
+
+/// How much of what was heard a case shows unless all is asked for.
+const MOST_HEARD: usize = 20;
+
+/// A sanction that waits for an operator, and what to do.
+#[must_use]
+pub fn proposal_words(proposal: &Proposal, style: &Style) -> String {
+    let tenant = printable(&proposal.tenant);
+    let (sanction, case) = (proposal.sanction.as_str(), printable(&proposal.case));
+    let severity = proposal.severity.as_str();
+    let mut out = format!("?? {sanction} of {tenant} waits for you ({case}, {severity})");
+    if let Some(deadline) = proposal.deadline {
+        let _ = write!(out, ", to be decided by {}", moment(deadline, style));
+    }
+    if let Some(meanwhile) = proposal.meanwhile {
+        let _ = write!(out, "; {} meanwhile", meanwhile.as_str());
+    }
+    let _ = write!(
+        out,
+        "\n   do: limiter case confirm {tenant} {case} --reason … (or reject)\n"
+    );
+    out
+}
+
+/// A sanction of a record in one line.
+#[must_use]
+pub fn hold_words(hold: &HoldStatus, style: &Style) -> String {
+    let mut out = hold.sanction.as_str().to_owned();
+    match hold.state {
+        HoldState::InForce => {}
+        HoldState::Proposed => out.push_str(" PROPOSED"),
+        HoldState::Observed => out.push_str(" only observed"),
+        HoldState::Ended => out.push_str(" over"),
+    }
+    let _ = write!(out, ", {}", printable(&hold.reason));
+    if let Some(by) = &hold.by {
+        let _ = write!(out, " ({})", printable(by));
+    }
+    if let (Some(ended), Some(how)) = (hold.ended, hold.how) {
+        let _ = write!(out, "; {}, {}", how_words(how), moment(ended, style));
+        return out;
+    }
+    if let Some(deadline) = hold.deadline {
+        let _ = write!(out, "; to be decided by {}", moment(deadline, style));
+    }
+    if let Some(meanwhile) = hold.meanwhile {
+        let _ = write!(out, "; {} meanwhile", meanwhile.as_str());
+    }
+    if hold.state == HoldState::Proposed {
+        return out;
+    }
+    if let Some(until) = hold.until {
+        let _ = write!(out, "; its time is over {}", moment(until, style));
+    }
+    let _ = write!(out, "; lifted by {}", printable(&hold.lift));
+    if let Some(earliest) = hold.not_before {
+        let _ = write!(out, ", not before {}", moment(earliest, style));
+    }
+    if let Some(then) = &hold.then {
+        let _ = write!(
+            out,
+            "; if not, {} {}",
+            then.sanction.as_str(),
+            moment(then.at, style)
+        );
+    }
+    out
+}
+
+/// How a sanction ended.
+#[must_use]
+pub const fn how_words(how: How) -> &'static str {
+    match how {
+        How::Rule => "its conditions were met",
+        How::Reinstated => "lifted by an operator",
+        How::Acquitted => "found wrong by an operator",
+        How::Rejected => "rejected by an operator",
+        How::Superseded => "something else took its place",
+    }
+}
+
+/// A next step in one line.
+#[must_use]
+pub fn next_words(step: &NextStep, style: &Style) -> String {
+    let mut out = match (step.at, step.severity) {
+        (Some(at), _) => format!("{}: {}", moment(at, style), step.sanction.as_str()),
+        (None, Some(severity)) => format!(
+            "a further {} offence: {}",
+            severity.as_str(),
+            step.sanction.as_str()
+        ),
+        (None, None) => step.sanction.as_str().to_owned(),
+    };
+    if step.proposed {
+        out.push_str(" proposed");
+    }
+    let _ = write!(out, " ({})", printable(&step.policy));
+    out
+}
+
+/// How a tenant stands.
+#[must_use]
+pub const fn standing_words(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Good => "good: nothing is held against it",
+        Standing::Warned => "warned",
+        Standing::Blocked => "blocked: its mail does not leave",
+        Standing::Suspended => "suspended",
+        Standing::Terminated => "terminated",
+    }
+}
+
+/// Cases, a line each.
+#[must_use]
+pub fn list(cases: &[CaseSummary], style: &Style) -> String {
+    if cases.is_empty() {
+        return "no cases\n".to_owned();
+    }
+    let rows = cases.iter().map(|case| {
+        let what = match (case.sanction, case.proposed) {
+            (sanction, Some(proposed)) => format!(
+                "{}{} PROPOSED",
+                sanction.map_or_else(String::new, |it| format!("{}, ", it.as_str())),
+                proposed.as_str()
+            ),
+            (Some(sanction), None) => sanction.as_str().to_owned(),
+            (None, None) => String::new(),
+        };
+        let opened = case.opened.to_zoned(style.zone.clone());
+        [
+            case.tenant.clone(),
+            case.case.clone(),
+            state_name(case.state).to_owned(),
+            case.severity.map_or("", |it| it.as_str()).to_owned(),
+            opened.strftime("%Y-%m-%d %H:%M").to_string(),
+            what,
+        ]
+    });
+    table(
+        [
+            ("TENANT", 16, Align::Left),
+            ("CASE", 14, Align::Left),
+            ("STATE", 6, Align::Left),
+            ("SEVERITY", 8, Align::Left),
+            ("OPENED", 16, Align::Left),
+            ("IN FORCE", 40, Align::Left),
+        ],
+        rows,
+    )
+}
+
+const fn state_name(state: CaseState) -> &'static str {
+    match state {
+        CaseState::Open => "open",
+        CaseState::Closed => "closed",
+        CaseState::Void => "void",
+    }
+}
+
+/// One case, whole.
+#[must_use]
+pub fn details(case: &CaseDetails, style: &Style) -> String {
+    let mut out = head(&case.summary, style);
+    for mark in &case.marks {
+        let counts = if mark.counted {
+            format!("offence {}", mark.offence)
+        } else {
+            "does not count: nothing left the node".to_owned()
+        };
+        let fresh = if mark.fresh {
+            ""
+        } else {
+            ", of what led to the case before"
+        };
+        let (severity, at) = (mark.severity.as_str(), moment(mark.at, style));
+        let _ = writeln!(out, "  {severity} since {at}: {counts}{fresh}");
+    }
+    section(&mut out, "sanctions", &case.holds, |hold| {
+        hold_words(hold, style)
+    });
+    section(&mut out, "what follows", &case.next, |step| {
+        next_words(step, style)
+    });
+    let evidence = evidence_lines(&case.evidence);
+    section(&mut out, "evidence", &evidence, Clone::clone);
+    let most = if style.all { usize::MAX } else { MOST_HEARD };
+    let skipped = case.heard.len().saturating_sub(most);
+    let latest = case.heard.get(skipped..).unwrap_or_default();
+    section(&mut out, "heard", latest, |heard| heard_words(heard, style));
+    if skipped > 0 {
+        let _ = writeln!(out, "    … and {skipped} before that (--all, --json)");
+    }
+    section(&mut out, "complaints to handle", &case.clocks, |clock| {
+        clock_words(clock, style)
+    });
+    section(&mut out, "told", &case.notices, |told| {
+        told_words(told, style)
+    });
+    section(&mut out, "notes", &case.notes, |note| {
+        note_words(note, style)
+    });
+    section(&mut out, "charges", &case.charges, |charge| {
+        charge_words(charge, style)
+    });
+    out
+}
+
+fn head(case: &CaseSummary, style: &Style) -> String {
+    let mut out = format!(
+        "case {} of {}: {}",
+        printable(&case.case),
+        printable(&case.tenant),
+        state_name(case.state)
+    );
+    if let Some(severity) = case.severity {
+        let _ = write!(out, ", {}", severity.as_str());
+    }
+    let _ = write!(out, "\n  opened {}", moment(case.opened, style));
+    if let Some(closed) = case.closed {
+        let _ = write!(out, ", closed {}", moment(closed, style));
+    }
+    out.push('\n');
+    out
+}
+
+fn section<T>(out: &mut String, title: &str, items: &[T], words: impl Fn(&T) -> String) {
+    if items.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "  {title}:");
+    for item in items {
+        let _ = writeln!(out, "    {}", words(item));
+    }
+}
+
+/// What a case rests on, in numbers.
+#[must_use]
+pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
+    let mut lines: Vec<String> = evidence
+        .violations
+        .iter()
+        .map(|(reason, count)| format!("{count} attempts against the rules: {}", printable(reason)))
+        .collect();
+    if evidence.bounces != (0, 0) {
+        let (hard, soft) = evidence.bounces;
+        lines.push(format!("{hard} hard and {soft} other bounces"));
+    }
+    let mut ids = |what: &str, ids: &Ids| {
+        for id in &ids.listed {
+            lines.push(format!("{what}: {}", printable(id)));
+        }
+        let listed = u64::try_from(ids.listed.len()).unwrap_or(u64::MAX);
+        if ids.total > listed {
+            lines.push(format!("{what}: {} more", ids.total - listed));
+        }
+    };
+    ids("complaint", &evidence.complaints);
+    ids("listing", &evidence.listings);
+    ids("an operator", &evidence.words);
+    ids("offence of a customer", &evidence.customers);
+    lines
+}
+
+/// Something that was heard, in one line.
+#[must_use]
+pub fn heard_words(heard: &Heard, style: &Style) -> String {
+    let mut out = format!("{}: {}", clock(heard.time, style), printable(&heard.text));
+    if let Some(by) = &heard.by {
+        let _ = write!(out, ", by {}", printable(by));
+    }
+    let reason = heard.reason.as_ref();
+    if let Some(reason) = reason.filter(|reason| !heard.text.contains(*reason)) {
+        let _ = write!(out, ", because {}", printable(reason));
+    }
+    if !heard.followed.is_empty() {
+        let _ = write!(out, " → {}", printable(&heard.followed.join(", ")));
+    }
+    for evidence in &heard.evidence {
+        if let Some(words) = event_words(evidence) {
+            let _ = write!(out, "\n      {words}");
+        }
+    }
+    out
+}
+
+/// The kernel event that something rests on, in one line.
+#[must_use]
+pub fn event_words(evidence: &serde_json::Value) -> Option<String> {
+    let body = &evidence["body"];
+    if evidence["kind"] != "event" {
+        return Some(printable(&format!(
+            "{}: {body}",
+            evidence["kind"].as_str().unwrap_or("evidence")
+        )));
+    }
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let mut parts = Vec::new();
+    for key in [
+        "verdict",
+        "reason",
+        "layer",
+        "uid",
+        "pid",
+        "comm",
+        "exe",
+        "cgroup",
+        "interface",
+    ] {
+        parts.extend(text(&body[key]).map(|value| format!("{key} {value}")));
+    }
+    for key in ["source", "destination"] {
+        let end = &body[key];
+        if let Some(address) = text(&end["address"]) {
+            let port = text(&end["port"]).unwrap_or_default();
+            parts.push(format!("{key} {address} port {port}"));
+        }
+    }
+    (!parts.is_empty()).then(|| printable(&parts.join(", ")))
+}
+
+/// What people were told, in one line.
+#[must_use]
+pub fn told_words(told: &Told, style: &Style) -> String {
+    let mut out = format!(
+        "{}: {} — {}",
+        clock(told.time, style),
+        printable(&told.to),
+        printable(&told.text)
+    );
+    if told.deliveries.is_empty() {
+        out.push_str(" [recorded only: nobody is told]");
+    }
+    for delivery in &told.deliveries {
+        let channel = match &delivery.channel {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let _ = write!(
+            out,
+            " [{}: {}",
+            printable(&channel),
+            printable(&delivery.state)
+        );
+        if delivery.attempts > 0 {
+            let _ = write!(out, ", tried {} times", delivery.attempts);
+        }
+        if let Some(said) = &delivery.said {
+            let _ = write!(out, ": {}", printable(said));
+        }
+        out.push(']');
+    }
+    out
+}
+
+/// A note in one line.
+#[must_use]
+pub fn note_words(note: &Note, style: &Style) -> String {
+    format!(
+        "{}: {} ({}, {})",
+        clock(note.time, style),
+        printable(&note.text),
+        printable(&note.by),
+        printable(&note.case)
+    )
+}
+
+/// A charge in one line.
+#[must_use]
+pub fn charge_words(charge: &Charged, style: &Style) -> String {
+    let mut out = format!("{}: ", clock(charge.time, style));
+    match charge.cents {
+        Some(cents) => {
+            let _ = write!(out, "{}.{:02} ", cents / 100, cents % 100);
+        }
+        None => out.push_str("an amount to be named "),
+    }
+    // What a person will name has no currency yet.
+    if !charge.currency.is_empty() {
+        let _ = write!(out, "{} ", printable(&charge.currency));
+    }
+    let _ = write!(
+        out,
+        "for {}, billed to {} ({})",
+        printable(&charge.cause),
+        printable(&charge.bill),
+        printable(&charge.policy)
+    );
+    if !charge.plus.is_empty() {
+        let _ = write!(out, ", plus {}", printable(&charge.plus.join(", ")));
+    }
+    if charge.proposed {
+        out.push_str(" [proposed only: the tenant is observed]");
+    }
+    out
+}
+
+/// What is to be done about a complaint, in one line.
+#[must_use]
+pub fn clock_words(clock: &ComplaintClock, style: &Style) -> String {
+    let (complaint, what) = (printable(&clock.complaint), printable(&clock.clock));
+    match clock.due {
+        Some(due) => format!("{complaint}: {what} by {}", moment(due, style)),
+        None => format!("{complaint}: {what}, done or overdue and told"),
+    }
+}
+
+/// A moment on the clock of people, without how far away it is.
+#[must_use]
+pub fn clock(time: jiff::Timestamp, style: &Style) -> String {
+    let zoned = time.to_zoned(style.zone.clone());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// What became of a word or an offence.
+#[must_use]
+pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
+    let tenant = printable(&outcome.tenant);
+    let mut out = String::new();
+    if outcome.duplicate {
+        let _ = writeln!(out, "{tenant}: heard before, it does not count again");
+    }
+    if outcome.no_policy {
+        let _ = writeln!(
+            out,
+            "!! recorded, and nothing follows: no policy that binds {tenant} speaks of it\n   \
+             do: name one under `policies`, or `limiter suspend {tenant}`"
+        );
+    }
+    let names = |sanctions: &[Sanction]| {
+        let names: Vec<&str> = sanctions.iter().map(|it| it.as_str()).collect();
+        names.join(", ")
+    };
+    for (what, cases) in [("opened", &outcome.opened), ("closed", &outcome.closed)] {
+        for case in cases {
+            let _ = writeln!(out, "{tenant}: case {} {what}", printable(case));
+        }
+    }
+    if !outcome.lifted.is_empty() {
+        let _ = writeln!(out, "{tenant}: {} lifted", names(&outcome.lifted));
+    }
+    if !outcome.applied.is_empty() {
+        let _ = writeln!(out, "{tenant}: {} in force", names(&outcome.applied));
+    }
+    if !outcome.owed.is_empty() {
+        let _ = writeln!(
+            out,
+            "!! {} decided and not in force in the kernel yet: it is tried again every second \
+             (limiter status)",
+            names(&outcome.owed)
+        );
+    }
+    if out.is_empty() {
+        let _ = writeln!(out, "{tenant}: recorded; nothing changes at once");
+    }
+    if let Some(cut) = &outcome.cut {
+        let _ = writeln!(
+            out,
+            "  {} live sessions were cut, {} are left: what they send is dropped",
+            cut.sessions, cut.left
+        );
+    }
+    let _ = writeln!(out, "  standing {}", standing_words(outcome.standing));
+    for hold in &outcome.holds {
+        let _ = writeln!(out, "  {}", hold_words(hold, style));
+    }
+    out
+}
