@@ -12,6 +12,7 @@ use crate::{
         maps::Maps,
         pins::Pins,
     },
+    ledger::held_counts,
     policy::{compile::compile_what_holds, image::Image, model::Policy},
     report::{
         explain::{ExplainQuery, Explanation},
@@ -99,6 +100,9 @@ impl Node for PinnedNode {
         let mut status = self.view().status(tenant, &self.layers())?;
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
+        if let Ok(counts) = held_counts(&self.policy.places.state_dir) {
+            status.count_held_mail(&counts);
+        }
         status.judge();
         Ok(status)
     }

@@ -10,8 +10,8 @@ use super::{
     image::{DEFAULT_NAME, NODE_NAME},
     item::{Fields, Item, Parsed, Scalar, refuse},
     model::{Located, Match, Mode, Origin},
-    section_policies::{self, policies},
     section_notices::mail_address,
+    section_policies::{self, policies},
     section_rules::RawRules,
     value, value_net,
 };

@@ -241,6 +241,9 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
     for sanction in &tenant.sanctions {
         let _ = writeln!(out, "  sanction {}", sanction_words(sanction, style));
     }
+    if tenant.held_mail > 0 {
+        let _ = writeln!(out, "  {} held in the mail queue", held(tenant.held_mail));
+    }
     let _ = writeln!(
         out,
         "  {} allowed, {} denied, {} redirected, {} would have been denied",
@@ -255,6 +258,13 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
             let _ = write!(out, ", free again at {}", moment(free, style));
         }
         out.push('\n');
+    }
+}
+
+fn held(messages: u64) -> String {
+    match messages {
+        1 => "1 message is".to_owned(),
+        messages => format!("{messages} messages are"),
     }
 }
 

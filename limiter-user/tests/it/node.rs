@@ -230,6 +230,7 @@ pub fn tenant_status(n: usize) -> TenantStatus {
         denied: n as u64,
         redirected: 0,
         would_deny: 0,
+        held_mail: 0,
         sanctions: Vec::new(),
     }
 }

@@ -9,9 +9,9 @@ mod faults_yaml;
 mod hostile;
 mod meaning;
 mod networks;
+mod notices;
 mod policies;
 mod strictest;
-mod notices;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
