@@ -7,7 +7,6 @@
 //! taken back.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -94,11 +93,11 @@ pub fn start(shared: &Shared) -> Option<Queues> {
 fn try_start(shared: &Shared, places: Places) -> io::Result<Queues> {
     let (ring, rung) = mpsc::sync_channel(1);
     let bell = Bell(Some(ring));
-    let (tenants, state_dir) = {
+    let (tenants, identities, state_dir) = {
         let mut state = shared.lock();
         state.bell = bell.clone();
         let tenants = MailTenants::of(&state.policy, &state.image, &state.users);
-        (tenants, state.state_dir())
+        (tenants, state.identities, state.state_dir())
     };
     let faults = Arc::new(Mutex::new(Faults::default()));
     let tell = {
@@ -120,8 +119,7 @@ fn try_start(shared: &Shared, places: Places) -> io::Result<Queues> {
         places,
         stop: Arc::clone(&stop),
         held: Vec::new(),
-        // Sent once more at the first look, at worst.
-        identities: None,
+        identities,
         stamps: Vec::new(),
         queues: 0,
         searched: None,
@@ -235,7 +233,7 @@ struct Room {
     /// Who is under a sanction, as the keeper was told, in the kernel's order.
     held: Vec<String>,
     /// Which identities the keeper goes by.
-    identities: Option<u64>,
+    identities: u64,
     /// The mail servers' files when they were searched for.
     stamps: Vec<Stamp>,
     /// How many queues are kept.
@@ -265,9 +263,9 @@ impl Room {
     fn look(&mut self, again: bool) {
         let (tenants, held) = {
             let state = self.shared.lock();
-            let tenants = (self.identities != Some(state.identities))
+            let tenants = (self.identities != state.identities)
                 .then(|| MailTenants::of(&state.policy, &state.image, &state.users));
-            self.identities = Some(state.identities);
+            self.identities = state.identities;
             let now_ns = clock::monotonic_ns();
             let same = state
                 .mirror
@@ -283,13 +281,13 @@ impl Room {
         let changed = held.is_some();
         if let Some(held) = held {
             self.held = held;
-        }
-        if changed || again || self.is_to_be_tried_again() {
-            self.begun = Instant::now();
-            let held: BTreeSet<String> = self.held.iter().cloned().collect();
-            let needed = !held.is_empty();
-            self.orders.begin(held);
+            let needed = !self.held.is_empty();
             change(&self.shared, &self.faults, |faults| faults.needed = needed);
+        }
+        // Where there is no mail server the keeper is told when one comes.
+        if self.queues > 0 && (changed || again || self.is_to_be_tried_again()) {
+            self.begun = Instant::now();
+            self.orders.begin(self.held.iter().cloned().collect());
         }
     }
 
@@ -308,6 +306,7 @@ impl Room {
             let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
             !faults.finding.is_empty()
         };
+        self.places.postfix = instances(Path::new("/etc"));
         let stamps = self.stamps();
         let due = failed && since.is_some_and(|since| since >= AGAIN_EVERY);
         if since.is_some() && stamps == self.stamps && !due {
@@ -358,6 +357,23 @@ impl Room {
     }
 }
 
+/// The directories of Postfix's instances, by the names that postmulti(1) gives them.
+fn instances(etc: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = fs::read_dir(etc)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            name == "postfix" || name.as_encoded_bytes().starts_with(b"postfix-")
+        })
+        .map(|entry| entry.path())
+        .filter(|directory| directory.join("main.cf").is_file())
+        .collect();
+    all.sort();
+    all
+}
+
 fn stamp(path: &Path) -> Stamp {
     let meta = fs::metadata(path).ok()?;
     Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec()))
@@ -382,6 +398,19 @@ mod tests {
             problem.problem.ends_with("postconf is broken (and 1 more)"),
             "{problem:?}"
         );
+    }
+
+    #[test]
+    fn every_instance_of_postfix_is_found() {
+        let etc = tempfile::tempdir().unwrap();
+        for name in ["postfix", "postfix-out", "postfix-policyd", "postfixadmin"] {
+            fs::create_dir(etc.path().join(name)).unwrap();
+        }
+        for name in ["postfix", "postfix-out", "postfixadmin"] {
+            fs::write(etc.path().join(name).join("main.cf"), "").unwrap();
+        }
+        let expected = ["postfix", "postfix-out"].map(|name| etc.path().join(name));
+        assert_eq!(instances(etc.path()), expected);
     }
 
     #[test]
