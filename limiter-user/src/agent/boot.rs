@@ -14,7 +14,7 @@ use crate::policy::{
     last_good,
     model::Policy,
 };
-use crate::system::{Sources, System};
+use crate::system::{Sources, System, Users};
 
 /// A policy that can be enforced on this machine.
 pub struct Ready {
@@ -22,6 +22,8 @@ pub struct Ready {
     pub policy: Policy,
     /// What is to stand in the kernel.
     pub image: Image,
+    /// The users of this machine.
+    pub users: Users,
     /// What is wrong: with the files, if this is the last good policy; else what the machine
     /// contradicts is an error among them, and left to whoever nobody claims.
     pub faults: Vec<Fault>,
@@ -65,6 +67,7 @@ pub fn for_this_machine(
     Ok(Ready {
         policy,
         image,
+        users: system.users,
         faults,
         is_fallback: false,
     })

@@ -26,6 +26,7 @@ use crate::{
     },
     inspect::record::{CaseName, add_to_explanation, add_to_status},
     kernel::clock,
+    ledger::held_counts,
     offence,
     report::{
         case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
@@ -102,13 +103,17 @@ impl LiveNode {
 
 impl Node for LiveNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
-        let mut status = {
+        let (mut status, state_dir) = {
             let state = self.shared.lock();
             let mut status = state.view().status(tenant, &state.layers())?;
             status.problems.extend(state.problems());
             status.problems.extend(state.other_limiters());
-            status
+            (status, state.state_dir())
         };
+        // What is wrong with the record book is told by the court.
+        if let Ok(counts) = held_counts(&state_dir) {
+            status.count_held_mail(&counts);
+        }
         status.agent = Some(AgentInfo {
             pid: std::process::id(),
             since: self.since,

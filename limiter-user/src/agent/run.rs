@@ -29,6 +29,7 @@ use super::{
     judiciary::Judiciary,
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
+    queues,
     state::{Shared, State, Trouble},
 };
 use crate::{
@@ -135,6 +136,12 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         let clock = Arc::new(kernel_clock::timestamp);
         Courier::start(&Handle::current(), outbox, settings, clock, COURIER_LOOKS)
     });
+    // Also where there is no court: an operator's word holds without it.
+    let queues = blocking({
+        let shared = shared.clone();
+        move || Ok(queues::start(&shared))
+    })
+    .await?;
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
@@ -240,6 +247,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     }
 
     tell_systemd(&[NotifyState::Stopping]);
+    drop(queues);
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;

@@ -20,6 +20,7 @@ use super::{
     counts,
     names::TenantNames,
     networks::Networks,
+    queues::Bell,
 };
 use crate::{
     inspect::{self, View},
@@ -36,13 +37,19 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
-    system::{Sources, cgroups, clock::MachineClock},
+    system::{Sources, Users, cgroups, clock::MachineClock},
 };
 
 /// What the agent holds.
 pub struct State {
     pub(super) policy: Policy,
     pub(super) image: Image,
+    /// The users of the machine when the image was made.
+    pub(super) users: Users,
+    /// How often the policy, the image or the users changed.
+    pub(super) identities: u64,
+    /// Rung when somebody may have come under a sanction, or out of one, or other identities hold.
+    pub(super) bell: Bell,
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
     /// What time it is, for whatever outlives this agent.
@@ -94,6 +101,8 @@ pub enum Trouble {
     Store,
     /// The record book.
     Ledger,
+    /// The queues of the mail servers.
+    Queues,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.
@@ -156,6 +165,9 @@ impl State {
             places: ready.policy.places.clone(),
             policy: ready.policy,
             image: ready.image,
+            users: ready.users,
+            identities: 0,
+            bell: Bell::default(),
             kernel,
             clock,
             mirror,
@@ -259,6 +271,15 @@ impl State {
         }
     }
 
+    /// Remembers how something is wrong now, and logs it only if it was not wrong before.
+    pub fn trouble_goes_on(&mut self, about: Trouble, problem: Problem) {
+        if self.problems.contains_key(&about) {
+            self.problems.insert(about, problem);
+        } else {
+            self.trouble(about, problem);
+        }
+    }
+
     /// Forgets what was wrong.
     pub fn mended(&mut self, about: Trouble) {
         self.problems.remove(&about);
@@ -290,7 +311,9 @@ impl State {
         self.mended(Trouble::Contested);
         self.policy = ready.policy;
         self.image = ready.image;
+        self.users = ready.users;
         self.book_changed = true;
+        self.other_identities();
         self.follow_interfaces();
         self.keep_last_good();
         Ok(changes)
@@ -305,6 +328,11 @@ impl State {
                 info!("the machine changed: {changes}");
                 self.image = ready.image;
                 self.book_changed = true;
+                self.users = ready.users;
+                self.other_identities();
+            } else if ready.users != self.users {
+                self.users = ready.users;
+                self.other_identities();
             }
             Ok(ready.faults)
         });
@@ -321,6 +349,11 @@ impl State {
                 ),
             ),
         }
+    }
+
+    fn other_identities(&mut self) {
+        self.identities = self.identities.wrapping_add(1);
+        self.bell.ring();
     }
 
     /// Says what the machine contradicts, if anything: it is left to whoever nobody claims.
@@ -421,6 +454,7 @@ impl State {
             .mirror
             .sanction(tenant, sanction, duration, &mut self.kernel);
         self.coming = None;
+        self.bell.ring();
         sanctioned
     }
 
@@ -456,7 +490,9 @@ impl State {
         tenant: &str,
         sanction: Option<Sanction>,
     ) -> Result<Reinstated, SanctionError> {
-        self.mirror.reinstate(tenant, sanction, &mut self.kernel)
+        let reinstated = self.mirror.reinstate(tenant, sanction, &mut self.kernel);
+        self.bell.ring();
+        reinstated
     }
 
     /// Whether a tenant can be under this sanction.

@@ -16,6 +16,7 @@ use crate::{
         maps::Maps,
         pins::Pins,
     },
+    ledger::held_counts,
     offence::Book,
     policy::{book::book, compile::compile_what_holds, image::Image, model::Policy},
     report::{
@@ -159,6 +160,9 @@ impl Node for PinnedNode {
         let one = tenant.is_some();
         let unread = self.study(|study| add_to_status(&mut status, study, one));
         status.problems.extend(unread);
+        if let Ok(counts) = held_counts(&self.policy.places.state_dir) {
+            status.count_held_mail(&counts);
+        }
         status.judge();
         Ok(status)
     }

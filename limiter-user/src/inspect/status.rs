@@ -94,6 +94,7 @@ impl View<'_> {
             denied: stats.denied,
             redirected: stats.redirected,
             would_deny: stats.would_deny,
+            held_mail: 0,
             sanctions,
             record: RecordStatus::default(),
         }))

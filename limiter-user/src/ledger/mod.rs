@@ -2,6 +2,7 @@
 //! directory. What is committed here survives whatever happens next; nothing is announced before.
 
 mod error;
+mod held;
 mod outbox;
 mod page;
 mod read;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::offence::{Record, State};
 
 pub use error::LedgerError;
+pub use held::{HeldMailBook, held_counts};
 pub use outbox::Due;
 pub use page::{Entry, Evidence, Page, Position};
 pub use read::{CaseRow, ChargeRow, ComplaintRow, NoteRow, NoticeRow, SanctionRow, SignalRow};

@@ -134,3 +134,18 @@ CREATE TABLE positions (
     total   INTEGER NOT NULL,
     PRIMARY KEY (tenant, what)
 ) STRICT, WITHOUT ROWID;
+
+-- Mail in the node's queues that limiter put on hold, or was about to: what is not in here somebody
+-- else holds.
+CREATE TABLE held_mail (
+    queue       TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    -- Of its file, as a signed number.
+    inode       INTEGER NOT NULL,
+    -- The wall clock, microseconds.
+    arrived_us  INTEGER NOT NULL,
+    tenant      TEXT NOT NULL,
+    place       TEXT NOT NULL,
+    PRIMARY KEY (queue, id, inode, arrived_us)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX held_mail_of ON held_mail (tenant);

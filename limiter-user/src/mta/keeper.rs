@@ -71,19 +71,23 @@ impl<T: Tenants, B: HoldBook> QueueKeeper<T, B> {
         }
     }
 
-    /// Begins with exactly these tenants on hold: everybody else's mail in the book is released.
+    /// Goes on with exactly these tenants on hold: everybody else's mail that was held is released.
     pub fn begin(&mut self, held: BTreeSet<String>) -> Report {
-        self.held = held;
+        // Whether or not the book can be read: whoever was on hold until now is in here.
+        let before = std::mem::replace(&mut self.held, held);
+        self.releasing.extend(before);
+        let unwritten = self.unwritten.values().map(|mail| mail.tenant.clone());
+        self.releasing.extend(unwritten);
         let mut report = Report::default();
         match self.book.held() {
             Ok(mails) => {
                 let others = mails.into_iter().map(|mail| mail.tenant);
-                self.releasing = others
-                    .filter(|tenant| !self.held.contains(tenant))
-                    .collect();
+                self.releasing.extend(others);
             }
             Err(source) => report.faults.push(book_fault("all queues", source)),
         }
+        let held = &self.held;
+        self.releasing.retain(|tenant| !held.contains(tenant));
         self.look_again();
         self.sweep_into(report)
     }

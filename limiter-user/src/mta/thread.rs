@@ -73,7 +73,7 @@ pub struct KeeperThread<T> {
 
 impl<T: Tenants + 'static> KeeperThread<T> {
     /// Starts it. It sweeps every `interval` while any tenant's mail is held, and gives every report
-    /// that is not quiet to `tell`.
+    /// that is not quiet to `tell`, and the first one after a report with faults.
     ///
     /// # Errors
     /// When the system has no room for another thread.
@@ -86,6 +86,7 @@ impl<T: Tenants + 'static> KeeperThread<T> {
         let thread = thread::Builder::new()
             .name("mail-queues".to_owned())
             .spawn(move || {
+                let mut was_faulty = false;
                 loop {
                     let order = if keeper.is_needed() {
                         incoming.recv_timeout(interval)
@@ -107,7 +108,8 @@ impl<T: Tenants + 'static> KeeperThread<T> {
                         Err(RecvTimeoutError::Timeout) => keeper.sweep(),
                         Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                     };
-                    if !report.is_quiet() {
+                    if was_faulty || !report.is_quiet() {
+                        was_faulty = !report.faults.is_empty();
                         tell(report);
                     }
                 }

@@ -1,5 +1,7 @@
 //! What `status` tells of a node: the JSON model. Its text is in [`status_text`](super::status_text).
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use limiter_common::{
     limit::{Kind, Unit},
@@ -101,6 +103,9 @@ pub struct TenantStatus {
     pub redirected: u64,
     /// Attempts that went out and would have been refused under `mode: enforce`.
     pub would_deny: u64,
+    /// Messages of it that limiter holds in the node's mail queues.
+    #[serde(default)]
+    pub held_mail: u64,
 }
 
 /// How a tenant stands with the node.
@@ -259,6 +264,13 @@ impl TenantStatus {
 }
 
 impl Status {
+    /// Says how many messages of each tenant are held in the node's mail queues.
+    pub fn count_held_mail(&mut self, counts: &HashMap<String, u64>) {
+        for tenant in &mut self.tenants {
+            tenant.held_mail = counts.get(&tenant.tenant).copied().unwrap_or(0);
+        }
+    }
+
     /// Adds a problem, keeps the worst first, and judges health anew.
     pub fn add_problem(&mut self, problem: Problem) {
         self.problems.push(problem);

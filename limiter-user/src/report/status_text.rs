@@ -270,6 +270,9 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
     for step in &tenant.record.next {
         let _ = writeln!(out, "  next     {}", next_words(step, style));
     }
+    if tenant.held_mail > 0 {
+        let _ = writeln!(out, "  {} held in the mail queue", held(tenant.held_mail));
+    }
     let _ = writeln!(
         out,
         "  {} allowed, {} denied, {} redirected, {} would have been denied",
@@ -284,6 +287,13 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
             let _ = write!(out, ", free again at {}", moment(free, style));
         }
         out.push('\n');
+    }
+}
+
+fn held(messages: u64) -> String {
+    match messages {
+        1 => "1 message is".to_owned(),
+        messages => format!("{messages} messages are"),
     }
 }
 

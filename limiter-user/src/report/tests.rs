@@ -297,6 +297,7 @@ fn tenant(name: &str, denied: u64) -> TenantStatus {
         denied,
         redirected: 0,
         would_deny: 0,
+        held_mail: 0,
         sanctions: Vec::new(),
         record: RecordStatus::default(),
     }

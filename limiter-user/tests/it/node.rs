@@ -239,6 +239,7 @@ pub fn tenant_status(n: usize) -> TenantStatus {
         denied: n as u64,
         redirected: 0,
         would_deny: 0,
+        held_mail: 0,
         sanctions: Vec::new(),
         record: RecordStatus::default(),
     }

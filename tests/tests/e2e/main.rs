@@ -40,6 +40,7 @@ mod mailcount;
 mod marks;
 mod matrix;
 mod observe;
+mod queue;
 mod reboot;
 mod reload;
 mod sanctions;

@@ -228,6 +228,19 @@ impl Mirror {
         })
     }
 
+    /// The names of all tenants that are under any sanction at the moment `now_ns` of the kernel's
+    /// clock, their own or an ancestor's, in the order of their indices. It costs nothing where
+    /// nobody is.
+    pub fn sanctioned(&self, now_ns: u64) -> impl Iterator<Item = &str> {
+        let now_s = sanction::seconds(now_ns);
+        let entries = (!self.own.is_empty()).then(|| self.entries.values());
+        entries
+            .into_iter()
+            .flatten()
+            .filter(move |entry| entry.tenant.sanctions.strongest(now_s).is_some())
+            .map(|entry| entry.name.as_str())
+    }
+
     /// Tidies up behind what ended by the moment `now_ns` of the kernel's clock, and says what
     /// that was. Also completes what could not be written before. To be called every few seconds.
     ///

@@ -1,0 +1,282 @@
+//! Whose a message in a queue is, by what the policy and the machine say.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    mta::{Mail, Tenants},
+    policy::{
+        image::{Holder, Image, TenantRef},
+        model::{Policy, UidRange},
+    },
+    system::Users,
+};
+
+/// Whose identities are, as far as mail servers write them down. What the kernel leaves to
+/// `(default)` is nobody's here: a sanction of `(default)` holds no mail.
+#[derive(Clone, Debug, Default)]
+pub struct MailTenants {
+    names: Vec<String>,
+    /// Sorted, not overlapping.
+    uids: Vec<(UidRange, TenantRef)>,
+    /// Users of the system that are a tenant's.
+    users: HashMap<String, TenantRef>,
+    /// Lower case; the account they belong to, not the domain's own tenant.
+    domains: HashMap<String, TenantRef>,
+    addresses: HashMap<IpNet, TenantRef>,
+    /// The lengths of the prefixes among them.
+    lengths: BTreeSet<u8>,
+    own_addresses: HashSet<IpAddr>,
+}
+
+impl MailTenants {
+    /// By this policy, put together with the machine into `image`, whose users are `users`.
+    pub fn of(policy: &Policy, image: &Image, users: &Users) -> Self {
+        let names: Vec<String> = image.tenants.iter().map(|it| it.name.clone()).collect();
+        let mut found = Self {
+            uids: image
+                .uids
+                .iter()
+                .filter_map(|binding| match binding.holder {
+                    Holder::Mta => None,
+                    Holder::Tenant(tenant) => Some((binding.range, tenant)),
+                })
+                .collect(),
+            addresses: image
+                .addresses
+                .iter()
+                .map(|binding| (binding.net.trunc(), binding.tenant))
+                .collect(),
+            own_addresses: image
+                .own_addresses
+                .iter()
+                .map(IpAddr::to_canonical)
+                .collect(),
+            ..Self::default()
+        };
+        found.lengths = found.addresses.keys().map(IpNet::prefix_len).collect();
+        for user in users.iter() {
+            if let Some(tenant) = found.by_uid(user.uid) {
+                found.users.insert(user.name.clone(), tenant);
+            }
+        }
+        let by_name: HashMap<&str, TenantRef> = names
+            .iter()
+            .enumerate()
+            .map(|(tenant, name)| (name.as_str(), tenant))
+            .collect();
+        for domain in policy.tenants.iter().filter(|tenant| tenant.is_domain) {
+            let account = domain.parent.as_deref().and_then(|name| by_name.get(name));
+            // `account/domain`.
+            let name = domain.name.rsplit('/').next().unwrap_or(&domain.name);
+            if let Some(&account) = account {
+                found.domains.insert(name.to_lowercase(), account);
+            }
+        }
+        found.names = names;
+        found
+    }
+
+    fn by_uid(&self, uid: u32) -> Option<TenantRef> {
+        let behind = self.uids.partition_point(|(range, _)| range.first <= uid);
+        let (range, tenant) = self.uids.get(behind.checked_sub(1)?)?;
+        (uid != 0 && uid <= range.last).then_some(*tenant)
+    }
+
+    fn by_login(&self, login: &str) -> Option<TenantRef> {
+        match login.rsplit_once('@') {
+            None => self.users.get(login).copied(),
+            Some((_, domain)) => self.domains.get(&domain.to_lowercase()).copied(),
+        }
+    }
+
+    /// By the narrowest prefix. What the node itself has, several may send from.
+    fn by_address(&self, address: IpAddr) -> Option<TenantRef> {
+        let address = address.to_canonical();
+        if address.is_loopback() || self.own_addresses.contains(&address) {
+            return None;
+        }
+        self.lengths.iter().rev().find_map(|length| {
+            let net = IpNet::new(address, *length).ok()?.trunc();
+            self.addresses.get(&net).copied()
+        })
+    }
+}
+
+impl Tenants for MailTenants {
+    fn tenant_of(&self, mail: &Mail) -> Option<String> {
+        let origin = &mail.origin;
+        let tenant = origin
+            .login
+            .as_deref()
+            .and_then(|login| self.by_login(login))
+            .or_else(|| origin.uid.and_then(|uid| self.by_uid(uid)))
+            .or_else(|| {
+                origin
+                    .client
+                    .and_then(|client| self.by_address(client.ip()))
+            })?;
+        self.names.get(tenant).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mta::{MailKey, Origin},
+        policy::compile::{
+            compile_what_holds,
+            testing::{located, policy, tenant},
+        },
+        system::System,
+    };
+
+    fn tenants() -> MailTenants {
+        let mut policy = policy();
+        policy.node.mta.users = Some(vec!["postfix".to_owned()]);
+        let mut alice = tenant("alice");
+        alice.matches.users = vec![located("alice".to_owned())];
+        alice.matches.addresses = vec![
+            located("192.0.2.0/24".parse().unwrap()),
+            located("2001:db8:1::/48".parse().unwrap()),
+            located("198.51.100.1/32".parse().unwrap()),
+        ];
+        let mut domain = tenant("alice/Shop.example");
+        domain.parent = Some("alice".to_owned());
+        domain.is_domain = true;
+        let mut bob = tenant("bob");
+        bob.matches.uids = vec![located(UidRange {
+            first: 2002,
+            last: 2010,
+        })];
+        bob.matches.addresses = vec![located("192.0.2.128/25".parse().unwrap())];
+        policy.tenants = vec![alice, domain, bob];
+        let mut users = Users::default();
+        users.insert("root", 0);
+        users.insert("postfix", 109);
+        users.insert("www", 33);
+        users.insert("alice", 2001);
+        users.insert("bobs-friend", 2003);
+        users.insert_sub_uids(
+            "alice",
+            UidRange {
+                first: 100_000,
+                last: 165_535,
+            },
+        );
+        let system = System {
+            users: users.clone(),
+            own_addresses: vec!["198.51.100.1".parse().unwrap()],
+            ..System::default()
+        };
+        let (image, _) = compile_what_holds(&policy, &system);
+        MailTenants::of(&policy, &image, &users)
+    }
+
+    fn of(origin: Origin) -> Option<String> {
+        tenants().tenant_of(&Mail {
+            key: MailKey {
+                queue: "q".to_owned(),
+                id: "1".to_owned(),
+                inode: 0,
+                arrived_us: 0,
+            },
+            place: String::new(),
+            origin,
+        })
+    }
+
+    #[test]
+    fn by_uid() {
+        let of = |uid| {
+            of(Origin {
+                uid: Some(uid),
+                ..Origin::default()
+            })
+        };
+        for (uid, whose) in [
+            (2001, Some("alice")),
+            (100_000, Some("alice")),
+            (165_535, Some("alice")),
+            (165_536, None),
+            (2002, Some("bob")),
+            (2010, Some("bob")),
+            (2011, None),
+            (0, None),
+            (109, None),
+            (33, None),
+        ] {
+            assert_eq!(of(uid).as_deref(), whose, "{uid}");
+        }
+    }
+
+    #[test]
+    fn by_login() {
+        let of = |login: &str| {
+            of(Origin {
+                login: Some(login.to_owned()),
+                ..Origin::default()
+            })
+        };
+        for (login, whose) in [
+            ("alice", Some("alice")),
+            ("bobs-friend", Some("bob")),
+            ("info@shop.EXAMPLE", Some("alice")),
+            ("info@sub.shop.example", None),
+            ("alice@elsewhere.example", None),
+            ("root", None),
+            ("postfix", None),
+            ("www", None),
+            ("bob", None),
+            ("", None),
+            ("@", None),
+        ] {
+            assert_eq!(of(login).as_deref(), whose, "{login}");
+        }
+    }
+
+    #[test]
+    fn by_address() {
+        let of = |client: &str| {
+            of(Origin {
+                client: Some((client.parse::<IpAddr>().unwrap(), 0).into()),
+                ..Origin::default()
+            })
+        };
+        for (client, whose) in [
+            ("192.0.2.7", Some("alice")),
+            ("192.0.2.129", Some("bob")),
+            ("::ffff:192.0.2.129", Some("bob")),
+            ("2001:db8:1::5", Some("alice")),
+            ("2001:db8:2::5", None),
+            ("127.0.0.1", None),
+            ("::1", None),
+            // Hers by the policy, and the node's.
+            ("198.51.100.1", None),
+            ("203.0.113.1", None),
+        ] {
+            assert_eq!(of(client).as_deref(), whose, "{client}");
+        }
+    }
+
+    #[test]
+    fn the_login_counts_before_the_uid_and_that_before_the_address() {
+        let mut origin = Origin {
+            uid: Some(2002),
+            login: Some("alice".to_owned()),
+            client: Some("192.0.2.129:5".parse().unwrap()),
+        };
+        assert_eq!(of(origin.clone()).as_deref(), Some("alice"));
+        // A login that nobody knows takes nobody out of it.
+        origin.login = Some("alice@elsewhere.example".to_owned());
+        origin.uid = Some(2001);
+        assert_eq!(of(origin.clone()).as_deref(), Some("alice"));
+        origin.uid = None;
+        assert_eq!(of(origin).as_deref(), Some("bob"));
+    }
+}
