@@ -14,4 +14,6 @@ pub use bench::{Clocks, Court, CourtError, Herald, Setting, Study, Told};
 pub use hearing::{Submission, Verdict};
 
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;

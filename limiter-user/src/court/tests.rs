@@ -12,7 +12,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     ledger::{Ledger, Position},
-    notice::{Channel, Context, Facts, Lane, Planned},
+    notice::Lane,
     offence::{Book, Moment, Reading, Sanction, Severity, Signal, Span, State, Word, step},
 };
 
@@ -59,30 +59,6 @@ impl Clocks for Fake {
     }
 }
 
-impl Herald for Fake {
-    fn plan(&self, told: &[Told<'_>], _: &Book) -> Vec<(i64, Planned)> {
-        let facts = |told: &Told<'_>| {
-            let context = Context {
-                id: "1",
-                node: "node",
-                parent: None,
-                operator: &[],
-                evidence: &[],
-                at: told.at,
-                time: jiff::Timestamp::UNIX_EPOCH,
-            };
-            Facts::new(told.notice, &context)
-        };
-        told.iter()
-            .map(|told| {
-                let channel = Channel::Webhook;
-                let facts = facts(told);
-                (told.number, Planned { channel, facts })
-            })
-            .collect()
-    }
-}
-
 struct Stage {
     directory: tempfile::TempDir,
     fake: Fake,
@@ -109,7 +85,7 @@ impl Stage {
             book,
             clocks: Box::new(self.fake.clone()),
             bailiff: Box::new(self.fake.clone()),
-            herald: Box::new(self.fake.clone()),
+            herald: Box::new(testing::Everywhere),
         };
         Court::open(setting).unwrap()
     }

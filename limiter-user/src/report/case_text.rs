@@ -10,6 +10,7 @@ use super::{
     status_text::{Style, moment},
     text::{Align, printable, table},
 };
+use crate::notice::Channel;
 use crate::offence::{Evidence, How, Ids, Sanction, Standing};
 
 /// How much of what was heard a case shows unless all is asked for.
@@ -348,9 +349,9 @@ pub fn told_words(told: &Told, style: &Style) -> String {
         out.push_str(" [recorded only: nobody is told]");
     }
     for delivery in &told.deliveries {
-        let channel = match &delivery.channel {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
+        let channel = match serde_json::from_value::<Channel>(delivery.channel.clone()) {
+            Ok(channel) => channel.to_string(),
+            Err(_) => delivery.channel.to_string(),
         };
         let _ = write!(
             out,

@@ -7,13 +7,13 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::TimeZone};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::{
-    court::{Bailiff, BailiffError, Clocks, Court, Found, Herald, Setting, Submission, Wanted},
+    court::{Bailiff, BailiffError, Clocks, Court, Found, Setting, Submission, Wanted, testing},
     ledger::{Ledger, NoteRow},
-    offence::{Book, Notice, Reading, Sanction, Severity, Signal, Span, Word},
+    offence::{Book, Reading, Sanction, Severity, Signal, Span, Word},
     report::{
         case::{CaseState, HoldState},
         case_text, dossier_html, dossier_text,
@@ -54,12 +54,6 @@ impl Bailiff for Machine {
     }
 }
 
-impl Herald for Machine {
-    fn ways(&self, notice: &Notice) -> Vec<Value> {
-        vec![json!({ "mail": notice.to.as_str() })]
-    }
-}
-
 struct Stage {
     directory: tempfile::TempDir,
     machine: Machine,
@@ -83,7 +77,7 @@ impl Stage {
             book,
             clocks: Box::new(machine.clone()),
             bailiff: Box::new(machine.clone()),
-            herald: Box::new(machine.clone()),
+            herald: Box::new(testing::Everywhere),
         });
         Self {
             directory,
