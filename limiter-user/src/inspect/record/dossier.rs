@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     control::node::NodeError,
+    ledger::SanctionRow,
     offence::{Sanction, Span},
     report::{
         dossier::{Complained, Counters, Dossier, Suffered},
@@ -85,7 +86,7 @@ impl Shelf {
             cases,
             heard_left_off: heard.len() == MOST_HEARD,
             heard: heard.into_iter().map(|(_, heard)| heard).collect(),
-            sanctions: sanctions
+            sanctions: joined(sanctions)
                 .into_iter()
                 .filter_map(|row| {
                     let mut words = Sanction::WORDS.iter();
@@ -123,4 +124,20 @@ impl Shelf {
                 .collect(),
         })
     }
+}
+
+/// A sanction whose end was changed is one, not two.
+fn joined(rows: Vec<SanctionRow>) -> Vec<SanctionRow> {
+    let mut joined: Vec<SanctionRow> = Vec::new();
+    for row in rows {
+        let mut before = joined.iter_mut().rev();
+        match before.find(|before| before.sanction == row.sanction) {
+            Some(before) if before.lifted == Some(row.since) => {
+                before.until = row.until;
+                before.lifted = row.lifted;
+            }
+            _ => joined.push(row),
+        }
+    }
+    joined
 }
