@@ -1,5 +1,7 @@
 //! One POST over one connection.
 
+use std::convert::Infallible;
+
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Request, Uri,
@@ -62,23 +64,27 @@ async fn send(
         .max_buf_size(MAX_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| chain(&error))?;
     let answer = async move {
         let response = sender.send_request(request).await;
-        let response = response.map_err(|error| error.to_string())?;
+        let response = response?;
         let status = response.status();
         let text = beginning(response.into_body()).await;
-        Ok::<_, String>((status, text))
+        Ok::<_, hyper::Error>((status, text))
     };
-    // The connection ends with the answer: nothing is left behind by one that hangs.
-    let (status, text) = tokio::select! {
-        answer = answer => answer?,
-        error = async { match connection.await {
-            // It may have ended right behind the answer: that one decides.
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        } } => return Err(error.to_string()),
+    // The connection is driven for as long as the answer takes, and ends with it. A receiver that
+    // breaks it off right behind its answer has answered.
+    let mut broken = None;
+    let driver = async {
+        broken = connection.await.err();
+        std::future::pending::<Infallible>().await
     };
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        never = driver => match never {},
+    };
+    let (status, text) = answer.map_err(|error| chain(broken.as_ref().unwrap_or(&error)))?;
     let said = format!("{} {text}", status.as_u16());
     if status.is_success() {
         Ok(crate::notice::harmless::line(
@@ -87,6 +93,15 @@ async fn send(
         ))
     } else {
         Err(format!("it answered {said}"))
+    }
+}
+
+/// What went wrong, and why.
+fn chain(error: &hyper::Error) -> String {
+    use std::error::Error as _;
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 
