@@ -219,6 +219,7 @@ fn a_proposal_waits_at_the_top_until_somebody_decides() {
     let proposal = &status["proposals"][0];
     assert_eq!(proposal["case"], "hostup/1", "{status:#}");
     assert!(proposal["deadline"].is_string(), "{status:#}");
+    assert_eq!(agent.tenant("alice")["deadline"], proposal["deadline"]);
     // What makes no sense is refused.
     let decide = |what, case, more: &[&str]| {
         let mut all = vec!["case", what, "alice", case, "--reason", "seen"];
