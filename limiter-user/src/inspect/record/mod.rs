@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::{
     court::Study,
-    offence::{Moment, Record},
+    offence::{Moment, Record, Span},
 };
 
 pub use cases::{CaseName, name_of};
@@ -31,11 +31,13 @@ pub struct Times {
 }
 
 impl Times {
-    /// The wall clock at `moment`.
+    /// The wall clock at `moment`. How far the two clocks are apart is told to the second, so that a
+    /// moment reads the same each time although both are read one after the other, and drift.
     #[must_use]
     pub fn at(self, moment: Moment) -> Timestamp {
-        let ahead = self.wall.since(self.now);
-        wall(moment.plus(ahead).minus(self.now.since(self.wall)))
+        let whole = |apart: Span| Span::seconds(apart.0.saturating_add(500) / 1_000);
+        let ahead = whole(self.wall.since(self.now));
+        wall(moment.plus(ahead).minus(whole(self.now.since(self.wall))))
     }
 }
 

@@ -172,6 +172,8 @@ fn times_are_the_wall_clocks() {
     };
     assert_eq!(at(1_000, 5_000, 900), 4_900);
     assert_eq!(at(5_000, 1_000, 6_000), 2_000);
+    assert_eq!(at(1_000, 1_003, 1_500), 1_500, "read one after the other");
+    assert_eq!(at(1_003, 1_000, 1_500), 1_500);
     assert_eq!(at(1, 1, u64::MAX), Timestamp::MAX.as_millisecond());
 }
 
