@@ -51,7 +51,7 @@ fn a_day_goes_on_where_the_reboot_cut_it() {
     agent.run();
     assert_eq!(agent.used("alice", 0), 3);
     assert_eq!(agent.used("reseller", 0), 3);
-    repeat(&agent, &stage.by_uid(2001), 2, Reached::Connected);
+    repeat(&agent, &stage.by_uid(2001), 2, Reached::Outside);
     repeat(&agent, &stage.by_uid(2001), 1, Reached::Refused);
     // One more of the reseller's six.
     assert_eq!(at_once(&stage, 2002, 1, 3), (1, 2));
