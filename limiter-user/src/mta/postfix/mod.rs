@@ -280,6 +280,9 @@ impl MailQueue for Postfix {
         }
         if !go_on.is_empty() {
             self.postsuper("-H", &go_on)?;
+        }
+        // What is gone may have been released by an agent that was killed before it said so.
+        if !go_on.is_empty() || !released.gone.is_empty() {
             self.kick("qmgr", "D");
         }
         if !anew.is_empty() {
