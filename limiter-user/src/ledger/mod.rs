@@ -1,6 +1,7 @@
 //! The record book: all that was heard, what came of it, whom it was told; SQLite in the state
 //! directory. What is committed here survives whatever happens next; nothing is announced before.
 
+mod complaints;
 mod error;
 mod outbox;
 mod page;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::offence::{Record, State};
 
+pub use complaints::Waiting;
 pub use error::LedgerError;
 pub use outbox::Due;
 pub use page::{Entry, Evidence, Page, Position};

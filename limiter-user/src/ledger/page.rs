@@ -392,7 +392,7 @@ impl<'l> Page<'l> {
             })
     }
 
-    fn query(&self, sql: &str) -> Written<rusqlite::CachedStatement<'_>> {
+    pub(super) fn query(&self, sql: &str) -> Written<rusqlite::CachedStatement<'_>> {
         self.change.prepare_cached(sql).map_err(self.failed())
     }
 
@@ -404,7 +404,7 @@ impl<'l> Page<'l> {
         })
     }
 
-    fn failed(&self) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
+    pub(super) fn failed(&self) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
         let path = self.path.clone();
         move |source| LedgerError::Database {
             action: "write to",
