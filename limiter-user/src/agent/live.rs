@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     AgentError, boot,
+    desk::Desk,
     judiciary::Judiciary,
     state::{Shared, Trouble, bad_files},
 };
@@ -22,6 +23,7 @@ use crate::{
         node::{Node, NodeError},
         peer::Peer,
         routes_clock::{ClockOutcome, ClockRequest},
+        routes_complaints::ComplaintDesk,
     },
     kernel::clock,
     offence,
@@ -51,6 +53,8 @@ pub struct LiveNode {
     pub(super) cutter: Arc<dyn Cutter>,
     /// The court; none where its record book cannot be opened.
     pub(super) court: Option<Judiciary>,
+    /// Whoever takes complaints in; none without a court.
+    pub(super) desk: Option<Arc<Desk>>,
 }
 
 /// Cuts the live sessions of tenants that were just sanctioned.
@@ -112,6 +116,9 @@ impl Node for LiveNode {
         });
         if let Some(judiciary) = &self.court {
             status.problems.extend(judiciary.court.problems());
+        }
+        if let Some(desk) = &self.desk {
+            status.problems.extend(desk.problems());
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());
@@ -197,6 +204,14 @@ impl Node for LiveNode {
         by: &Peer,
     ) -> Result<ReinstateOutcome, NodeError> {
         self.lift(tenant, sanction, overriding, reason, by)
+    }
+
+    fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
+        self.judiciary()?;
+        match &self.desk {
+            Some(desk) => Ok(&**desk),
+            None => Err(NodeError::NeedsAgent { doing: "complaint" }),
+        }
     }
 
     fn simulates_clock(&self) -> bool {

@@ -94,6 +94,8 @@ pub enum Trouble {
     Store,
     /// The record book.
     Ledger,
+    /// Taking complaints in.
+    Complaints,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.

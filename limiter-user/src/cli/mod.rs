@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod complaint;
 mod detach;
 mod doctor;
 mod error;
@@ -77,6 +78,8 @@ enum Command {
     Suspend(suspend::Arguments),
     /// Take a tenant's sanctions back
     Reinstate(reinstate::Arguments),
+    /// Take in a report of abuse, or look after those that came in
+    Complaint(complaint::Arguments),
     /// Take everything out of the kernel: nothing is refused or counted any more
     Detach(detach::Arguments),
     /// What the kernel offers, what is missing, and which other mail filters are active
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Observe(args) => observe::run(args, &global),
         Command::Suspend(args) => suspend::run(args, &global),
         Command::Reinstate(args) => reinstate::run(args, &global),
+        Command::Complaint(args) => complaint::run(args, &global),
         Command::Detach(args) => detach::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
     };

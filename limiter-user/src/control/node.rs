@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use super::{
     peer::Peer,
     routes_clock::{ClockOutcome, ClockRequest},
+    routes_complaints::ComplaintDesk,
 };
 use crate::offence::Sanction;
 use crate::report::{
@@ -112,6 +113,14 @@ pub trait Node: Send + Sync + 'static {
     ) -> Result<ReinstateOutcome, NodeError> {
         let _ = (tenant, sanction, overriding, reason, by);
         Err(NodeError::NeedsAgent { doing: "reinstate" })
+    }
+
+    /// Whoever takes reports of abuse in.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], and an agent without a record book.
+    fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
+        Err(NodeError::NeedsAgent { doing: "complaint" })
     }
 
     /// Whether a test may put the clocks forward.

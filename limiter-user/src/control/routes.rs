@@ -17,6 +17,7 @@ use super::{
     query::{Query, explain_from, invalid},
     reply::{self, Body},
     routes_clock::{self, CLOCK},
+    routes_complaints,
     server::{Connection, Server},
 };
 use crate::{
@@ -111,13 +112,19 @@ pub(super) async fn answer(
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
         CLOCK if server.node.simulates_clock() => &[Method::POST],
+        path if routes_complaints::methods(path).is_some() => {
+            routes_complaints::methods(path).unwrap_or_default()
+        }
         _ => {
             return reply::refuse(
                 StatusCode::NOT_FOUND,
                 format!("there is no {path:?}"),
                 format!(
                     "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
-                     {REINSTATE}"
+                     {REINSTATE}, {}, {}, {}",
+                    routes_complaints::COMPLAINTS,
+                    routes_complaints::COMPLAINT,
+                    routes_complaints::COMPLAINT_SAY
                 ),
             );
         }
@@ -140,6 +147,9 @@ pub(super) async fn answer(
         }
         SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
         CLOCK => routes_clock::answer(server, connection, request).await,
+        path if routes_complaints::methods(path).is_some() => {
+            routes_complaints::answer(server, connection, request).await
+        }
         _ => observe(server, connection, request).await,
     };
     outcome.unwrap_or_else(|error| reply::error(&error))
@@ -293,7 +303,7 @@ async fn reinstate(server: &Server, connection: &Connection, request: Request<In
 }
 
 /// A reason that somebody will read when the customer calls.
-fn stated(reason: &str) -> Result<String, NodeError> {
+pub(super) fn stated(reason: &str) -> Result<String, NodeError> {
     match reason.trim() {
         "" => Err(invalid("reason: say why; it is kept for whoever asks")),
         reason => Ok(reason.to_owned()),

@@ -123,20 +123,30 @@ impl Ledger {
         Ok((own.unsigned_abs(), all.unsigned_abs()))
     }
 
+    /// When people were last told something about `tenant`: the wall clock, milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn last_told(&self, tenant: &str) -> Result<Option<i64>, LedgerError> {
+        let found = self.rows(
+            "SELECT wall FROM notices WHERE tenant = ?1 ORDER BY at DESC, id DESC LIMIT 1",
+            [tenant],
+            |row| row.get(0),
+        )?;
+        Ok(found.into_iter().next())
+    }
+
     /// What came of the signal with this key: its actions.
     ///
     /// # Errors
     ///
     /// The database fails.
     pub fn came_of(&self, key: &str) -> Result<Option<Value>, LedgerError> {
-        let found = self.rows(
-            "SELECT actions FROM signals WHERE key = ?1",
-            [key],
-            |row| {
-                let text: String = row.get(0)?;
-                Ok(serde_json::from_str(&text).unwrap_or_default())
-            },
-        )?;
+        let found = self.rows("SELECT actions FROM signals WHERE key = ?1", [key], |row| {
+            let text: String = row.get(0)?;
+            Ok(serde_json::from_str(&text).unwrap_or_default())
+        })?;
         Ok(found.into_iter().next())
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod attempt;
+pub mod complaint;
 pub mod duration;
 pub mod episode;
 pub mod event;

@@ -102,7 +102,7 @@ fn hash(text: &str) -> String {
         .as_ref()
         .iter()
         .take(20)
-     {
+    {
         // Writing into a text cannot fail.
         let _never = write!(hex, "{byte:02x}");
     }
