@@ -14,6 +14,7 @@ mod bounds;
 mod charged;
 mod clock;
 mod commands;
+mod complaints;
 mod confined;
 mod coverage;
 mod defence;
