@@ -14,7 +14,7 @@ use limiter_common::verdict::Verdict;
 use log::warn;
 
 use crate::{
-    court::{Court, Submission},
+    court::{Court, Now, Submission},
     ledger::{Evidence, Position},
     offence::{Book, Moment, Signal},
     report::event::EventRecord,
@@ -184,6 +184,7 @@ impl Feed {
         if due.is_empty() {
             return;
         }
+        let clock = court.clock();
         let mut submissions = Vec::new();
         let mut positions = Vec::new();
         for tenant in &due {
@@ -198,7 +199,7 @@ impl Feed {
             });
             // Whom no policy binds nobody judges.
             if self.bound.contains(tenant) {
-                submissions.extend(waiting.submissions(tenant));
+                submissions.extend(waiting.submissions(tenant, clock));
             }
         }
         if let Err(error) = court.hear(submissions, &positions) {
@@ -241,7 +242,7 @@ impl Waiting {
         self.kinds.clear();
     }
 
-    fn submissions(&self, tenant: &str) -> impl Iterator<Item = Submission> {
+    fn submissions(&self, tenant: &str, clock: Now) -> impl Iterator<Item = Submission> {
         self.kinds.iter().map(move |(kind, (count, example))| {
             let signal = Signal::Violations {
                 tenant: tenant.to_owned(),
@@ -249,7 +250,7 @@ impl Waiting {
                 count: *count,
                 refused: kind.refused,
                 source: kind.source,
-                happened: moment(example.time),
+                happened: clock.engine(moment(example.time)),
             };
             let body = serde_json::to_value(example).unwrap_or_default();
             Submission {

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     AgentError, boot,
+    desk::Desk,
     judiciary::Judiciary,
     state::{Shared, Trouble, bad_files},
 };
@@ -22,6 +23,7 @@ use crate::{
         node::{Node, NodeError},
         peer::Peer,
         routes_clock::{ClockOutcome, ClockRequest},
+        routes_complaints::ComplaintDesk,
         routes_court::{Added, CaseAction, Said},
     },
     inspect::record::{CaseName, add_to_explanation, add_to_status},
@@ -56,6 +58,8 @@ pub struct LiveNode {
     pub(super) cutter: Arc<dyn Cutter>,
     /// The court; none where its record book cannot be opened.
     pub(super) court: Option<Judiciary>,
+    /// Whoever takes complaints in; none without a court.
+    pub(super) desk: Option<Arc<Desk>>,
 }
 
 /// Cuts the live sessions of tenants that were just sanctioned.
@@ -125,6 +129,9 @@ impl Node for LiveNode {
             judiciary
                 .court
                 .study(|study| add_to_status(&mut status, study, one));
+        }
+        if let Some(desk) = &self.desk {
+            status.problems.extend(desk.problems());
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());
@@ -284,6 +291,14 @@ impl Node for LiveNode {
 
     fn dossier(&self, tenant: &str, span: Duration, by: &Peer) -> Result<Dossier, NodeError> {
         self.make_dossier(tenant, span, by)
+    }
+
+    fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
+        self.judiciary()?;
+        match &self.desk {
+            Some(desk) => Ok(&**desk),
+            None => Err(NodeError::NeedsAgent { doing: "complaint" }),
+        }
     }
 
     fn simulates_clock(&self) -> bool {

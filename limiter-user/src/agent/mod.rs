@@ -11,6 +11,7 @@ mod clock;
 mod counts;
 mod court;
 mod cutter;
+mod desk;
 mod error;
 mod events;
 mod eyes;

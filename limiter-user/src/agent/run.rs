@@ -23,6 +23,7 @@ use super::{
     counts::Keeper,
     court::{self, Opened},
     cutter::SessionCutter,
+    desk::{Desk, Mailroom, NodeAround},
     events::{Reader, Sink},
     eyes::Eyes,
     herald::{CourtOutbox, Directory},
@@ -142,6 +143,11 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(queues::start(&shared))
     })
     .await?;
+    let desk = court.as_ref().map(|judiciary| {
+        let around = NodeAround::new(shared.clone(), store.clone());
+        Arc::new(Desk::new(Arc::clone(&judiciary.court), Box::new(around)))
+    });
+    let mut mailroom = desk.clone().map(|desk| Mailroom::new(desk, shared.clone()));
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
@@ -163,6 +169,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         policy_changed,
         cutter,
         court,
+        desk,
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
@@ -182,6 +189,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut keeper = Keeper::default();
+    if let Some(mailroom) = &mut mailroom {
+        mailroom.follow(&policy).await;
+    }
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -210,6 +220,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 directory.follow(&policy);
                 if let Some(courier) = &courier {
                     courier.configure(courier_settings(&policy));
+                }
+                if let Some(mailroom) = &mut mailroom {
+                    mailroom.follow(&policy).await;
                 }
                 if let Err(why) = eyes.follow(&policy) {
                     cannot_watch(&shared, &why);
@@ -251,6 +264,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;
+    if let Some(mut mailroom) = mailroom {
+        mailroom.stop().await;
+    }
     if let Some(courier) = courier {
         courier.stop(COURIER_GRACE).await;
     }

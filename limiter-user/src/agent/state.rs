@@ -103,6 +103,8 @@ pub enum Trouble {
     Ledger,
     /// The queues of the mail servers.
     Queues,
+    /// Taking complaints in.
+    Complaints,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.

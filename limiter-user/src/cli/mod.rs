@@ -3,6 +3,7 @@
 mod ask;
 mod case;
 mod check;
+mod complaint;
 mod detach;
 mod doctor;
 mod error;
@@ -95,6 +96,8 @@ enum Command {
     Report(report::Arguments),
     /// Say that the wall clock is right: time that the node was off counts again
     SettleClock(word::SettleArguments),
+    /// Take in a report of abuse, or look after those that came in
+    Complaint(complaint::Arguments),
     /// Take everything out of the kernel: nothing is refused or counted any more
     Detach(detach::Arguments),
     /// What the kernel offers, what is missing, and which other mail filters are active
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Offence(command) => offence::run(command, &global),
         Command::Report(args) => report::run(args, &global),
         Command::SettleClock(args) => word::settle(args, &global),
+        Command::Complaint(args) => complaint::run(args, &global),
         Command::Detach(args) => detach::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
     };

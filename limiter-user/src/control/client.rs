@@ -263,12 +263,16 @@ impl Client {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: &str) -> Result<T, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+    ) -> Result<T, ClientError> {
         let answer = self.ask(Method::GET, path, query, None).await?;
         self.read(answer).await
     }
 
-    async fn post<T: DeserializeOwned, B: Serialize>(
+    pub(super) async fn post<T: DeserializeOwned, B: Serialize>(
         &self,
         path: &str,
         body: &B,
@@ -278,7 +282,7 @@ impl Client {
         self.read(answer).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         method: Method,
         path: &str,
@@ -339,7 +343,7 @@ impl Client {
         })
     }
 
-    async fn read<T: DeserializeOwned>(
+    pub(super) async fn read<T: DeserializeOwned>(
         &self,
         answer: Response<Incoming>,
     ) -> Result<T, ClientError> {

@@ -10,6 +10,7 @@ mod query;
 pub mod reply;
 pub mod routes;
 pub mod routes_clock;
+pub mod routes_complaints;
 pub mod routes_court;
 pub mod server;
 pub mod socket;

@@ -8,6 +8,7 @@ use tokio::sync::broadcast;
 use super::{
     peer::Peer,
     routes_clock::{ClockOutcome, ClockRequest},
+    routes_complaints::ComplaintDesk,
     routes_court::{Added, CaseAction, Said},
 };
 use crate::inspect::record::CaseName;
@@ -240,6 +241,14 @@ pub trait Node: Send + Sync + 'static {
     fn dossier(&self, tenant: &str, span: Duration, by: &Peer) -> Result<Dossier, NodeError> {
         let _ = (tenant, span, by);
         Err(NodeError::NeedsAgent { doing: "report" })
+    }
+
+    /// Whoever takes reports of abuse in.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], and an agent without a record book.
+    fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
+        Err(NodeError::NeedsAgent { doing: "complaint" })
     }
 
     /// Whether a test may put the clocks forward.

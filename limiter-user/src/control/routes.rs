@@ -17,7 +17,7 @@ use super::{
     query::{Query, explain_from, invalid},
     reply::{self, Body},
     routes_clock::{self, CLOCK},
-    routes_court,
+    routes_complaints, routes_court,
     server::{Connection, Server},
 };
 use crate::{
@@ -112,7 +112,7 @@ pub(super) async fn answer(
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
         CLOCK if server.node.simulates_clock() => &[Method::POST],
-        path => match routes_court::methods(path) {
+        path => match routes_court::methods(path).or_else(|| routes_complaints::methods(path)) {
             Some(methods) => methods,
             None => {
                 return reply::refuse(
@@ -120,8 +120,11 @@ pub(super) async fn answer(
                     format!("there is no {path:?}"),
                     format!(
                         "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
-                         {REINSTATE}, {}",
-                        routes_court::ALL.join(", ")
+                         {REINSTATE}, {}, {}, {}, {}",
+                        routes_court::ALL.join(", "),
+                        routes_complaints::COMPLAINTS,
+                        routes_complaints::COMPLAINT,
+                        routes_complaints::COMPLAINT_SAY
                     ),
                 );
             }
@@ -147,6 +150,9 @@ pub(super) async fn answer(
         CLOCK => routes_clock::answer(server, connection, request).await,
         path if routes_court::methods(path).is_some() => {
             routes_court::answer(server, connection, request).await
+        }
+        path if routes_complaints::methods(path).is_some() => {
+            routes_complaints::answer(server, connection, request).await
         }
         _ => observe(server, connection, request).await,
     };

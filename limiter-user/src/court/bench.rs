@@ -85,6 +85,33 @@ pub struct Study<'s> {
     pub wall: Moment,
 }
 
+/// What the clocks show at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The engine's time.
+    pub engine: Moment,
+    /// The wall clock.
+    pub wall: Moment,
+}
+
+impl Now {
+    /// The engine's time when the wall clock showed `wall`; nothing happens in the future.
+    #[must_use]
+    pub const fn engine(&self, wall: Moment) -> Moment {
+        self.engine.minus(self.wall.since(wall))
+    }
+
+    /// What the wall clock shows at a moment of the engine's.
+    #[must_use]
+    pub const fn wall(&self, engine: Moment) -> Moment {
+        if engine.0 >= self.engine.0 {
+            self.wall.plus(engine.since(self.engine))
+        } else {
+            self.wall.minus(self.engine.since(engine))
+        }
+    }
+}
+
 /// What a court needs.
 pub struct Setting {
     /// The record book.
@@ -217,6 +244,31 @@ impl Court {
             now,
             wall: reading.wall,
         })
+    }
+
+    /// What all clocks show now.
+    #[must_use]
+    pub fn clock(&self) -> Now {
+        let (engine, reading) = self.bench().now();
+        Now {
+            engine,
+            wall: reading.wall,
+        }
+    }
+
+    /// The engine's time when the wall clock showed `wall`, as the two stand to each other now.
+    #[must_use]
+    pub fn engine_time(&self, wall: Moment) -> Moment {
+        self.clock().engine(wall)
+    }
+
+    /// Tells people what the engine does not know of. It is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded.
+    pub fn tell(&self, notice: Notice) -> Result<(), CourtError> {
+        self.bench().tell(notice)
     }
 
     /// How the tenants stand of whom there is a record.
@@ -414,6 +466,9 @@ impl Bench {
             } else {
                 page.signal(&entry, &submission.evidence)?
             };
+            if let Some(row) = &submission.complaint {
+                page.complaint(row)?;
+            }
             let notices = page.actions(id, at, reading.wall, &outcome.actions)?;
             let told: Vec<Told<'_>> = notices
                 .iter()
@@ -446,6 +501,31 @@ impl Bench {
         page.clock(&self.state.clock)?;
         page.commit()?;
         Ok(verdicts)
+    }
+
+    fn tell(&mut self, notice: Notice) -> Result<(), CourtError> {
+        let (at, reading) = self.now();
+        let action = [Action::Notify(Box::new(notice))];
+        let run = |bench: &mut Self| {
+            let page = bench.ledger.begin()?;
+            let notices = page.actions(0, at, reading.wall, &action)?;
+            let told: Vec<Told<'_>> = notices
+                .iter()
+                .map(|(number, notice)| Told {
+                    number: *number,
+                    notice,
+                    at,
+                    wall: reading.wall,
+                    evidence: None,
+                })
+                .collect();
+            for (number, planned) in bench.herald.plan(&told, &bench.book) {
+                page.deliver(number, &planned, reading.wall)?;
+            }
+            page.commit()
+        };
+        let written = run(self);
+        self.noted(written)
     }
 
     /// Takes back what was not committed.

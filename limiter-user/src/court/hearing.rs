@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    ledger::Evidence,
+    ledger::{ComplaintRow, Evidence},
     offence::{Action, Moment, Signal},
 };
 
@@ -20,6 +20,8 @@ pub struct Submission {
     pub reason: Option<String>,
     /// What it rests on.
     pub evidence: Vec<Evidence>,
+    /// The report of abuse that it is about: kept in the same transaction, if it is heard.
+    pub complaint: Option<ComplaintRow>,
 }
 
 /// What came of it.
@@ -45,6 +47,7 @@ impl Submission {
             by: None,
             reason: None,
             evidence: Vec::new(),
+            complaint: None,
         }
     }
 

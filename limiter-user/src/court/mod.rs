@@ -10,7 +10,7 @@ mod bench;
 mod hearing;
 
 pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
-pub use bench::{Clocks, Court, CourtError, Herald, Setting, Study, Told};
+pub use bench::{Clocks, Court, CourtError, Herald, Now, Setting, Study, Told};
 pub use hearing::{Submission, Verdict};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The record book: all that was heard, what came of it, whom it was told; SQLite in the state
 //! directory. What is committed here survives whatever happens next; nothing is announced before.
 
+mod complaints;
 mod error;
 mod held;
 mod outbox;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::offence::{Record, State};
 
+pub use complaints::Waiting;
 pub use error::LedgerError;
 pub use held::{HeldMailBook, held_counts};
 pub use outbox::Due;

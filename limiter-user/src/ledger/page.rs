@@ -134,18 +134,22 @@ impl<'l> Page<'l> {
                     sanction,
                     until,
                 } => {
-                    self.end_sanction(tenant, sanction.as_str(), at)?;
-                    self.query(
-                        "INSERT INTO sanctions (tenant, sanction, since, until)
-                         VALUES (?1, ?2, ?3, ?4)",
-                    )?
-                    .execute(params![
-                        tenant,
-                        sanction.as_str(),
-                        millis(at),
-                        until.map(millis)
-                    ])
-                    .map_err(self.failed())?;
+                    let until = until.map(millis);
+                    let changed = self
+                        .query(
+                            "UPDATE sanctions SET until = ?3
+                             WHERE tenant = ?1 AND sanction = ?2 AND lifted IS NULL",
+                        )?
+                        .execute(params![tenant, sanction.as_str(), until])
+                        .map_err(self.failed())?;
+                    if changed == 0 {
+                        self.query(
+                            "INSERT INTO sanctions (tenant, sanction, since, until)
+                             VALUES (?1, ?2, ?3, ?4)",
+                        )?
+                        .execute(params![tenant, sanction.as_str(), millis(at), until])
+                        .map_err(self.failed())?;
+                    }
                 }
                 Action::LiftSanction { tenant, sanction } => {
                     self.end_sanction(tenant, sanction.as_str(), at)?;
@@ -392,7 +396,7 @@ impl<'l> Page<'l> {
             })
     }
 
-    fn query(&self, sql: &str) -> Written<rusqlite::CachedStatement<'_>> {
+    pub(super) fn query(&self, sql: &str) -> Written<rusqlite::CachedStatement<'_>> {
         self.change.prepare_cached(sql).map_err(self.failed())
     }
 
@@ -404,7 +408,7 @@ impl<'l> Page<'l> {
         })
     }
 
-    fn failed(&self) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
+    pub(super) fn failed(&self) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
         let path = self.path.clone();
         move |source| LedgerError::Database {
             action: "write to",

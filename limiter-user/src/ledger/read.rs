@@ -118,7 +118,7 @@ pub struct ComplaintRow {
     pub received: i64,
     /// About whom, if that is known.
     pub tenant: Option<String>,
-    /// attributed, ambiguous, unknown, refused or dismissed.
+    /// attributed, ambiguous, unknown, refused, duplicate, not_counted or dismissed.
     pub state: String,
     /// Why.
     pub why: String,
@@ -407,7 +407,7 @@ impl Ledger {
     }
 }
 
-fn complaint(row: &Row<'_>) -> rusqlite::Result<ComplaintRow> {
+pub(super) fn complaint(row: &Row<'_>) -> rusqlite::Result<ComplaintRow> {
     Ok(ComplaintRow {
         id: row.get(0)?,
         received: row.get(1)?,

@@ -118,12 +118,15 @@ CREATE TABLE complaints (
     id        TEXT PRIMARY KEY,
     received  INTEGER NOT NULL,
     tenant    TEXT,
-    -- attributed, ambiguous, unknown, refused, dismissed
+    -- attributed, ambiguous, unknown, refused, duplicate, not_counted, dismissed
     state     TEXT NOT NULL,
     why       TEXT NOT NULL,
     report    TEXT NOT NULL,
     raw       BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX complaints_in ON complaints (state, received);
+CREATE INDEX complaints_about ON complaints (tenant, json_extract(report, '$.about'));
+CREATE INDEX complaints_of ON complaints (tenant, received);
 
 -- Up to which total of the kernel's counters all was heard. `epoch` tells one life of the
 -- counters from the next.

@@ -51,11 +51,13 @@ pub enum EventKind {
     Overdue,
     /// A notice could not be delivered.
     Undelivered,
+    /// Complaints wait until a person says whose mail they are about.
+    Unassigned,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Warned,
         Self::Sanctioned,
         Self::Proposed,
@@ -63,6 +65,7 @@ impl EventKind {
         Self::Undecided,
         Self::Overdue,
         Self::Undelivered,
+        Self::Unassigned,
     ];
 
     /// Its name in JSON, in the environment, and in the names of templates.
@@ -76,6 +79,7 @@ impl EventKind {
             Self::Undecided => "undecided",
             Self::Overdue => "overdue",
             Self::Undelivered => "undelivered",
+            Self::Unassigned => "unassigned",
         }
     }
 }
@@ -160,7 +164,7 @@ pub struct Facts {
     pub then: Option<ThenFacts>,
     /// How it came to its end.
     pub how: Option<How>,
-    /// The complaint that is overdue.
+    /// The complaint that is overdue, or waits to be assigned.
     pub complaint: Option<String>,
     /// What was to be done about it: acknowledge, act, answer.
     pub clock: Option<String>,
@@ -310,6 +314,16 @@ impl Facts {
                 self.event = EventKind::Overdue;
                 self.complaint = Some(harmless::line(complaint, NAME));
                 self.clock = Some(harmless::line(clock, NAME));
+            }
+            NoticeEvent::Unassigned {
+                complaint,
+                why,
+                waiting,
+            } => {
+                self.event = EventKind::Unassigned;
+                self.complaint = Some(harmless::line(complaint, NAME));
+                let waiting = format!("complaints that wait: {waiting}");
+                self.notes = harmless::lines([waiting.as_str(), why.as_str()].into_iter());
             }
         }
     }

@@ -163,6 +163,15 @@ pub enum NoticeEvent {
         /// What was to be done.
         clock: String,
     },
+    /// Reports of abuse wait until a person says whose mail they are about. No word of the engine's.
+    Unassigned {
+        /// The latest.
+        complaint: String,
+        /// Why it is not clear.
+        why: String,
+        /// How many wait.
+        waiting: u64,
+    },
 }
 
 /// How a sanction came to its end.

@@ -1,12 +1,12 @@
 //! Time passes: sanctions end, proposals are decided or overdue, cases close.
 
 use super::{
-    action::{Action, NoticeEvent},
+    action::{Action, How, NoticeEvent},
     charge::{self, Cause},
     engine::Work,
     hold::{Hold, Status, Why},
     ladder::Ladder,
-    record::{LadderRecord, OwnHold, Record},
+    record::{LadderRecord, Record},
     steps,
     time::Moment,
     words::Audience,
@@ -39,7 +39,7 @@ impl Work<'_> {
                 record.ladders.insert(name.clone(), ladder_record);
             }
         }
-        self.settle_own(&mut record);
+        self.settle_own(tenant, &mut record);
         self.settle_clocks(tenant, &mut record);
         self.state.records.insert(tenant.to_owned(), record);
         self.refresh(tenant);
@@ -132,14 +132,24 @@ impl Work<'_> {
         Some(Hold::new(step, moment, hold.severity, hold.offence, why))
     }
 
-    fn settle_own(&self, record: &mut Record) {
-        let said = &record.said;
+    fn settle_own(&mut self, tenant: &str, record: &mut Record) {
+        let Record { said, own, .. } = record;
         let at = self.at;
-        let over = |sanction, own: &OwnHold| {
-            let taken_back = said.own_taken_back(sanction, own.since);
-            own.until.is_some_and(|until| until <= at) || taken_back.is_some_and(|t| t <= at)
-        };
-        record.own.retain(|sanction, own| !over(*sanction, own));
+        let mut ended = Vec::new();
+        own.retain(|sanction, own| {
+            let by_time = own.until.is_some_and(|until| until <= at);
+            let taken_back = said.own_taken_back(*sanction, own.since);
+            let by_word = taken_back.is_some_and(|moment| moment <= at);
+            if by_time || by_word {
+                let how = if by_time { How::Rule } else { How::Reinstated };
+                ended.push((*sanction, how));
+            }
+            !(by_time || by_word)
+        });
+        for (sanction, how) in ended {
+            let event = NoticeEvent::Lifted { sanction, how };
+            self.notify(Audience::Contact, tenant, None, event);
+        }
     }
 
     fn settle_clocks(&mut self, tenant: &str, record: &mut Record) {

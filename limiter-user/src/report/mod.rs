@@ -4,6 +4,7 @@ pub mod advice;
 pub mod attempt;
 pub mod case;
 pub mod case_text;
+pub mod complaint;
 pub mod dossier;
 pub mod dossier_html;
 pub mod dossier_text;

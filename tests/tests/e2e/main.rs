@@ -15,6 +15,7 @@ mod cases;
 mod charged;
 mod clock;
 mod commands;
+mod complaints;
 mod confined;
 mod coverage;
 mod defence;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
+use ring::digest;
 
 use super::{super::report::Report, fields::Fields};
 
@@ -98,7 +98,11 @@ fn line(text: &mut String, name: &str, value: &str) {
 
 fn hash(text: &str) -> String {
     let mut hex = String::new();
-    for byte in Sha256::digest(text.as_bytes()).iter().take(20) {
+    for byte in digest::digest(&digest::SHA256, text.as_bytes())
+        .as_ref()
+        .iter()
+        .take(20)
+    {
         // Writing into a text cannot fail.
         let _never = write!(hex, "{byte:02x}");
     }

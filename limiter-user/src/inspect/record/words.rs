@@ -232,6 +232,11 @@ pub fn notice(notice: &Notice, times: Times) -> String {
         NoticeEvent::Overdue { complaint, clock } => {
             format!("complaint {complaint}: {clock} is overdue")
         }
+        NoticeEvent::Unassigned {
+            complaint,
+            why,
+            waiting,
+        } => format!("complaint {complaint} waits for a person ({waiting} in all): {why}"),
     }
 }
 

@@ -48,6 +48,8 @@ kinds! {
     Overdue => "overdue",
     /// A notice that did not arrive.
     Undelivered => "undelivered",
+    /// Complaints of which nobody knows whose mail they are about.
+    Unassigned => "unassigned",
     /// Several notices in one.
     Digest => "digest",
 }
@@ -67,6 +69,7 @@ impl Kind {
             (EventKind::Undecided, _) => Self::Undecided,
             (EventKind::Overdue, _) => Self::Overdue,
             (EventKind::Undelivered, _) => Self::Undelivered,
+            (EventKind::Unassigned, _) => Self::Unassigned,
         }
     }
 }

@@ -131,5 +131,10 @@ fn events(rich: bool) -> Vec<NoticeEvent> {
         complaint: "c-17".to_owned(),
         clock: "acknowledge".to_owned(),
     });
+    events.push(NoticeEvent::Unassigned {
+        complaint: "c-18".to_owned(),
+        why: "2 tenants sent from the shared address at that time".to_owned(),
+        waiting: 2,
+    });
     events
 }

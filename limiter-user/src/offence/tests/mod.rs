@@ -219,6 +219,7 @@ impl World {
                 NoticeEvent::Lifted { sanction, .. } => format!("lifted {}", sanction.as_str()),
                 NoticeEvent::Undecided { sanction } => format!("undecided {}", sanction.as_str()),
                 NoticeEvent::Overdue { clock, .. } => format!("overdue {clock}"),
+                NoticeEvent::Unassigned { .. } => "unassigned".to_owned(),
             };
             told.push(format!("{} {}: {what}", notice.tenant, notice.to.as_str()));
         }

@@ -1,0 +1,353 @@
+//! What people ask the desk, and say of reports.
+
+use std::collections::BTreeMap;
+
+use log::info;
+use serde_json::Value;
+
+use super::{
+    super::judiciary::{submission, unheard},
+    Desk, about, millis, outcome,
+    paper::{Paper, Saying},
+    timestamp,
+};
+use crate::{
+    complaint::{Attribution, Report},
+    control::{
+        node::NodeError,
+        peer::Peer,
+        routes_complaints::{ComplaintDesk, ComplaintFilter, ComplaintWord},
+    },
+    court::{CourtError, Now},
+    ledger::{ComplaintRow, Ledger, LedgerError},
+    offence::{Action, Part, Record, Signal},
+    report::complaint::{
+        ComplaintClock, ComplaintDetails, ComplaintOutcome, ComplaintState, ComplaintSummary,
+    },
+};
+
+/// How many reports are listed at once.
+const MOST_LISTED: usize = 1_000;
+
+impl ComplaintDesk for Desk {
+    fn most_bytes(&self) -> usize {
+        self.around.rules().0.bytes
+    }
+
+    fn hand_in(&self, bytes: &[u8], by: &Peer) -> Result<ComplaintOutcome, NodeError> {
+        let taken = self.take_in(bytes, Some(by));
+        let taken = taken.map_err(|error| unheard(&error))?;
+        let mut outcome = taken.outcome;
+        if let Some(refusal) = taken.refusal {
+            outcome.why = format!("{refusal}; {}", refusal.advice());
+        }
+        Ok(outcome)
+    }
+
+    fn list(&self, filter: &ComplaintFilter) -> Result<Vec<ComplaintSummary>, NodeError> {
+        let states: Vec<&str> = filter.states.iter().map(|state| state.as_str()).collect();
+        let tenant = filter.tenant.as_deref();
+        let rows = self.ask(|ledger| ledger.complaint_list(&states, tenant, MOST_LISTED))?;
+        let now = self.court.clock();
+        let mut records: BTreeMap<String, Record> = BTreeMap::new();
+        let summaries = rows.iter().map(|row| {
+            let record = row.tenant.as_ref().map(|tenant| {
+                let kept = records.entry(tenant.clone());
+                &*kept.or_insert_with(|| self.court.record(tenant).0)
+            });
+            summary(row, &Paper::read(row), record, now)
+        });
+        Ok(summaries.collect())
+    }
+
+    fn show(&self, id: &str) -> Result<ComplaintDetails, NodeError> {
+        let row = self.find(id)?;
+        let actions = self.ask(|ledger| ledger.came_of(&row.id))?;
+        let actions: Vec<Action> = actions
+            .and_then(|actions| serde_json::from_value(actions).ok())
+            .unwrap_or_default();
+        let paper = Paper::read(&row);
+        let now = self.court.clock();
+        let record = row
+            .tenant
+            .as_ref()
+            .map(|tenant| self.court.record(tenant).0);
+        Ok(ComplaintDetails {
+            complaint: summary(&row, &paper, record.as_ref(), now),
+            followed: followed(&actions),
+            raw: String::from_utf8_lossy(&row.raw).into_owned(),
+            bytes: Some(paper.bytes),
+            facts: row.report,
+        })
+    }
+
+    fn say(
+        &self,
+        id: &str,
+        word: &ComplaintWord,
+        reason: &str,
+        by: &Peer,
+    ) -> Result<ComplaintOutcome, NodeError> {
+        let _turn = self.turn();
+        let row = self.find(id)?;
+        let mut paper = Paper::read(&row);
+        let what = match word {
+            ComplaintWord::Assign { tenant } => Some(tenant.clone()),
+            ComplaintWord::Handled { clock } => Some(clock.clone()),
+            ComplaintWord::Dismiss => None,
+        };
+        let now = self.court.clock();
+        paper.said.push(Saying {
+            wall: millis(now.wall),
+            by: serde_json::to_value(by).unwrap_or(Value::Null),
+            said: word.as_str().to_owned(),
+            what,
+            reason: reason.to_owned(),
+        });
+        let said = match word {
+            ComplaintWord::Assign { tenant } => self.assign(row, paper, tenant, (by, reason)),
+            ComplaintWord::Dismiss => self.dismiss(row, &paper, (by, reason)),
+            ComplaintWord::Handled { clock } => self.handled(row, &paper, clock, (by, reason)),
+        }?;
+        info!("{by}: {} {}: {reason}", word.as_str(), said.id);
+        Ok(said)
+    }
+}
+
+impl Desk {
+    fn assign(
+        &self,
+        mut row: ComplaintRow,
+        mut paper: Paper,
+        tenant: &str,
+        (by, reason): (&Peer, &str),
+    ) -> Result<ComplaintOutcome, NodeError> {
+        let id = &row.id;
+        if row.state == ComplaintState::Attributed.as_str() {
+            let whom = row.tenant.as_deref().unwrap_or("?");
+            return Err(invalid(format!(
+                "{id} counts against {whom:?} already; if that was wrong, acquit {whom:?}, and record \
+                 an offence of whoever it was"
+            )));
+        }
+        let Some(report) = paper.report.clone() else {
+            return Err(invalid(format!(
+                "{id} cannot be read, and so not count: record by hand what is true in it"
+            )));
+        };
+        if !report.feedback.accuses() {
+            let kind = report.feedback.as_str();
+            return Err(invalid(format!(
+                "{id} is a report of the kind {kind}, which accuses nobody of abuse"
+            )));
+        }
+        self.around.knows(tenant)?;
+        let happened = match &paper.attribution {
+            Some(Attribution::Tenant {
+                tenant: proved,
+                happened,
+                ..
+            }) if proved == tenant => *happened,
+            _ => None,
+        };
+        paper.about = about(&report, &Default::default(), None);
+        // A person stands behind it.
+        paper.reporter = None;
+        row.tenant = Some(tenant.to_owned());
+        row.state = ComplaintState::Attributed.as_str().to_owned();
+        row.why = format!("{by} says so: {reason}");
+        row.report = paper.to_json();
+        let said = (Some(by), Some(reason.to_owned()));
+        let counted = self.count(tenant, &report, happened, row, said);
+        counted.map_err(|error| unheard(&error))
+    }
+
+    fn dismiss(
+        &self,
+        mut row: ComplaintRow,
+        paper: &Paper,
+        (by, reason): (&Peer, &str),
+    ) -> Result<ComplaintOutcome, NodeError> {
+        match ComplaintState::of(&row.state) {
+            Some(ComplaintState::Attributed) => {
+                return Err(invalid(format!(
+                    "{} counts against {:?}: if that was wrong, acquit it",
+                    row.id,
+                    row.tenant.as_deref().unwrap_or("?")
+                )));
+            }
+            Some(ComplaintState::Dismissed) => {
+                return Err(invalid(format!("{} was dismissed already", row.id)));
+            }
+            _ => {}
+        }
+        row.state = ComplaintState::Dismissed.as_str().to_owned();
+        row.why = format!("{by}: {reason}");
+        row.report = paper.to_json();
+        self.keep(&row).map_err(|error| unheard(&error))
+    }
+
+    fn handled(
+        &self,
+        mut row: ComplaintRow,
+        paper: &Paper,
+        clock: &str,
+        (by, reason): (&Peer, &str),
+    ) -> Result<ComplaintOutcome, NodeError> {
+        let counts = row.state == ComplaintState::Attributed.as_str();
+        let Some(tenant) = row.tenant.clone().filter(|_| counts) else {
+            return Err(invalid(format!(
+                "{} counts against nobody, and has no clocks",
+                row.id
+            )));
+        };
+        let (record, ..) = self.court.record(&tenant);
+        let key = format!("{}\n{clock}", row.id);
+        if !record.clocks.contains_key(&key) {
+            return Err(NodeError::NotFound {
+                what: format!(
+                    "no policy of {tenant:?} has a clock {clock:?} for {}",
+                    row.id
+                ),
+            });
+        }
+        row.report = paper.to_json();
+        let mut outcome = outcome(&row, false);
+        let signal = Signal::Handled {
+            tenant,
+            complaint: row.id.clone(),
+            clock: clock.to_owned(),
+            by: by.to_string(),
+        };
+        let mut handled = submission(signal, reason, by);
+        handled.complaint = Some(row);
+        let heard = self.court.hear(vec![handled], &[]);
+        let verdicts = heard.map_err(|error| unheard(&error))?;
+        outcome.followed = verdicts
+            .iter()
+            .flat_map(|verdict| followed(&verdict.actions))
+            .collect();
+        Ok(outcome)
+    }
+
+    /// The report with this id, or the only one whose id begins so.
+    fn find(&self, id: &str) -> Result<ComplaintRow, NodeError> {
+        let ids = self.ask(|ledger| ledger.complaint_ids(id))?;
+        let found = match ids.as_slice() {
+            [found] => found,
+            [found, ..] if found == id => found,
+            [] => {
+                return Err(NodeError::NotFound {
+                    what: format!("there is no complaint {id:?}"),
+                });
+            }
+            _ => return Err(invalid(format!("several complaints begin with {id:?}"))),
+        };
+        let row = self.ask(|ledger| ledger.complaint(found))?;
+        row.ok_or_else(|| NodeError::NotFound {
+            what: format!("there is no complaint {id:?}"),
+        })
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&Ledger) -> Result<T, LedgerError>) -> Result<T, NodeError> {
+        let asked = self.court.read(ask);
+        asked.map_err(|error| unheard(&CourtError::from(error)))
+    }
+}
+
+fn invalid(what: String) -> NodeError {
+    NodeError::Invalid { what }
+}
+
+fn summary(
+    row: &ComplaintRow,
+    paper: &Paper,
+    record: Option<&Record>,
+    now: Now,
+) -> ComplaintSummary {
+    let report = paper.report.as_ref();
+    let reporter = |report: &Report| {
+        let reporter = &report.reporter;
+        reporter
+            .verified
+            .clone()
+            .or_else(|| reporter.address.clone())
+    };
+    ComplaintSummary {
+        id: row.id.clone(),
+        received: jiff::Timestamp::from_millisecond(row.received).unwrap_or_default(),
+        state: ComplaintState::of(&row.state).unwrap_or(ComplaintState::Unknown),
+        tenant: row.tenant.clone(),
+        why: row.why.clone(),
+        reporter: report.and_then(reporter),
+        feedback: report.map(|report| report.feedback.as_str().to_owned()),
+        clocks: record.map_or_else(Vec::new, |record| clocks(&row.id, paper, record, now)),
+    }
+}
+
+fn clocks(id: &str, paper: &Paper, record: &Record, now: Now) -> Vec<ComplaintClock> {
+    let from = format!("{id}\n");
+    let all = record.clocks.range(from.clone()..);
+    all.map_while(|(key, due)| Some((key.strip_prefix(&from)?, due)))
+        .map(|(clock, due)| {
+            let done = paper.said.iter().find(|saying| {
+                saying.said == "complaint handled" && saying.what.as_deref() == Some(clock)
+            });
+            ComplaintClock {
+                clock: clock.to_owned(),
+                due: due.map(|due| timestamp(now.wall(due))),
+                done: done.and_then(|done| jiff::Timestamp::from_millisecond(done.wall).ok()),
+            }
+        })
+        .collect()
+}
+
+/// What came of it, for people.
+pub(super) fn followed(actions: &[Action]) -> Vec<String> {
+    let line = |action: &Action| match action {
+        Action::OpenCase {
+            tenant,
+            policy,
+            case,
+        } => Some(format!("case {policy}/{case} of {tenant} is opened")),
+        Action::CloseCase {
+            tenant,
+            policy,
+            case,
+        } => Some(format!("case {policy}/{case} of {tenant} is closed")),
+        Action::Apply {
+            tenant, sanction, ..
+        } => Some(format!("{tenant} is under {}", sanction.as_str())),
+        Action::LiftSanction { tenant, sanction } => {
+            Some(format!("{} of {tenant} is lifted", sanction.as_str()))
+        }
+        Action::Charge { tenant, policy, .. } => {
+            Some(format!("{tenant} is charged by policy {policy}"))
+        }
+        Action::InvalidComplaint {
+            policy,
+            missing,
+            format,
+            ..
+        } => {
+            let mut lacks: Vec<String> = missing.iter().map(lacking).collect();
+            if *format {
+                lacks.push("its format is not accepted".to_owned());
+            }
+            Some(format!(
+                "policy {policy} does not count it: {}",
+                lacks.join(", ")
+            ))
+        }
+        Action::Duplicate { .. } => {
+            Some("it was heard before, and does not count again".to_owned())
+        }
+        Action::NoPolicy { tenant } => Some(format!("no policy of {tenant} speaks of it")),
+        Action::Notify(_) => None,
+    };
+    actions.iter().filter_map(line).collect()
+}
+
+fn lacking(part: &Part) -> String {
+    format!("it lacks {}", part.as_str())
+}
