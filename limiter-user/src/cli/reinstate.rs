@@ -120,6 +120,9 @@ mod tests {
              inherited from reseller-7\n"
         );
         assert!(still_under(&outcome, None));
-        assert!(!still_under(&outcome, Some(crate::offence::Sanction::BlockSmtp)));
+        assert!(!still_under(
+            &outcome,
+            Some(crate::offence::Sanction::BlockSmtp)
+        ));
     }
 }
