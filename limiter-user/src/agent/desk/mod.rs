@@ -183,7 +183,7 @@ impl Desk {
                 grounds,
             } => (tenant, *happened, grounds),
             Attribution::Ambiguous { why, .. } | Attribution::Unknown { why } => {
-                if let Some(row) = before {
+                if let Some(row) = before.filter(|row| waits(row)) {
                     return Ok(known(row).outcome);
                 }
                 let state = match attribution {
@@ -399,13 +399,20 @@ impl Desk {
 /// Whether what is known of a report may change by its coming again.
 fn may_change(row: &ComplaintRow, report: &Report, vouched: Vouched) -> bool {
     match ComplaintState::of(&row.state) {
-        Some(ComplaintState::Ambiguous | ComplaintState::Unknown) => true,
-        // One too many, and now somebody stands behind it.
+        Some(state) if state.waits() => true,
+        // One too many, and now somebody stands behind it; or it accused nobody, and now it does: a
+        // "not spam" must not shelter a mail from those who say otherwise.
         Some(ComplaintState::NotCounted) => {
-            report.feedback.accuses() && vouched == Vouched::Operator
+            let before = Paper::read(row).report;
+            let accused = before.is_some_and(|before| before.feedback.accuses());
+            report.feedback.accuses() && (!accused || vouched == Vouched::Operator)
         }
         _ => false,
     }
+}
+
+fn waits(row: &ComplaintRow) -> bool {
+    ComplaintState::of(&row.state).is_some_and(ComplaintState::waits)
 }
 
 fn known(row: &ComplaintRow) -> Taken {

@@ -452,12 +452,20 @@ fn what_accuses_nobody_and_what_is_none_is_kept_with_the_reason() {
     for kind in ["opt-out", "not-spam", "auth-failure"] {
         let report = Arf {
             kind,
+            message_id: kind,
             ..Arf::default()
         };
         let outcome = taken(&desk, &report);
         assert_eq!(outcome.state, ComplaintState::NotCounted, "{outcome:?}");
         assert!(outcome.why.contains(kind));
     }
+    assert_eq!(counted(&desk, "alice"), 0);
+    // Whoever says first that it was no spam hides nothing.
+    let spam = Arf {
+        message_id: "not-spam",
+        ..Arf::default()
+    };
+    assert_eq!(taken(&desk, &spam).state, ComplaintState::Attributed);
     let refused = desk
         .take_in(b"Subject: hello\r\n\r\nhello\r\n", None)
         .unwrap();
@@ -469,7 +477,7 @@ fn what_accuses_nobody_and_what_is_none_is_kept_with_the_reason() {
     };
     assert!(desk.say(id, &word, "so", &peer()).is_err());
     assert!(desk.show(id).unwrap().raw.contains("hello"));
-    assert_eq!(counted(&desk, "alice"), 0);
+    assert_eq!(counted(&desk, "alice"), 1);
     assert!(desk.problems().is_empty());
 }
 
