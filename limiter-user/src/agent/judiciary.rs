@@ -147,11 +147,7 @@ impl LiveNode {
             None => self.suspend_in_kernel(tenant, in_kernel, duration)?,
         };
         let state = self.shared.lock();
-        let left = state
-            .own_sanctions(tenant)?
-            .find(|(which, _)| *which == in_kernel)
-            .and_then(|(_, left)| left);
-        let Some(left) = left else {
+        let Some(until_s) = state.own_end(tenant, in_kernel)? else {
             return Err(NodeError::Failed {
                 what: format!("{} is recorded and not in force yet", sanction.as_str()),
                 remedy: "it is tried again every second; `limiter status` says why".to_owned(),
@@ -160,7 +156,7 @@ impl LiveNode {
         Ok(SanctionOutcome {
             tenant: tenant.to_owned(),
             sanction,
-            until: left.and_then(inspect::end_after),
+            until: inspect::end_of(until_s),
             replaced,
             tenants: state.below(tenant),
             opened_until: state.view().opened_until(tenant)?,

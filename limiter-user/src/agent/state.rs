@@ -275,10 +275,9 @@ impl State {
 
     /// Remembers how something is wrong now, and logs it only if it was not wrong before.
     pub fn trouble_goes_on(&mut self, about: Trouble, problem: Problem) {
-        if self.problems.contains_key(&about) {
-            self.problems.insert(about, problem);
-        } else {
-            self.trouble(about, problem);
+        match self.problems.get_mut(&about) {
+            Some(known) => *known = problem,
+            None => self.trouble(about, problem),
         }
     }
 
@@ -526,6 +525,18 @@ impl State {
         Ok(Sanction::ALL
             .iter()
             .map(move |sanction| (*sanction, left(&own, *sanction, now_ns))))
+    }
+
+    /// When a tenant's own sanction ends that is in force: in whole seconds of the kernel's clock,
+    /// [`WITHOUT_END`] for none.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant, or it cannot be under any.
+    pub fn own_end(&self, tenant: &str, sanction: Sanction) -> Result<Option<u32>, SanctionError> {
+        let own = self.mirror.own_sanctions_of(tenant)?;
+        let holds = own.holds(sanction, seconds(clock::monotonic_ns()));
+        Ok(holds.then_some(own.until_s[usize::from(sanction as u8)]))
     }
 
     /// All tenants' own sanctions that are in force, and what is left of them.

@@ -120,9 +120,6 @@ mod tests {
              inherited from reseller-7\n"
         );
         assert!(still_under(&outcome, None));
-        assert!(!still_under(
-            &outcome,
-            Some(crate::offence::Sanction::BlockSmtp)
-        ));
+        assert!(!still_under(&outcome, Some(Sanction::BlockSmtp)));
     }
 }

@@ -212,7 +212,9 @@ fn what_cannot_be_recorded_did_not_happen() {
     assert!(stage.suffers().is_empty());
     assert!(!court.problems().is_empty());
     court.read(|ledger| ledger.fill_up(false));
-    court.hear(many(1 << 20), &[position.clone()]).unwrap();
+    court
+        .hear(many(1 << 20), std::slice::from_ref(&position))
+        .unwrap();
     assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
     assert!(court.problems().is_empty());
     let kept = court.read(|ledger| ledger.positions("refusals")).unwrap();
@@ -276,7 +278,7 @@ fn old_records_are_forgotten_and_open_cases_are_not() {
     let stage = Stage::new();
     let court = stage.open();
     court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
-    let later = Moment(START + Duration::from_secs(86_400).as_millis() as u64);
+    let later = Moment(START).plus(Span::days(1));
     court.forget_before(later).unwrap();
     let signals = court
         .read(|ledger| ledger.signals("alice", Moment(0), 10))

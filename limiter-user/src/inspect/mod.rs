@@ -36,16 +36,6 @@ pub struct View<'a> {
     pub cgroup_mount: &'a std::path::Path,
 }
 
-/// When something ends that lasts so much longer, for people.
-#[must_use]
-pub fn end_after(left: std::time::Duration) -> Option<jiff::Timestamp> {
-    let left_ns = u64::try_from(left.as_nanos()).ok()?;
-    let at_s = clock::monotonic_ns()
-        .saturating_add(left_ns)
-        .div_ceil(1_000_000_000);
-    end_of(u32::try_from(at_s).ok()?)
-}
-
 /// A moment, in both clocks.
 #[derive(Clone, Copy, Debug)]
 struct Moment {

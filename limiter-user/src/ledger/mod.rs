@@ -136,11 +136,12 @@ impl Ledger {
     }
 
     fn migrate(&mut self) -> Result<(), LedgerError> {
-        for at in self.version()?..MIGRATIONS.len() {
+        let version = self.version()?;
+        for (at, migration) in MIGRATIONS.iter().enumerate().skip(version) {
             let failed = self.failed("migrate");
             let run = |db: &mut Connection| {
                 let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                change.execute_batch(MIGRATIONS[at])?;
+                change.execute_batch(migration)?;
                 let version = i64::try_from(at + 1).unwrap_or(i64::MAX);
                 change.pragma_update(None, "user_version", version)?;
                 change.commit()
