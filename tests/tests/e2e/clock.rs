@@ -49,7 +49,7 @@ fn an_hour_passes_at_once() {
     // An hour and a thirty-second of it.
     agent.advance(3 * MINUTE);
     assert_eq!(agent.used("alice", 0), 0);
-    repeat(&agent, &stage.by_uid(2001), 3, Reached::Connected);
+    repeat(&agent, &stage.by_uid(2001), 3, Reached::Outside);
     repeat(&agent, &stage.by_uid(2001), 1, Reached::Refused);
     assert_eq!(stage.outside.settled(), 6);
     // With nobody there the programs go on by the same clock, and so do the commands.
@@ -78,12 +78,12 @@ fn sanctions_end_by_it_with_and_without_an_agent() {
     agent.advance(59 * MINUTE);
     expect(&agent, bob.clone(), "bob", Reached::Refused);
     agent.advance(2 * MINUTE);
-    expect(&agent, bob, "bob", Reached::Connected);
+    expect(&agent, bob, "bob", Reached::Outside);
     assert_eq!(agent.tenant("bob")["standing"], "good");
     expect(&agent, carol.clone(), "carol", Reached::Refused);
     agent.advance(120 * MINUTE);
     agent.kill_9();
-    expect(&agent, carol, "carol", Reached::Connected);
+    expect(&agent, carol, "carol", Reached::Outside);
     // The next life goes on by the same clock.
     agent.run();
     assert!(ahead_ns(&stage, &agent) >= 181 * 60_000_000_000);

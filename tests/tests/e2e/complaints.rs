@@ -74,7 +74,7 @@ fn agent(node: &Node) -> Agent<'_> {
 /// Has a user connect to the server outside, and waits until that is recorded.
 fn send(stage: &Stage, agent: &Agent, uid: u32, tenant: &str) {
     let attempt = stage.node.sender(uid).attempt(mx(false));
-    expect(agent, attempt, tenant, Reached::Connected);
+    expect(agent, attempt, tenant, Reached::Outside);
     wait::until_true("the attempt to be recorded", wait::SOON, || {
         let attempts = Reader::new(&agent.state_directory()).attempts(None, None);
         let mut attempts = attempts.into_iter().flatten().flatten();

@@ -51,7 +51,7 @@ fn a_day_goes_on_where_the_reboot_cut_it() {
     agent.run();
     assert_eq!(agent.used("alice", 0), 3);
     assert_eq!(agent.used("reseller", 0), 3);
-    repeat(&agent, &stage.by_uid(2001), 2, Reached::Connected);
+    repeat(&agent, &stage.by_uid(2001), 2, Reached::Outside);
     repeat(&agent, &stage.by_uid(2001), 1, Reached::Refused);
     // One more of the reseller's six.
     assert_eq!(at_once(&stage, 2002, 1, 3), (1, 2));
@@ -133,15 +133,17 @@ fn broken_counts_are_said_aloud_and_everything_is_enforced() {
 fn where_nothing_can_be_kept_it_is_said() {
     let stage = Stage::new();
     let agent = simulated(&stage);
-    // Nobody, not even root, replaces a directory by a file.
-    fs::create_dir_all(kept(&agent).join("in the way")).expect("it is ours");
+    // Not even root writes a file where a directory is.
+    let in_the_way = kept(&agent).with_extension("new");
+    fs::create_dir_all(&in_the_way).expect("it is ours");
     agent.run();
     let said = |agent: &Agent| problems(&agent.status()).contains("cannot keep what long windows");
     wait::until("the agent to say it", wait::SOON, || {
         said(&agent).then_some(())
     });
     assert_eq!(at_once(&stage, 2001, 1, 7), (5, 2));
-    fs::remove_dir_all(kept(&agent)).expect("it is ours");
+    assert!(!kept(&agent).exists());
+    fs::remove_dir(&in_the_way).expect("it is ours");
     agent.advance(Duration::from_secs(60));
     wait::until("the counts to be kept", wait::SOON, || {
         (!said(&agent)).then_some(())
