@@ -323,7 +323,7 @@ impl Facts {
                 self.event = EventKind::Unassigned;
                 self.complaint = Some(harmless::line(complaint, NAME));
                 let waiting = format!("complaints that wait: {waiting}");
-                self.notes = harmless::lines([waiting.as_str(), why.as_str()].into_iter());
+                self.notes = harmless::lines([waiting.as_str(), why.as_str()]);
             }
         }
     }
