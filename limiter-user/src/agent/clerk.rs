@@ -17,7 +17,7 @@ use log::{error, warn};
 use super::{feed::Feed, state::Shared};
 use crate::{
     court::Court,
-    offence::Book,
+    offence::{Book, Span},
     report::{
         event::EventRecord,
         store::{EventFilter, Store},
@@ -28,6 +28,8 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(5);
 /// How far back the history is searched for what it was.
 const LOOK_BACK: SignedDuration = SignedDuration::from_mins(60);
+/// How often what is old is forgotten.
+const TIDY: Duration = Duration::from_secs(3_600);
 /// How often it is looked at least.
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -109,6 +111,8 @@ struct Desk {
     since: Instant,
     /// Whether what an earlier agent left unread was looked for.
     looked: bool,
+    /// When what is old was last forgotten.
+    tidied: Option<Instant>,
 }
 
 impl Desk {
@@ -127,6 +131,7 @@ impl Desk {
             store,
             since: Instant::now(),
             looked,
+            tidied: None,
         }
     }
 
@@ -150,6 +155,10 @@ impl Desk {
                 self.find_unread();
             }
             self.feed.bring(&self.court, Instant::now(), stop);
+            if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
+                self.tidied = Some(Instant::now());
+                self.tidy();
+            }
             wait = self.court.tick().min(LONGEST);
             if stop {
                 return;
@@ -167,6 +176,18 @@ impl Desk {
             Errand::Stop => return true,
         }
         false
+    }
+
+    /// Forgets what is older than the configuration keeps cases, and than any policy wants.
+    fn tidy(&self) {
+        let configured = self.shared.lock().policy.node.retention.cases;
+        let book = self.court.book();
+        let wanted = book.ladders.values().filter_map(|it| it.keep_records).max();
+        let keep = wanted.unwrap_or_default().max(Span::from(configured));
+        let before = self.court.clock().engine.minus(keep);
+        if let Err(error) = self.court.forget_before(before) {
+            warn!("old records are kept: {error}");
+        }
     }
 
     /// Finds refusals that an earlier agent read and did not bring before the court. What they

@@ -1,9 +1,9 @@
 //! Cases as people see and decide them: what an operator adds to a record is in force in the kernel
 //! when the command returns, and is told the same by an agent, by the next one, and by none.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
-use limiter_tests::{Agent, Reached, mx, wait};
+use limiter_tests::{Agent, Attempt, Reached, mx, wait};
 use serde_json::Value;
 
 use crate::stage::{Stage, expect};
@@ -34,6 +34,12 @@ fn bound<'n>(stage: &'n Stage, policy: &str) -> Agent<'n> {
     stage.agent(&main, TENANTS)
 }
 
+/// An attempt to submit mail to the server outside: what no plan of the shipped policies forbids.
+fn by<'s>(stage: &'s Stage, uid: u32) -> Attempt<'s> {
+    let to = SocketAddr::new(mx(false).ip(), 587);
+    stage.node.sender(uid).attempt(to)
+}
+
 fn json(agent: &Agent, arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.push("--json");
@@ -58,8 +64,8 @@ fn severe(agent: &Agent) -> Value {
 
 /// What all who look are told while alice's case is open.
 fn tells_of_the_case(stage: &Stage, agent: &Agent) {
-    expect(agent, stage.by_uid(2001), "alice", Reached::Refused);
-    expect(agent, stage.by_uid(2002), "bob", Reached::Outside);
+    expect(agent, by(stage, 2001), "alice", Reached::Refused);
+    expect(agent, by(stage, 2002), "bob", Reached::Outside);
     let cases = json(agent, &["case", "list"]);
     assert_eq!(cases.as_array().map(Vec::len), Some(1), "{cases:#}");
     assert_eq!(cases[0]["case"], "hostup/1", "{cases:#}");
@@ -98,7 +104,7 @@ fn tells_of_the_case(stage: &Stage, agent: &Agent) {
 fn an_offence_takes_hold_is_told_and_is_closed_by_a_review() {
     let stage = Stage::new();
     let agent = bound(&stage, "hostup.yaml");
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Outside);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Outside);
     assert_eq!(json(&agent, &["case", "list"]), serde_json::json!([]));
 
     let added = severe(&agent);
@@ -126,9 +132,9 @@ fn an_offence_takes_hold_is_told_and_is_closed_by_a_review() {
         let said = json(&agent, &[word, "alice", "--reason", "by telephone"]);
         assert_eq!(said["lifted"], serde_json::json!([]), "{said:#}");
     }
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
     agent.must(&["reinstate", "alice", "--reason", "relay closed"]);
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Outside);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Outside);
     assert_eq!(json(&agent, &["case", "list"]), serde_json::json!([]));
     let cases = json(&agent, &["case", "list", "--all"]);
     assert_eq!(cases[0]["state"], "closed", "{cases:#}");
@@ -240,7 +246,7 @@ fn a_proposal_waits_at_the_top_until_somebody_decides() {
     // It was the last step but one: the next waits for somebody again.
     let status = agent.status();
     assert_eq!(status["proposals"][0]["sanction"], "terminate");
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
     // An operator's own sanction would end with the case, so that is asked for.
     agent.must(&[
         "suspend",
@@ -255,7 +261,7 @@ fn a_proposal_waits_at_the_top_until_somebody_decides() {
     assert!(more.stderr.contains("block_smtp"), "{more:?}");
     let closed = decide("close", "hostup/1", &["--acquit", "--others"]);
     assert_eq!(closed.code, 0, "{closed:?}");
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Outside);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Outside);
     let cases = json(&agent, &["case", "list", "--all"]);
     assert_eq!(cases[0]["state"], "void", "{cases:#}");
     assert_eq!(agent.status()["proposals"], serde_json::json!([]));
@@ -275,7 +281,7 @@ fn a_warning_a_listing_and_what_is_only_observed() {
     assert_eq!(bob["standing"], "warned", "{bob:#}");
     assert_eq!(bob["sanction"], "warn", "{bob:#}");
     assert!(bob["until"].is_string(), "{bob:#}");
-    expect(&agent, stage.by_uid(2002), "bob", Reached::Outside);
+    expect(&agent, by(&stage, 2002), "bob", Reached::Outside);
     let to = mx(false).to_string();
     let explained = agent.explain(&["--uid", "2002", "--to", &to]);
     assert_eq!(explained["standing"], "warned", "{explained:#}");
@@ -283,12 +289,12 @@ fn a_warning_a_listing_and_what_is_only_observed() {
 
     let listing = ["--listing", "spamhaus", "--address", "192.0.2.2"];
     assert_eq!(add("alice", &listing).code, 0);
-    expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
     let again = add("alice", &listing);
     assert!(again.stdout.contains("\"duplicate\":true"), "{again:?}");
 
     assert_eq!(add("watched", &["--severity", "severe"]).code, 0);
-    expect(&agent, stage.by_uid(2003), "watched", Reached::Outside);
+    expect(&agent, by(&stage, 2003), "watched", Reached::Outside);
     let watched = agent.tenant("watched");
     assert_eq!(watched["standing"], "good", "{watched:#}");
     assert_eq!(watched["holds"][0]["state"], "observed", "{watched:#}");

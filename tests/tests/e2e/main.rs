@@ -53,4 +53,5 @@ mod trees;
 mod tunnels;
 mod unrelated;
 mod verdicts;
+mod walks;
 mod who;
