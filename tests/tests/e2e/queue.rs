@@ -55,7 +55,10 @@ impl Town {
     }
 
     fn agent(&self) -> Agent<'_> {
-        Agent::start(&self.node, &Config::new("mode: enforce\nnotices: null", TENANTS))
+        Agent::start(
+            &self.node,
+            &Config::new("mode: enforce\nnotices: null", TENANTS),
+        )
     }
 
     /// Submits as a web site does, and waits until it was tried in vain.

@@ -289,9 +289,12 @@ fn hostup() {
     walk.offends("critical");
     walk.stands("suspended", NOTHING);
     assert_eq!(walk.told(), ["contact", "operator", "parent"]);
-    walk.confirms("hostup/3");
-    walk.passes(HOUR);
-    walk.confirms("hostup/3");
+    // It was reinstated before: both are proposed.
+    let confirm = ["case", "confirm", "alice", "hostup/3", "--sanction"];
+    walk.does(&[&confirm[..], &["null_route"]].concat());
+    walk.stands("suspended", NOTHING);
+    assert_eq!(walk.agent.tenant("alice")["sanction"], "null_route");
+    walk.does(&[&confirm[..], &["terminate"]].concat());
     walk.stands("terminated", NOTHING);
     walk.is_over(3);
 }
@@ -311,10 +314,11 @@ fn crux() {
     walk.passes(DAY);
     walk.offends("moderate");
     walk.stands("suspended", NOTHING);
-    let report = walk.report();
-    assert_eq!(report["charges"][0]["bill"], "reseller", "{report:#}");
+    assert_eq!(walk.report()["charges"][0], Value::Null, "it is proposed");
     walk.confirms("crux/2");
     walk.stands("terminated", NOTHING);
+    let report = walk.report();
+    assert_eq!(report["charges"][0]["bill"], "reseller", "{report:#}");
     walk.is_over(2);
 }
 
