@@ -2,12 +2,7 @@
 //! away while the agent runs is back within seconds and told of; whoever rewrites a destination
 //! where connect cannot see it is stopped at the uplink.
 
-use std::{
-    fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, os::fd::OwnedFd, path::Path, time::Duration};
 
 use limiter_tests::{
     Agent, Capture, Cgroup, Config, Node, OUTSIDE_MX, Place, Reached, Sink, mx, process, wait,
@@ -15,7 +10,7 @@ use limiter_tests::{
 use nix::sys::stat::Mode;
 
 use crate::{
-    foreign::{self, EGRESS},
+    foreign::{self, CONNECT4, CONNECT6, EGRESS, SOCK_ADDR},
     stage::{Stage, expect},
 };
 
@@ -123,27 +118,12 @@ fn a_queueing_discipline_that_is_removed_is_back() {
     assert_eq!(agent.status()["layers"].as_array().map(Vec::len), Some(2));
 }
 
-/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR`.
-const SOCK_ADDR: u64 = 18;
-/// `BPF_CGROUP_INET4_CONNECT` and `BPF_CGROUP_INET6_CONNECT`.
-const CONNECT: [u64; 2] = [10, 11];
-
-fn bpf(command: i64, attr: &mut [u64; 16]) -> io::Result<i64> {
-    // SAFETY: the attributes are as long as said, and all pointers in them outlive the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), size_of_val(attr)) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
-}
-
 /// A program that makes port 25 of [`HIDDEN`] in every `connect()`.
-fn rewriter(hook: u64) -> OwnedFd {
+fn rewriter(hook: u32) -> OwnedFd {
     const PORT: u64 = 24;
     let network = |port: u16| u64::from(port.to_be()) << 32;
-    let code: [u64; 6] = [
-        // r2 = port; if it is another, to the end; port = 25; allow.
+    // r2 = port; if it is another, to the end; port = 25; allow.
+    let code = [
         0x61 | 0x12 << 8 | PORT << 16,
         0x55 | 0x02 << 8 | 2 << 16 | network(HIDDEN),
         0xb7 | 0x04 << 8 | network(25),
@@ -151,31 +131,16 @@ fn rewriter(hook: u64) -> OwnedFd {
         0xb7 | 1 << 32,
         0x95,
     ];
-    let mut attr = [0_u64; 16];
-    attr[0] = SOCK_ADDR | (code.len() as u64) << 32;
-    attr[1] = code.as_ptr() as u64;
-    attr[2] = c"GPL".as_ptr() as u64;
-    attr[8] = hook << 32;
-    let fd = bpf(5, &mut attr).expect("the kernel takes it");
-    // SAFETY: the kernel just made it, and nobody else has it.
-    unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) }
+    foreign::load(SOCK_ADDR, hook, &code)
 }
 
-/// Attaches rewriters to a cgroup as systemd does: others may, too.
-fn attach_rewriters(cgroup: &Path) -> Vec<OwnedFd> {
-    const ALLOW_MULTI: u64 = 2;
-    let directory = fs::File::open(cgroup).expect("the cgroup is there");
-    CONNECT
-        .map(|hook| {
-            let program = rewriter(hook);
-            let fd = |raw: i32| u64::try_from(raw).expect("a descriptor");
-            let mut attr = [0_u64; 16];
-            attr[0] = fd(directory.as_raw_fd()) | fd(program.as_raw_fd()) << 32;
-            attr[1] = hook | ALLOW_MULTI << 32;
-            bpf(8, &mut attr).expect("it can be attached");
-            program
-        })
-        .into()
+/// Attaches rewriters to a cgroup as systemd does.
+fn attach_rewriters(cgroup: &Path) -> [OwnedFd; 2] {
+    [CONNECT4, CONNECT6].map(|hook| {
+        let program = rewriter(hook);
+        foreign::attach_cgroup_as_systemd(&program, cgroup, hook);
+        program
+    })
 }
 
 /// Whether anything to port 25 leaves when alice dials the hidden port.

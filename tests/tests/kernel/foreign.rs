@@ -10,6 +10,7 @@ use std::{
 };
 
 const PROG_LOAD: i64 = 5;
+const PROG_ATTACH: i64 = 8;
 const LINK_CREATE: i64 = 28;
 const LINK_DETACH: i64 = 34;
 const LINK_GET_FD_BY_ID: i64 = 30;
@@ -46,7 +47,12 @@ pub fn program(kind: u32, answer: i32) -> OwnedFd {
 /// The same, where the kernel wants to know at which hook.
 pub fn program_for(kind: u32, hook: u32, answer: i32) -> OwnedFd {
     // r0 = answer; exit
-    let code: [u64; 2] = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
+    let code = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
+    load(kind, hook, &code)
+}
+
+/// A program of these instructions. `hook` is 0 where the kernel does not want to know it.
+pub fn load(kind: u32, hook: u32, code: &[u64]) -> OwnedFd {
     let license = c"GPL";
     let mut attr = [0_u64; 16];
     attr[0] = u64::from(kind) | (code.len() as u64) << 32;
@@ -65,6 +71,19 @@ pub fn attach_tcx(program: &OwnedFd, ifindex: u32, hook: u32) -> OwnedFd {
 pub fn attach_cgroup(program: &OwnedFd, cgroup: &Path, hook: u32) -> OwnedFd {
     let cgroup = File::open(cgroup).unwrap();
     link(program, u32::try_from(cgroup.as_raw_fd()).unwrap(), hook)
+}
+
+/// Attaches it to a cgroup as systemd does: without a link, and others may attach theirs, too. It
+/// stays as long as the cgroup.
+#[allow(dead_code, reason = "for the tests of the product alone")]
+pub fn attach_cgroup_as_systemd(program: &OwnedFd, cgroup: &Path, hook: u32) {
+    const ALLOW_MULTI: u64 = 2;
+    let cgroup = File::open(cgroup).unwrap();
+    let target = u64::try_from(cgroup.as_raw_fd()).unwrap();
+    let mut attr = [0_u64; 16];
+    attr[0] = target | fd(program) << 32;
+    attr[1] = u64::from(hook) | ALLOW_MULTI << 32;
+    bpf(PROG_ATTACH, &mut attr).unwrap();
 }
 
 /// Attaches it by XDP.
