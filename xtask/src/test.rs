@@ -25,6 +25,9 @@ pub struct Selection {
     pub threads: usize,
 }
 
+/// The tests that need the kernel programs.
+const KERNEL_TESTS: [&str; 6] = ["-p", "limiter-tests", "--test", "kernel", "--test", "e2e"];
+
 /// The tests that need neither root nor the BPF tool chain.
 ///
 /// # Errors
@@ -48,10 +51,9 @@ pub fn end_to_end(selection: &Selection) -> Result<()> {
     let agent = prepare()?;
     progress("end-to-end tests");
     let threads = format!("--test-threads={}", selection.threads);
-    let [compile, run] = test(
-        &["-p", "limiter-tests", "--test", "kernel", "--test", "e2e"],
-        "running the end-to-end tests",
-    );
+    let mut which = KERNEL_TESTS.to_vec();
+    which.extend(["--test", "mta"]);
+    let [compile, run] = test(&which, "running the end-to-end tests");
     compile.run()?;
     equipped(run.arg("--").arg(&threads).args(&selection.name), &agent).run()
 }
@@ -96,7 +98,7 @@ pub fn built() -> Result<(PathBuf, Vec<(String, PathBuf)>)> {
     setup::if_needed()?;
     let agent = build::build(PROFILE)?;
     progress("building the end-to-end tests");
-    let which = ["-p", "limiter-tests", "--test", "kernel", "--test", "e2e"];
+    let which = KERNEL_TESTS;
     let [compile, _] = test(&which, "building the end-to-end tests");
     compile.run()?;
     let manifest = workspace::root().join("Cargo.toml");
