@@ -12,9 +12,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use limiter_common::stats::Stats;
 use log::{error, warn};
 
-use super::{feed::Feed, state::Shared};
+use super::{feed::Feed, sent::Sent, state::Shared};
 use crate::{
     court::Court,
     offence::{Book, Span},
@@ -74,14 +75,14 @@ impl Clerk {
     /// There is no thread to be had.
     pub fn start(
         court: Arc<Court>,
-        feed: Feed,
+        counted: (Feed, Sent),
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> std::io::Result<Self> {
         let (sender, errands) = channel();
         let thread = thread::Builder::new()
             .name("clerk".to_owned())
-            .spawn(move || Desk::new(court, feed, shared, store).work(&errands))?;
+            .spawn(move || Desk::new(court, counted, shared, store).work(&errands))?;
         Ok(Self {
             errands: Errands(sender),
             thread,
@@ -106,6 +107,7 @@ impl Clerk {
 struct Desk {
     court: Arc<Court>,
     feed: Feed,
+    sent: Sent,
     shared: Shared,
     store: Option<Arc<Store>>,
     since: Instant,
@@ -116,17 +118,25 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(court: Arc<Court>, mut feed: Feed, shared: Shared, store: Option<Arc<Store>>) -> Self {
-        feed.set_book(&court.book());
+    fn new(
+        court: Arc<Court>,
+        (mut feed, mut sent): (Feed, Sent),
+        shared: Shared,
+        store: Option<Arc<Store>>,
+    ) -> Self {
+        let book = court.book();
+        feed.set_book(&book);
+        sent.set_book(&book);
         let mut looked = false;
         if feed.is_new() {
             // Nobody listened before: what was refused then is nobody's offence.
-            feed.skip(totals(&shared));
+            feed.begin(&court, totals(&shared));
             looked = true;
         }
         Self {
             court,
             feed,
+            sent,
             shared,
             store,
             since: Instant::now(),
@@ -154,7 +164,12 @@ impl Desk {
                 self.looked = true;
                 self.find_unread();
             }
-            self.feed.bring(&self.court, Instant::now(), stop);
+            let now = Instant::now();
+            self.feed.bring(&self.court, now, stop);
+            if stop || self.sent.is_due(now) {
+                let totals = self.shared.lock().totals(|stats| stats.allowed);
+                self.sent.bring(&self.court, now, totals);
+            }
             if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
                 self.tidied = Some(Instant::now());
                 self.tidy();
@@ -171,6 +186,7 @@ impl Desk {
             Errand::Note(record, total) => self.feed.note(&record, total),
             Errand::Book(book) => {
                 self.feed.set_book(&book);
+                self.sent.set_book(&book);
                 self.court.set_book(*book);
             }
             Errand::Stop => return true,
@@ -236,5 +252,5 @@ impl Desk {
 
 /// What was refused to each tenant, by the counters.
 fn totals(shared: &Shared) -> Vec<(String, u64)> {
-    shared.lock().refusals()
+    shared.lock().totals(Stats::notable)
 }

@@ -6,6 +6,7 @@ use super::{
     bailiff::{KernelBailiff, Report},
     feed::Feed,
     live::Cutter,
+    sent::Sent,
     state::{Shared, Trouble},
 };
 use crate::{
@@ -23,6 +24,8 @@ pub struct Opened {
     pub court: Arc<Court>,
     /// What the kernel refused, from where the record book ends.
     pub feed: Feed,
+    /// How much mail went out, from there on.
+    pub sent: Sent,
     /// What was carried out last.
     pub carried: Report,
 }
@@ -72,7 +75,8 @@ fn try_open(
         )
     };
     let ledger = Ledger::open(&state_dir)?;
-    let feed = Feed::new(epoch, ledger.positions(Feed::what())?);
+    let feed = Feed::new(epoch.clone(), ledger.positions(Feed::what())?);
+    let sent = Sent::new(epoch, ledger.positions(Sent::what())?);
     let carried = Report::default();
     let bailiff = KernelBailiff::new(shared.clone(), Arc::clone(cutter), Arc::clone(&carried));
     let court = Court::open(Setting {
@@ -85,6 +89,7 @@ fn try_open(
     Ok(Opened {
         court: Arc::new(court),
         feed,
+        sent,
         carried,
     })
 }

@@ -107,6 +107,27 @@ impl Feed {
             .collect();
     }
 
+    /// Begins to listen in this life of the counters: whatever was refused up to these totals is
+    /// not heard of.
+    pub fn begin(&mut self, court: &Court, totals: impl IntoIterator<Item = (String, u64)>) {
+        self.skip(totals.into_iter().filter(|(_, total)| *total > 0));
+        // Says that somebody listens, also where nothing was refused yet.
+        self.positions.insert(String::new(), 0);
+        let positions: Vec<Position> = self
+            .positions
+            .iter()
+            .map(|(tenant, total)| Position {
+                tenant: tenant.clone(),
+                what: WHAT,
+                epoch: self.epoch.clone(),
+                total: *total,
+            })
+            .collect();
+        if let Err(error) = court.hear(Vec::new(), &positions) {
+            warn!("where the kernel's counters stand cannot be written down: {error}");
+        }
+    }
+
     /// Whatever was refused up to these totals is not heard of: nobody listened then.
     pub fn skip(&mut self, totals: impl IntoIterator<Item = (String, u64)>) {
         self.positions.extend(totals);

@@ -29,6 +29,7 @@ use crate::{
     inspect::record::{CaseName, add_to_explanation, add_to_status},
     kernel::clock,
     ledger::held_counts,
+    notice::HealthTeller,
     offence,
     report::{
         case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
@@ -38,6 +39,7 @@ use crate::{
         explain::{ExplainQuery, Explanation},
         faults::FaultReport,
         outcome::{CutOutcome, ObserveOutcome, ReinstateOutcome, ReloadOutcome, SanctionOutcome},
+        problem::Problem,
         status::{AgentInfo, Status},
         store::{EventFilter, History, Reader, Store},
     },
@@ -56,6 +58,8 @@ pub struct LiveNode {
     pub(super) policy_changed: mpsc::UnboundedSender<()>,
     /// Cuts live sessions of whoever was sanctioned.
     pub(super) cutter: Arc<dyn Cutter>,
+    /// How telling people fares; none where there is no court.
+    pub(super) courier: Option<HealthTeller>,
     /// The court; none where its record book cannot be opened.
     pub(super) court: Option<Judiciary>,
     /// Whoever takes complaints in; none without a court.
@@ -129,6 +133,15 @@ impl Node for LiveNode {
             judiciary
                 .court
                 .study(|study| add_to_status(&mut status, study, one));
+        }
+        if let Some(health) = &self.courier {
+            let found = health().problems().into_iter();
+            status.problems.extend(found.map(|problem| {
+                Problem::warning(
+                    problem,
+                    "`limiter case show` says what waits; mend the way there",
+                )
+            }));
         }
         if let Some(desk) = &self.desk {
             status.problems.extend(desk.problems());

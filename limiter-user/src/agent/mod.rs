@@ -24,6 +24,7 @@ mod names;
 mod networks;
 mod queues;
 mod run;
+mod sent;
 mod state;
 mod tally;
 

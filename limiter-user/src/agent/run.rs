@@ -168,6 +168,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         since: Timestamp::now(),
         policy_changed,
         cutter,
+        courier: courier.as_ref().map(Courier::health_teller),
         court,
         desk,
     });
@@ -362,12 +363,18 @@ fn start_clerk(
     let Some(Opened {
         court,
         feed,
+        sent,
         carried,
     }) = opened
     else {
         return (None, None);
     };
-    let clerk = Clerk::start(Arc::clone(&court), feed, shared.clone(), store.clone());
+    let clerk = Clerk::start(
+        Arc::clone(&court),
+        (feed, sent),
+        shared.clone(),
+        store.clone(),
+    );
     let clerk = match clerk {
         Ok(clerk) => Some(clerk),
         Err(error) => {

@@ -11,6 +11,7 @@ use std::{
 use limiter_common::{
     sanction::{Sanction, Sanctions, WITHOUT_END, seconds},
     settings::flags::RESTORED,
+    stats::Stats,
 };
 use log::{debug, error, info};
 
@@ -588,13 +589,13 @@ impl State {
             .collect()
     }
 
-    /// How many attempts of each tenant were not simply allowed, by the counters.
-    pub fn refusals(&self) -> Vec<(String, u64)> {
+    /// What `count` makes of each tenant's counters.
+    pub fn totals(&self, count: impl Fn(&Stats) -> u64) -> Vec<(String, u64)> {
         self.mirror
             .tenants()
             .filter_map(|(index, name)| {
                 let stats = self.kernel.maps.counters(index).ok()?;
-                Some((name.to_owned(), stats.notable()))
+                Some((name.to_owned(), count(&stats)))
             })
             .collect()
     }

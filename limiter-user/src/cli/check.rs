@@ -11,6 +11,7 @@ use super::{
     output::Output,
 };
 use crate::{
+    notice,
     policy::{
         self,
         compile::compile,
@@ -49,6 +50,7 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
     {
         let (faults, mta) = on_this_machine(policy);
         loaded.faults.extend(faults);
+        loaded.faults.extend(notice::check(&policy.node.notices));
         exempt = mta;
     }
     let loadable = loaded.policy.is_some() && !any_error(&loaded.faults);

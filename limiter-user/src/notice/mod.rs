@@ -27,7 +27,7 @@ mod words;
 pub use backoff::{Failure, LONGEST_WAIT};
 pub use channel::{Channel, Lane, Planned};
 pub use check::check;
-pub use courier::{Clock, Courier, CourierHealth, CourierSettings, LaneHealth};
+pub use courier::{Clock, Courier, CourierHealth, CourierSettings, HealthTeller, LaneHealth};
 pub use facts::{Context, EventKind, Facts};
 pub use message::NOTICE_HEADER;
 pub use outbox::{Delivery, Outbox, OutboxError};

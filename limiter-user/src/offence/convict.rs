@@ -8,7 +8,7 @@ use super::{
     engine::Work,
     hold::{Hold, Why},
     judge::{self, Fact, Heard},
-    ladder::{Ladder, Per, Step, When},
+    ladder::{Ladder, Per, Step},
     record::LadderRecord,
     steps,
     time::Moment,
@@ -185,12 +185,7 @@ fn mark(
 /// Whether `ladder` has any use for `fact`.
 fn is_kept(ladder: &Ladder, fact: &Fact<'_>) -> bool {
     match fact.heard {
-        Heard::Sent { .. } => ladder.offences.iter().any(|rule| {
-            matches!(
-                rule.when,
-                When::ComplaintRate(_) | When::BounceRate(_) | When::HardBounceRate(_)
-            )
-        }),
+        Heard::Sent { .. } => ladder.has_rates(),
         _ => judge::speaks_of(ladder, fact),
     }
 }

@@ -36,6 +36,19 @@ pub struct Ladder {
     pub keep_records: Option<Span>,
 }
 
+impl Ladder {
+    /// Whether any rule speaks of a share of the mail sent.
+    #[must_use]
+    pub fn has_rates(&self) -> bool {
+        self.offences.iter().any(|rule| {
+            matches!(
+                rule.when,
+                When::ComplaintRate(_) | When::BounceRate(_) | When::HardBounceRate(_)
+            )
+        })
+    }
+}
+
 words! {
     /// What refused attempts can lead to.
     RefusedAttempts {

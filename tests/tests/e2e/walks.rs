@@ -344,3 +344,57 @@ fn strict() {
     walk.stands("terminated", NOTHING);
     walk.is_over(2);
 }
+
+/// Bounces are held against the mail that the kernel saw go out.
+#[test]
+fn a_share_is_of_what_was_really_sent() {
+    const POLICY: &str = "
+policy: shares
+offences:
+  - {when: {hard_bounce_rate: {above: 10%, of_at_least: 20, in: 24h}}, severity: moderate}
+steps:
+  - {severity: moderate, sanction: block_smtp, lift: {all: [review]}}
+";
+    const SENDS: &str = "
+tenant: alice
+direct_smtp: allow
+match: {users: [alice]}
+";
+    let stage = Stage::new();
+    let main = "mode: enforce\nnotices: null\npolicies: [shares.yaml]";
+    let agent = Agent::configured(&stage.node, &Config::new(main, SENDS));
+    let file = agent.main_file().with_file_name("shares.yaml");
+    std::fs::write(file, POLICY).expect("there is room");
+    agent.run();
+    let send = |times| {
+        let flood = stage
+            .node
+            .sender(2001)
+            .flood(mx(false), times, Duration::ZERO);
+        assert_eq!(flood.start().go().finish().connected, times);
+        // Counted for the court at its end, too; and again from there.
+        agent.term();
+        agent.run();
+    };
+    let bounce = |count: &str| {
+        let reason = ["--reason", "as the log says"];
+        let bounces = ["offence", "add", "alice", "--hard-bounces", count];
+        agent.must(&[&bounces[..], &reason].concat());
+    };
+    send(15);
+    bounce("2");
+    assert_eq!(
+        agent.tenant("alice")["standing"],
+        "good",
+        "too little mail to say so"
+    );
+    send(15);
+    bounce("1");
+    assert_eq!(
+        agent.tenant("alice")["standing"],
+        "good",
+        "3 of 30 is not above a tenth"
+    );
+    bounce("1");
+    assert_eq!(agent.tenant("alice")["standing"], "blocked");
+}

@@ -38,6 +38,9 @@ pub struct CourierSettings {
 /// The clock that deliveries are due by.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Tells how a courier fares.
+pub type HealthTeller = Box<dyn Fn() -> CourierHealth + Send + Sync>;
+
 /// A courier at work. Dropping it stops it at once; [`stop`](Self::stop) lets it finish.
 #[derive(Debug)]
 pub struct Courier {
@@ -132,6 +135,13 @@ impl Courier {
         *place = Arc::new(settings);
         drop(place);
         self.wake();
+    }
+
+    /// Tells how it fares, for as long as anybody asks.
+    #[must_use]
+    pub fn health_teller(&self) -> HealthTeller {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || shared.health.get())
     }
 
     /// How it fares.
