@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use limiter_tests::{
     Agent, Attempt, Load, LoadSink, PacketAttempt, Seen, Traffic, WrittenChecksums,
     disguise::Disguise,
@@ -33,6 +34,9 @@ const THROUGH: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// A tenant's refusals of a kind are told once in this time.
 const TOLD: Duration = Duration::from_millis(1_050);
+
+/// How far apart two readings of the clock are at most: the node's clock is read when the event is.
+const CLOCKS: Duration = Duration::from_millis(10);
 
 /// What is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +108,7 @@ pub fn run(world: &World, agent: Option<&Agent>, rows: &[Row], expect: impl Fn(&
 /// Runs a row by one of the tenants of its kind.
 pub fn one(world: &World, agent: Option<&Agent>, row: &Row, number: usize, expect: Expect) {
     let tenant = world.tenant(row, number);
-    let events_before = agent.map(|agent| agent.events(&["--tenant", &tenant]).len());
+    let since = Timestamp::now();
     let mark = world.capture.mark();
     let unreadable_before = world.capture.unreadable();
     let patience = machine::patience(match (expect, row.proof) {
@@ -120,8 +124,8 @@ pub fn one(world: &World, agent: Option<&Agent>, row: &Row, number: usize, expec
         Expect::Stopped(stop) | Expect::Limited(stop) => {
             let limited = matches!(expect, Expect::Limited(_));
             was_stopped(stop, &happened, &traffic, unreadable, &name);
-            if let (Some(agent), Some(before)) = (agent, events_before) {
-                told(agent, &tenant, before, world, row, number, stop, limited);
+            if let Some(agent) = agent {
+                told(agent, &tenant, since, world, row, number, stop, limited);
             }
         }
     }
@@ -187,12 +191,13 @@ fn was_stopped(stop: Stop, happened: &Happened, traffic: &Traffic, unreadable: u
     }
 }
 
-/// Waits for the event, and holds every field against what has to be known there.
+/// Waits for the event, and holds every field against what has to be known there. What sums up an
+/// earlier row's packets may come only now, and has the time of that row.
 #[expect(clippy::too_many_arguments, reason = "what an event is compared with")]
 fn told(
     agent: &Agent,
     tenant: &str,
-    before: usize,
+    since: Timestamp,
     world: &World,
     row: &Row,
     number: usize,
@@ -200,8 +205,11 @@ fn told(
     limited: bool,
 ) {
     let event = wait::until("the event", wait::SOON, || {
-        let mut events = agent.events(&["--tenant", tenant]);
-        (events.len() > before).then(|| events.swap_remove(before))
+        let mut events = agent.events(&["--tenant", tenant]).into_iter();
+        events.find(|event| {
+            let time = event["time"].as_str().and_then(|time| time.parse().ok());
+            time.is_some_and(|time: Timestamp| time >= since - CLOCKS)
+        })
     });
     let is = |key: &str, value: Value| assert_eq!(event[key], value, "{key} in {event:#}");
     is("layer", stop.layer.into());
