@@ -15,17 +15,10 @@ use crate::{
 
 /// How far two ends of the same sanction may lie apart: both were rounded up to whole seconds, of
 /// clocks that drift.
-const SAME_END_S: u32 = 2;
+const SAME_END: Duration = Duration::from_secs(2);
 
-/// What was carried out last for a tenant, for whoever asked for it.
-#[derive(Clone, Debug, Default)]
-pub struct Carried {
-    /// What was cut.
-    pub cut: Option<CutOutcome>,
-}
-
-/// What was carried out last, by tenant.
-pub type Report = Arc<Mutex<HashMap<String, Carried>>>;
+/// What was cut last, by tenant, for whoever asked for it.
+pub type Report = Arc<Mutex<HashMap<String, CutOutcome>>>;
 
 /// The kernel's bailiff.
 pub struct KernelBailiff {
@@ -73,12 +66,11 @@ impl Bailiff for KernelBailiff {
         let strongest = began
             .into_iter()
             .max_by_key(|(sanction, _)| *sanction as u8);
-        let carried = strongest.map(|(sanction, affected)| Carried {
-            cut: Some(self.cutter.cut(tenant, sanction, &affected)),
-        });
+        let cut =
+            strongest.map(|(sanction, affected)| self.cutter.cut(tenant, sanction, &affected));
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        match carried {
-            Some(carried) => report.insert(tenant.to_owned(), carried),
+        match cut {
+            Some(cut) => report.insert(tenant.to_owned(), cut),
             None => report.remove(tenant),
         };
         Ok(())
@@ -105,9 +97,7 @@ fn at_least_a_second(left: Duration) -> Duration {
 fn is_same(left: Option<Duration>, wanted: Option<Duration>) -> bool {
     match (left, wanted) {
         (None, None) => true,
-        (Some(left), Some(wanted)) => {
-            left.abs_diff(wanted) <= Duration::from_secs(u64::from(SAME_END_S))
-        }
+        (Some(left), Some(wanted)) => left.abs_diff(wanted) <= SAME_END,
         _ => false,
     }
 }

@@ -82,34 +82,6 @@ impl LiveNode {
         self.bring(judiciary, &before, submission(signal, reason, by))
     }
 
-    /// Stops a clock of a complaint.
-    pub(super) fn stop_clock(
-        &self,
-        tenant: &str,
-        complaint: &str,
-        clock: &str,
-        reason: &str,
-        by: &Peer,
-    ) -> Result<HeardOutcome, NodeError> {
-        let judiciary = self.judiciary()?;
-        let (before, ..) = judiciary.court.record(tenant);
-        let key = format!("{complaint}\n{clock}");
-        if !before.clocks.contains_key(&key) {
-            return Err(NodeError::NotFound {
-                what: format!(
-                    "no policy of {tenant:?} has a clock {clock:?} for a complaint {complaint:?}"
-                ),
-            });
-        }
-        let signal = Signal::Handled {
-            tenant: tenant.to_owned(),
-            complaint: complaint.to_owned(),
-            clock: clock.to_owned(),
-            by: by.to_string(),
-        };
-        self.bring(judiciary, &before, submission(signal, reason, by))
-    }
-
     /// Declares the wall clock right.
     pub(super) fn settle_clock(&self, reason: &str, by: &Peer) -> Result<(), NodeError> {
         let judiciary = self.judiciary()?;
@@ -139,7 +111,7 @@ impl LiveNode {
             tenant: tenant.to_owned(),
             policy: name.policy.clone(),
             number: name.number,
-            wall: i64::try_from(wall.0).unwrap_or(i64::MAX),
+            wall: wall.millis(),
             by: serde_json::to_value(by).unwrap_or_default(),
             text: text.to_owned(),
         };
@@ -238,7 +210,7 @@ impl LiveNode {
 
     /// The record book, open beside the court: whoever reads it keeps nobody waiting.
     fn shelf(&self, judiciary: &Judiciary) -> Result<Shelf, NodeError> {
-        let state_dir = judiciary.court.read(|ledger| {
+        let state_dir = judiciary.court.ledger(|ledger| {
             let directory = ledger.path().parent();
             directory.map(std::path::Path::to_owned).unwrap_or_default()
         });
@@ -332,7 +304,7 @@ impl LiveNode {
             cut: if applied.is_empty() {
                 None
             } else {
-                judiciary.carried(tenant).cut
+                judiciary.cut(tenant)
             },
             applied,
         }

@@ -197,10 +197,12 @@ impl Desk {
     /// Forgets what is older than the configuration keeps cases, and than any policy wants.
     fn tidy(&self) {
         let configured = self.shared.lock().policy.node.retention.cases;
-        let book = self.court.book();
-        let wanted = book.ladders.values().filter_map(|it| it.keep_records).max();
-        let keep = wanted.unwrap_or_default().max(Span::from(configured));
-        let before = self.court.clock().engine.minus(keep);
+        let before = self.court.study(|study| {
+            let ladders = study.book.ladders.values();
+            let wanted = ladders.filter_map(|it| it.keep_records).max();
+            let keep = wanted.unwrap_or_default().max(Span::from(configured));
+            study.now.minus(keep)
+        });
         if let Err(error) = self.court.forget_before(before) {
             warn!("old records are kept: {error}");
         }

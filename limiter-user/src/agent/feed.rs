@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use limiter_common::verdict::Verdict;
 use log::warn;
 
+use super::heard::Heard;
 use crate::{
     court::{Court, Now, Submission},
     ledger::{Evidence, Position},
-    offence::{Book, Moment, Signal},
+    offence::{Book, Signal},
     report::event::EventRecord,
 };
 
@@ -57,9 +57,7 @@ struct Waiting {
 
 /// What was read and is not heard yet.
 pub struct Feed {
-    epoch: String,
-    /// Up to where each tenant was heard.
-    positions: HashMap<String, u64>,
+    heard: Heard,
     waiting: HashMap<String, Waiting>,
     /// Who has something that waits.
     pending: HashSet<String>,
@@ -71,14 +69,8 @@ impl Feed {
     /// Goes on where the record book ends; `epoch` tells the counters' life from others.
     #[must_use]
     pub fn new(epoch: String, positions: Vec<Position>) -> Self {
-        let positions = positions
-            .into_iter()
-            .filter(|position| position.epoch == epoch)
-            .map(|position| (position.tenant, position.total))
-            .collect();
         Self {
-            epoch,
-            positions,
+            heard: Heard::new(WHAT, epoch, positions),
             waiting: HashMap::new(),
             pending: HashSet::new(),
             bound: HashSet::new(),
@@ -94,7 +86,7 @@ impl Feed {
     /// Whether anything was heard in this life of the counters.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.positions.is_empty()
+        self.heard.is_empty()
     }
 
     /// Goes by these policies.
@@ -112,25 +104,15 @@ impl Feed {
     pub fn begin(&mut self, court: &Court, totals: impl IntoIterator<Item = (String, u64)>) {
         self.skip(totals.into_iter().filter(|(_, total)| *total > 0));
         // Says that somebody listens, also where nothing was refused yet.
-        self.positions.insert(String::new(), 0);
-        let positions: Vec<Position> = self
-            .positions
-            .iter()
-            .map(|(tenant, total)| Position {
-                tenant: tenant.clone(),
-                what: WHAT,
-                epoch: self.epoch.clone(),
-                total: *total,
-            })
-            .collect();
-        if let Err(error) = court.hear(Vec::new(), &positions) {
+        self.heard.extend([(String::new(), 0)]);
+        if let Err(error) = court.hear(Vec::new(), &self.heard.positions()) {
             warn!("where the kernel's counters stand cannot be written down: {error}");
         }
     }
 
     /// Whatever was refused up to these totals is not heard of: nobody listened then.
     pub fn skip(&mut self, totals: impl IntoIterator<Item = (String, u64)>) {
-        self.positions.extend(totals);
+        self.heard.extend(totals);
     }
 
     /// Takes down what one record stands for; `total` is the tenant's counter with it.
@@ -138,7 +120,7 @@ impl Feed {
         let Some(tenant) = &record.tenant else {
             return;
         };
-        let heard = self.positions.get(tenant).copied().unwrap_or_default();
+        let heard = self.heard.of(tenant).unwrap_or_default();
         let waiting = self
             .waiting
             .entry(tenant.clone())
@@ -150,7 +132,7 @@ impl Feed {
         // A counter that went back began anew.
         if total < waiting.total && total < heard {
             waiting.total = 0;
-            self.positions.insert(tenant.clone(), 0);
+            self.heard.extend([(tenant.clone(), 0)]);
         }
         let count = total.saturating_sub(waiting.total);
         if count == 0 {
@@ -181,7 +163,7 @@ impl Feed {
     ) -> Vec<(String, u64)> {
         let known = |tenant: &str| {
             let waiting = self.waiting.get(tenant).map(|waiting| waiting.total);
-            waiting.or_else(|| self.positions.get(tenant).copied())
+            waiting.or_else(|| self.heard.of(tenant))
         };
         totals
             .into_iter()
@@ -212,12 +194,7 @@ impl Feed {
             let Some(waiting) = self.waiting.get(tenant) else {
                 continue;
             };
-            positions.push(Position {
-                tenant: tenant.clone(),
-                what: WHAT,
-                epoch: self.epoch.clone(),
-                total: waiting.total,
-            });
+            positions.push(self.heard.position(tenant, waiting.total));
             // Whom no policy binds nobody judges.
             if self.bound.contains(tenant) {
                 submissions.extend(waiting.submissions(tenant, clock));
@@ -235,7 +212,7 @@ impl Feed {
             if let Some(waiting) = self.waiting.get_mut(&position.tenant) {
                 waiting.was_heard(now);
             }
-            self.positions.insert(position.tenant, position.total);
+            self.heard.extend([(position.tenant, position.total)]);
         }
         self.waiting.retain(|tenant, waiting| {
             self.pending.contains(tenant)
@@ -271,7 +248,7 @@ impl Waiting {
                 count: *count,
                 refused: kind.refused,
                 source: kind.source,
-                happened: clock.engine(moment(example.time)),
+                happened: clock.engine(example.time.into()),
             };
             let body = serde_json::to_value(example).unwrap_or_default();
             Submission {
@@ -294,8 +271,4 @@ fn network(address: IpAddr) -> IpAddr {
         }
         v4 => v4,
     }
-}
-
-fn moment(time: Timestamp) -> Moment {
-    Moment(u64::try_from(time.as_millisecond()).unwrap_or_default())
 }

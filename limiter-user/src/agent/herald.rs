@@ -80,7 +80,7 @@ impl Herald for Directory {
         let facts: Vec<Facts> = told
             .iter()
             .map(|told| {
-                let time = timestamp(told.wall);
+                let time = told.wall.timestamp();
                 // Also where the record book begins anew.
                 let id = format!("{}-{}-{}", addresses.node, told.wall.0, told.number);
                 let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
@@ -129,12 +129,12 @@ impl Outbox for CourtOutbox {
     fn due(&self, lane: Lane, now: Timestamp, limit: usize) -> Result<Vec<Delivery>, OutboxError> {
         let due = self
             .0
-            .due(lane, moment(now), Span::from(LONGEST_WAIT), limit)?;
+            .due(lane, Moment::from(now), Span::from(LONGEST_WAIT), limit)?;
         Ok(due
             .into_iter()
             .map(|due| Delivery {
                 id: due.id,
-                created: timestamp(due.created),
+                created: due.created.timestamp(),
                 attempts: due.attempts,
                 planned: due.planned,
             })
@@ -142,19 +142,19 @@ impl Outbox for CourtOutbox {
     }
 
     fn done(&self, ids: &[i64], _: Timestamp, receipt: &str) -> Result<(), OutboxError> {
-        Ok(self.0.read(|ledger| ledger.delivered(ids, receipt))?)
+        Ok(self.0.ledger(|ledger| ledger.delivered(ids, receipt))?)
     }
 
     fn failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), OutboxError> {
-        let next = moment(next_try);
+        let next = Moment::from(next_try);
         Ok(self
             .0
-            .read(|ledger| ledger.failed_delivery(id, next, error))?)
+            .ledger(|ledger| ledger.failed_delivery(id, next, error))?)
     }
 
     fn postponed(&self, ids: &[i64], until: Timestamp) -> Result<(), OutboxError> {
-        let until = moment(until);
-        Ok(self.0.read(|ledger| ledger.postponed(ids, until))?)
+        let until = Moment::from(until);
+        Ok(self.0.ledger(|ledger| ledger.postponed(ids, until))?)
     }
 
     fn gave_up(
@@ -164,15 +164,6 @@ impl Outbox for CourtOutbox {
         error: &str,
         also: &[Planned],
     ) -> Result<(), OutboxError> {
-        self.write(|page| page.give_up(id, error, also, moment(now)))
+        self.write(|page| page.give_up(id, error, also, Moment::from(now)))
     }
-}
-
-fn moment(time: Timestamp) -> Moment {
-    Moment(u64::try_from(time.as_millisecond()).unwrap_or_default())
-}
-
-fn timestamp(moment: Moment) -> Timestamp {
-    let millis = i64::try_from(moment.0).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
 }

@@ -10,17 +10,14 @@ use limiter_common::sanction::Sanction as InKernel;
 use log::{error, info};
 use serde_json::Value;
 
-use super::{
-    bailiff::{Carried, Report},
-    live::LiveNode,
-};
+use super::{bailiff::Report, live::LiveNode};
 use crate::{
     control::{node::NodeError, peer::Peer},
     court::{Court, CourtError, Submission},
     inspect,
     kernel::{LONGEST_SANCTION, SHORTEST_SANCTION},
     offence::{Record, Sanction, Signal, Span, Word},
-    report::outcome::{ReinstateOutcome, SanctionOutcome},
+    report::outcome::{CutOutcome, ReinstateOutcome, SanctionOutcome},
 };
 
 /// The court, and what was carried out last.
@@ -58,10 +55,10 @@ impl Judiciary {
         Ok(())
     }
 
-    /// What was carried out last for a tenant, once.
-    pub fn carried(&self, tenant: &str) -> Carried {
+    /// What was cut last of a tenant; it is told once.
+    pub fn cut(&self, tenant: &str) -> Option<CutOutcome> {
         let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        carried.remove(tenant).unwrap_or_default()
+        carried.remove(tenant)
     }
 }
 
@@ -141,10 +138,10 @@ impl LiveNode {
             None => None,
         };
         info!("{whom}");
-        let carried = match heard {
-            Some(judiciary) => judiciary.carried(tenant),
+        let cut = match heard {
+            Some(judiciary) => judiciary.cut(tenant),
             // Whatever is wrong with the record book: an operator's word holds at once.
-            None => self.suspend_in_kernel(tenant, in_kernel, duration)?,
+            None => Some(self.suspend_in_kernel(tenant, in_kernel, duration)?),
         };
         let state = self.shared.lock();
         let Some(until_s) = state.own_end(tenant, in_kernel)? else {
@@ -160,7 +157,7 @@ impl LiveNode {
             replaced,
             tenants: state.below(tenant),
             opened_until: state.view().opened_until(tenant)?,
-            cut: carried.cut,
+            cut,
         })
     }
 
@@ -169,11 +166,9 @@ impl LiveNode {
         tenant: &str,
         sanction: InKernel,
         duration: Option<Duration>,
-    ) -> Result<Carried, NodeError> {
+    ) -> Result<CutOutcome, NodeError> {
         let sanctioned = self.shared.lock().sanction(tenant, sanction, duration)?;
-        Ok(Carried {
-            cut: Some(self.cutter.cut(tenant, sanction, &sanctioned.affected)),
-        })
+        Ok(self.cutter.cut(tenant, sanction, &sanctioned.affected))
     }
 
     /// Lifts what a review lifts, and an operator's own sanctions; everything, if `overriding`.

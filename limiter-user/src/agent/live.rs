@@ -258,17 +258,6 @@ impl Node for LiveNode {
         self.add_offence(tenant, added, reason, by)
     }
 
-    fn handled(
-        &self,
-        tenant: &str,
-        complaint: &str,
-        clock: &str,
-        reason: &str,
-        by: &Peer,
-    ) -> Result<HeardOutcome, NodeError> {
-        self.stop_clock(tenant, complaint, clock, reason, by)
-    }
-
     fn settle(&self, reason: &str, by: &Peer) -> Result<(), NodeError> {
         self.settle_clock(reason, by)
     }

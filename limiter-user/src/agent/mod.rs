@@ -16,6 +16,7 @@ mod error;
 mod events;
 mod eyes;
 mod feed;
+mod heard;
 mod herald;
 mod judiciary;
 mod live;

@@ -2,12 +2,13 @@
 //! kernel's counters every few minutes, each attempt once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     time::{Duration, Instant},
 };
 
 use log::warn;
 
+use super::heard::Heard;
 use crate::{
     court::{Court, Submission},
     ledger::Position,
@@ -21,8 +22,7 @@ const EVERY: Duration = Duration::from_secs(300);
 
 /// Up to where each tenant's mail was heard of.
 pub struct Sent {
-    epoch: String,
-    positions: HashMap<String, u64>,
+    heard: Heard,
     /// Whose policies speak of shares of the mail sent.
     rated: HashSet<String>,
     read: Option<Instant>,
@@ -32,14 +32,8 @@ impl Sent {
     /// Goes on where the record book ends; `epoch` tells the counters' life from others.
     #[must_use]
     pub fn new(epoch: String, positions: Vec<Position>) -> Self {
-        let positions = positions
-            .into_iter()
-            .filter(|position| position.epoch == epoch)
-            .map(|position| (position.tenant, position.total))
-            .collect();
         Self {
-            epoch,
-            positions,
+            heard: Heard::new(WHAT, epoch, positions),
             rated: HashSet::new(),
             read: None,
         }
@@ -78,7 +72,7 @@ impl Sent {
             if !self.rated.contains(&tenant) {
                 continue;
             }
-            let heard = self.positions.get(&tenant).copied();
+            let heard = self.heard.of(&tenant);
             if heard == Some(total) {
                 continue;
             }
@@ -88,12 +82,7 @@ impl Sent {
                 let tenant = tenant.clone();
                 submissions.push(Submission::of(Signal::Sent { tenant, messages }));
             }
-            positions.push(Position {
-                tenant,
-                what: WHAT,
-                epoch: self.epoch.clone(),
-                total,
-            });
+            positions.push(self.heard.position(&tenant, total));
         }
         if positions.is_empty() {
             return;
@@ -103,7 +92,7 @@ impl Sent {
             return;
         }
         let heard = positions.into_iter();
-        self.positions
+        self.heard
             .extend(heard.map(|position| (position.tenant, position.total)));
     }
 }

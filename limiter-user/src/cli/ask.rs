@@ -109,30 +109,38 @@ impl Alone {
     }
 }
 
+/// Asks the agent; where none answers, whoever `ask_else` asks, with why there is none.
+fn agent_or<T, F: Future<Output = Result<T, ClientError>>>(
+    global: &Global,
+    ask_agent: impl FnOnce(Client) -> F,
+    ask_else: impl FnOnce(ClientError) -> Result<Answer<T>, CliError>,
+) -> Result<Answer<T>, CliError> {
+    let agent = client(global).patient(PATIENCE);
+    match block_on(async { Ok(ask_agent(agent).await) })? {
+        Ok(answer) => Ok(Answer {
+            answer,
+            without_agent: None,
+        }),
+        Err(
+            error @ (ClientError::NotRunning { .. }
+            | ClientError::Silent { .. }
+            | ClientError::Broken { .. }),
+        ) => ask_else(error),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Asks the agent; where none answers, the record book.
 pub fn agent_or_book<T, F: Future<Output = Result<T, ClientError>>>(
     global: &Global,
     ask_agent: impl FnOnce(Client) -> F,
     ask_book: impl FnOnce(&Alone) -> Result<T, NodeError>,
 ) -> Result<Answer<T>, CliError> {
-    let agent = client(global).patient(PATIENCE);
-    let client_error = match block_on(async { Ok(ask_agent(agent).await) })? {
-        Ok(answer) => {
-            return Ok(Answer {
-                answer,
-                without_agent: None,
-            });
-        }
-        Err(
-            error @ (ClientError::NotRunning { .. }
-            | ClientError::Silent { .. }
-            | ClientError::Broken { .. }),
-        ) => error,
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Answer {
-        answer: ask_book(&Alone::open(global)?)?,
-        without_agent: Some(client_error),
+    agent_or(global, ask_agent, |why| {
+        Ok(Answer {
+            answer: ask_book(&Alone::open(global)?)?,
+            without_agent: Some(why),
+        })
     })
 }
 
@@ -142,30 +150,17 @@ pub fn agent_or_pins<T, F: Future<Output = Result<T, ClientError>>>(
     ask_agent: impl FnOnce(Client) -> F,
     ask_pins: impl FnOnce(&dyn Node) -> Result<T, NodeError>,
 ) -> Result<Answer<T>, CliError> {
-    let agent = client(global).patient(PATIENCE);
-    let client_error = match block_on(async { Ok(ask_agent(agent).await) })? {
-        Ok(answer) => {
-            return Ok(Answer {
-                answer,
-                without_agent: None,
-            });
+    agent_or(global, ask_agent, |client| {
+        let policy = policy(global)?;
+        match PinnedNode::open(&policy) {
+            Ok(node) => Ok(Answer {
+                answer: ask_pins(&node)?,
+                without_agent: Some(client),
+            }),
+            Err(why) => Err(CliError::NeitherAnswers {
+                client,
+                why: why.to_string(),
+            }),
         }
-        Err(
-            error @ (ClientError::NotRunning { .. }
-            | ClientError::Silent { .. }
-            | ClientError::Broken { .. }),
-        ) => error,
-        Err(error) => return Err(error.into()),
-    };
-    let policy = policy(global)?;
-    match PinnedNode::open(&policy) {
-        Ok(node) => Ok(Answer {
-            answer: ask_pins(&node)?,
-            without_agent: Some(client_error),
-        }),
-        Err(why) => Err(CliError::NeitherAnswers {
-            client: client_error,
-            why: why.to_string(),
-        }),
-    }
+    })
 }

@@ -38,12 +38,12 @@ impl Report {
         })
     }
 
-    /// When the mail was sent as far as the report says, else when the report was sent; in
-    /// milliseconds since 1970 by the wall clock, never after `now`.
+    /// When the mail was sent as far as the report says, else when the report was sent; by the
+    /// wall clock, never after `now`.
     #[must_use]
-    pub fn happened_ms(&self, now: jiff::Timestamp) -> u64 {
-        let time = self.arrival.or(self.sent).unwrap_or(now).min(now);
-        u64::try_from(time.as_millisecond()).unwrap_or(0)
+    pub fn happened(&self, now: Moment) -> Moment {
+        let told = self.arrival.or(self.sent);
+        told.map_or(now, |time| Moment::from(time).min(now))
     }
 
     /// What it lacks of everything that a policy may require.

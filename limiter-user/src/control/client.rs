@@ -18,9 +18,7 @@ use super::{
     query,
     reply::ErrorBody,
     routes::{self, ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
-    routes_court::{
-        self, CaseRequest, Done, HandledRequest, OffenceRequest, SettleRequest, WordRequest,
-    },
+    routes_court::{self, CaseRequest, Done, OffenceRequest, SettleRequest, WordRequest},
 };
 use crate::report::{
     case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
@@ -178,14 +176,6 @@ impl Client {
     /// [`ClientError`].
     pub async fn offence(&self, request: &OffenceRequest) -> Result<HeardOutcome, ClientError> {
         self.post(routes_court::OFFENCES, request).await
-    }
-
-    /// Says that a complaint was handled.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn handled(&self, request: &HandledRequest) -> Result<HeardOutcome, ClientError> {
-        self.post(routes_court::HANDLED, request).await
     }
 
     /// Declares the wall clock right.

@@ -152,24 +152,6 @@ pub trait Node: Send + Sync + 'static {
         })
     }
 
-    /// Stops a clock of a complaint: a person did what was to be done.
-    ///
-    /// # Errors
-    /// As [`word`](Self::word), and [`NodeError::NotFound`] for what has no clock.
-    fn handled(
-        &self,
-        tenant: &str,
-        complaint: &str,
-        clock: &str,
-        reason: &str,
-        by: &Peer,
-    ) -> Result<HeardOutcome, NodeError> {
-        let _ = (tenant, complaint, clock, reason, by);
-        Err(NodeError::NeedsAgent {
-            doing: "handling a complaint",
-        })
-    }
-
     /// Declares the wall clock right: downtime that was not credited is.
     ///
     /// # Errors

@@ -30,8 +30,6 @@ pub const CASE: &str = "/v1/case";
 pub const WORDS: &str = "/v1/words";
 /// `POST` an [`OffenceRequest`]: [`HeardOutcome`].
 pub const OFFENCES: &str = "/v1/offences";
-/// `POST` a [`HandledRequest`]: [`HeardOutcome`].
-pub const HANDLED: &str = "/v1/handled";
 /// `POST` a [`SettleRequest`]: `{}`.
 pub const SETTLE: &str = "/v1/settle";
 /// `GET`: [`Dossier`](crate::report::dossier::Dossier). Parameters: `tenant`, `for` (seconds back
@@ -167,20 +165,6 @@ pub struct CaseRequest {
     pub reason: String,
 }
 
-/// What is sent when a person handled a complaint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HandledRequest {
-    /// The tenant it is about.
-    pub tenant: String,
-    /// Which complaint.
-    pub complaint: String,
-    /// What was done: acknowledge, act or answer.
-    pub clock: String,
-    /// How, in the person's words. Not empty.
-    pub reason: String,
-}
-
 /// What `settle-clock` sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -194,10 +178,7 @@ pub struct SettleRequest {
 pub struct Done {}
 
 /// The paths of the court.
-pub(super) const ALL: [&str; 7] = [CASES, CASE, WORDS, OFFENCES, HANDLED, SETTLE, REPORT];
-
-/// What is done about complaints.
-pub const CLOCKS: [&str; 3] = ["acknowledge", "act", "answer"];
+pub(super) const ALL: [&str; 6] = [CASES, CASE, WORDS, OFFENCES, SETTLE, REPORT];
 
 impl CaseAction {
     /// The command.
@@ -217,7 +198,7 @@ pub(super) fn methods(path: &str) -> Option<&'static [Method]> {
     match path {
         CASE | REPORT => Some(&[Method::GET]),
         CASES => Some(&[Method::GET, Method::POST]),
-        WORDS | OFFENCES | HANDLED | SETTLE => Some(&[Method::POST]),
+        WORDS | OFFENCES | SETTLE => Some(&[Method::POST]),
         _ => None,
     }
 }
@@ -235,7 +216,6 @@ pub(super) async fn answer(
         CASE => show(server, connection, &request).await,
         WORDS => word(server, connection, request).await,
         OFFENCES => offence(server, connection, request).await,
-        HANDLED => handled(server, connection, request).await,
         SETTLE => settle(server, connection, request).await,
         _ => report(server, connection, &request).await,
     }
@@ -326,37 +306,6 @@ async fn offence(server: &Server, connection: &Connection, request: Request<Inco
                 .offence(&request.tenant, &request.added, reason, by)
         }
     })
-    .await
-}
-
-async fn handled(server: &Server, connection: &Connection, request: Request<Incoming>) -> Answer {
-    let request: HandledRequest = body(server, request).await?;
-    let reason = told(&request.reason)?;
-    short("tenant", &request.tenant, MAX_TENANT_NAME)?;
-    if !CLOCKS.contains(&request.clock.as_str()) {
-        return Err(invalid(format!("clock: one of {}", CLOCKS.join(", "))));
-    }
-    let arguments = serde_json::json!({
-        "tenant": request.tenant, "complaint": request.complaint, "clock": request.clock,
-    });
-    heard(
-        server,
-        connection,
-        "complaint handled",
-        arguments,
-        reason,
-        {
-            move |server, reason, by| {
-                server.node.handled(
-                    &request.tenant,
-                    &request.complaint,
-                    &request.clock,
-                    reason,
-                    by,
-                )
-            }
-        },
-    )
     .await
 }
 

@@ -6,146 +6,40 @@ use std::{
     time::Duration,
 };
 
-use log::{error, info, warn};
-use thiserror::Error;
+use log::{error, info};
 
 use super::{
-    bailiff::{Bailiff, BailiffError, Wanted},
+    bailiff::Bailiff,
     hearing::{Submission, Verdict},
+    setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told},
 };
 use crate::{
     ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
-    notice::{Lane, Planned},
-    offence::{
-        self, Action, Book, Evidence, Moment, Notice, Reading, Record, Sanction, Signal, Span,
-        State,
-    },
+    notice::Lane,
+    offence::{self, Action, Book, Evidence, Moment, Notice, Reading, Record, Signal, Span, State},
     report::problem::Problem,
 };
-
-/// The clocks of the machine.
-pub trait Clocks: Send {
-    /// What they show now.
-    fn read(&self) -> Reading;
-}
-
-/// Something that people are to be told.
-#[derive(Clone, Copy, Debug)]
-pub struct Told<'t> {
-    /// Its number in the record book.
-    pub number: i64,
-    /// What.
-    pub notice: &'t Notice,
-    /// When, in the engine's time.
-    pub at: Moment,
-    /// The same moment on the wall clock.
-    pub wall: Moment,
-    /// The case's evidence, if it is about one.
-    pub evidence: Option<&'t Evidence>,
-}
-
-/// Says who is told by which ways.
-pub trait Herald: Send {
-    /// The deliveries of all that came of one thing that was heard.
-    fn plan(&self, told: &[Told<'_>], book: &Book) -> Vec<(i64, Planned)>;
-}
-
-/// Why something was not heard.
-#[derive(Debug, Error)]
-pub enum CourtError {
-    /// It could not be recorded, and so did not happen.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The record book and what is in memory have come apart.
-    #[error("the record book failed while it was written to, and cannot be read since: {0}")]
-    Lost(String),
-}
-
-impl CourtError {
-    /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Ledger(error) => error.remedy(),
-            Self::Lost(_) => "repair state_dir, then restart the agent; what is in force stays",
-        }
-    }
-}
-
-/// All records at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Study<'s> {
-    /// By the names of the tenants.
-    pub records: &'s BTreeMap<String, Record>,
-    /// The policies.
-    pub book: &'s Book,
-    /// The moment, in the engine's time.
-    pub now: Moment,
-    /// What the wall clock shows then.
-    pub wall: Moment,
-}
-
-/// What the clocks show at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// The engine's time.
-    pub engine: Moment,
-    /// The wall clock.
-    pub wall: Moment,
-}
-
-impl Now {
-    /// The engine's time when the wall clock showed `wall`; nothing happens in the future.
-    #[must_use]
-    pub const fn engine(&self, wall: Moment) -> Moment {
-        self.engine.minus(self.wall.since(wall))
-    }
-
-    /// What the wall clock shows at a moment of the engine's.
-    #[must_use]
-    pub const fn wall(&self, engine: Moment) -> Moment {
-        if engine.0 >= self.engine.0 {
-            self.wall.plus(engine.since(self.engine))
-        } else {
-            self.wall.minus(self.engine.since(engine))
-        }
-    }
-}
-
-/// What a court needs.
-pub struct Setting {
-    /// The record book.
-    pub ledger: Ledger,
-    /// The policies.
-    pub book: Book,
-    /// The clocks.
-    pub clocks: Box<dyn Clocks>,
-    /// Who carries out.
-    pub bailiff: Box<dyn Bailiff>,
-    /// Who knows whom to tell how.
-    pub herald: Box<dyn Herald>,
-}
 
 /// The court. All calls may block: on the disk, and on the kernel.
 pub struct Court(Mutex<Bench>);
 
-struct Bench {
-    state: State,
+pub(super) struct Bench {
+    pub(super) state: State,
     ledger: Ledger,
     book: Book,
     clocks: Box<dyn Clocks>,
-    bailiff: Box<dyn Bailiff>,
+    pub(super) bailiff: Box<dyn Bailiff>,
     herald: Box<dyn Herald>,
     /// Whom the kernel does not treat yet as the record says.
-    owed: BTreeSet<String>,
+    pub(super) owed: BTreeSet<String>,
     /// What holds already and could not be recorded.
-    later: Vec<Submission>,
+    pub(super) later: Vec<Submission>,
     /// Why the record book cannot be written to.
     failing: Option<Problem>,
     /// It cannot be read either.
     lost: Option<String>,
     /// Why the kernel does not do what it should.
-    resisting: Option<String>,
+    pub(super) resisting: Option<String>,
     /// When the clock was last written down.
     clock_kept: Moment,
 }
@@ -178,10 +72,8 @@ impl Court {
             clock_kept: Moment(0),
         };
         bench.adopt();
-        // What ended while nobody looked.
-        if let Err(error) = bench.hear(vec![Submission::of(Signal::Tick)], &[]) {
-            bench.fail(&error);
-        }
+        // What ended while nobody looked. What stands in the way, the bench notes.
+        let _ = bench.hear(vec![Submission::of(Signal::Tick)], &[]);
         bench.reconcile();
         Ok(Self(Mutex::new(bench)))
     }
@@ -256,12 +148,6 @@ impl Court {
         }
     }
 
-    /// The engine's time when the wall clock showed `wall`, as the two stand to each other now.
-    #[must_use]
-    pub fn engine_time(&self, wall: Moment) -> Moment {
-        self.clock().engine(wall)
-    }
-
     /// Tells people what the engine does not know of. It is on the disk when this returns.
     ///
     /// # Errors
@@ -271,18 +157,10 @@ impl Court {
         self.bench().tell(notice)
     }
 
-    /// How the tenants stand of whom there is a record.
-    #[must_use]
-    pub fn standings(&self) -> Vec<(String, offence::Standing)> {
-        let bench = self.bench();
-        let all = bench.state.records.iter();
-        all.map(|(tenant, record)| (tenant.clone(), record.standing()))
-            .collect()
-    }
-
-    /// Reads in the record book.
-    pub fn read<T>(&self, read: impl FnOnce(&Ledger) -> T) -> T {
-        read(&self.bench().ledger)
+    /// Turns to the record book itself: for what is no record of a tenant, and changes by one
+    /// statement.
+    pub fn ledger<T>(&self, turn: impl FnOnce(&Ledger) -> T) -> T {
+        turn(&self.bench().ledger)
     }
 
     /// Writes into the record book what the engine does not hear of.
@@ -376,14 +254,14 @@ impl Court {
 
 impl Bench {
     /// The engine's time, without letting it pass.
-    fn now(&mut self) -> (Moment, Reading) {
+    pub(super) fn now(&mut self) -> (Moment, Reading) {
         let reading = self.clocks.read();
         let mut clock = self.state.clock.clone();
         let now = clock.look(&reading, self.state.records.is_empty());
         (now, reading)
     }
 
-    fn hear(
+    pub(super) fn hear(
         &mut self,
         submissions: Vec<Submission>,
         positions: &[Position],
@@ -470,19 +348,13 @@ impl Bench {
                 page.complaint(row)?;
             }
             let notices = page.actions(id, at, reading.wall, &outcome.actions)?;
-            let told: Vec<Told<'_>> = notices
-                .iter()
-                .map(|(number, notice)| Told {
-                    number: *number,
-                    notice,
-                    at,
-                    wall: reading.wall,
-                    evidence: evidence_of(&self.state, notice),
-                })
-                .collect();
-            for (number, planned) in self.herald.plan(&told, &self.book) {
-                page.deliver(number, &planned, reading.wall)?;
-            }
+            let study = Study {
+                records: &self.state.records,
+                book: &self.book,
+                now: at,
+                wall: reading.wall,
+            };
+            announce(&page, &*self.herald, &study, &notices)?;
             verdicts.push(Verdict {
                 id,
                 duplicate: false,
@@ -506,25 +378,17 @@ impl Bench {
     fn tell(&mut self, notice: Notice) -> Result<(), CourtError> {
         let (at, reading) = self.now();
         let action = [Action::Notify(Box::new(notice))];
-        let run = |bench: &mut Self| {
-            let page = bench.ledger.begin()?;
-            let notices = page.actions(0, at, reading.wall, &action)?;
-            let told: Vec<Told<'_>> = notices
-                .iter()
-                .map(|(number, notice)| Told {
-                    number: *number,
-                    notice,
-                    at,
-                    wall: reading.wall,
-                    evidence: None,
-                })
-                .collect();
-            for (number, planned) in bench.herald.plan(&told, &bench.book) {
-                page.deliver(number, &planned, reading.wall)?;
-            }
-            page.commit()
+        let study = Study {
+            records: &self.state.records,
+            book: &self.book,
+            now: at,
+            wall: reading.wall,
         };
-        let written = run(self);
+        let written = self.ledger.begin().and_then(|page| {
+            let notices = page.actions(0, at, reading.wall, &action)?;
+            announce(&page, &*self.herald, &study, &notices)?;
+            page.commit()
+        });
         self.noted(written)
     }
 
@@ -600,96 +464,34 @@ impl Bench {
             .map_or(LATEST, |wake| Duration::from(wake.since(now)).min(LATEST));
         wake.max(Duration::from_millis(10))
     }
+}
 
-    fn reconcile(&mut self) {
-        let suffering = self.state.records.iter();
-        let suffering = suffering.filter(|(_, record)| !record.effective.is_empty());
-        self.owed
-            .extend(suffering.map(|(tenant, _)| tenant.clone()));
-        match self.bailiff.in_force() {
-            Ok(found) => self
-                .owed
-                .extend(found.into_iter().map(|found| found.tenant)),
-            Err(error) => self.resisting = Some(error.to_string()),
-        }
-        self.carry_out();
+/// Writes down who is told of these notices, and by which ways.
+fn announce(
+    page: &Page<'_>,
+    herald: &dyn Herald,
+    study: &Study<'_>,
+    notices: &[(i64, Notice)],
+) -> Result<(), LedgerError> {
+    let told: Vec<Told<'_>> = notices
+        .iter()
+        .map(|(number, notice)| Told {
+            number: *number,
+            notice,
+            at: study.now,
+            wall: study.wall,
+            evidence: evidence_of(study.records, notice),
+        })
+        .collect();
+    for (number, planned) in herald.plan(&told, study.book) {
+        page.deliver(number, &planned, study.wall)?;
     }
-
-    /// Makes the kernel agree with the records of whoever is owed that.
-    fn carry_out(&mut self) {
-        if self.owed.is_empty() {
-            return;
-        }
-        let (now, _) = self.now();
-        let mut resisting = None;
-        for tenant in std::mem::take(&mut self.owed) {
-            // Nobody lifts what no record knows of.
-            let Some(record) = self.state.records.get(&tenant) else {
-                continue;
-            };
-            let is_same = |later: &Submission| later.signal.tenant() == Some(&tenant);
-            if self.later.iter().any(is_same) {
-                continue;
-            }
-            match self.bailiff.enforce(&tenant, &Wanted::of(record, now)) {
-                Ok(()) => {}
-                Err(BailiffError::Absent(_)) => {
-                    if !record.effective.is_empty() {
-                        info!("{tenant:?} is under sanctions and no tenant now: they wait");
-                    }
-                }
-                Err(error) => {
-                    if self.resisting.is_none() {
-                        error!("the sanctions of {tenant:?} cannot be carried out: {error}");
-                    }
-                    resisting = Some(format!("{tenant}: {error}"));
-                    self.owed.insert(tenant);
-                }
-            }
-        }
-        self.resisting = resisting;
-    }
-
-    /// Takes over what the kernel enforces and no record knows of.
-    fn adopt(&mut self) {
-        let found = match self.bailiff.in_force() {
-            Ok(found) => found,
-            Err(error) => {
-                self.resisting = Some(error.to_string());
-                return;
-            }
-        };
-        let strange: Vec<Submission> = found
-            .into_iter()
-            .filter(|found| !self.state.records.contains_key(&found.tenant))
-            .map(|found| {
-                warn!(
-                    "{:?} is under {} and no record says why: taken over as an operator's word",
-                    found.tenant,
-                    found.sanction.as_str()
-                );
-                Submission::of(Signal::Suspend {
-                    tenant: found.tenant,
-                    sanction: Sanction::of_kernel(found.sanction),
-                    length: found.left.map(Span::from),
-                    reason: "found in force in the kernel, with no record of it".to_owned(),
-                    by: "limiter".to_owned(),
-                })
-            })
-            .collect();
-        if strange.is_empty() {
-            return;
-        }
-        if let Err(error) = self.hear(strange, &[]) {
-            self.fail(&error);
-        }
-    }
+    Ok(())
 }
 
 /// What a case rests on that `notice` is about.
-fn evidence_of<'s>(state: &'s State, notice: &Notice) -> Option<&'s Evidence> {
-    let kept = state
-        .records
+fn evidence_of<'s>(records: &'s BTreeMap<String, Record>, notice: &Notice) -> Option<&'s Evidence> {
+    let kept = records
         .get(&notice.tenant)?
         .ladders
         .get(notice.policy.as_ref()?)?;

@@ -7,11 +7,14 @@
 
 mod bailiff;
 mod bench;
+mod carrying_out;
 mod hearing;
+mod setting;
 
 pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
-pub use bench::{Clocks, Court, CourtError, Herald, Now, Setting, Study, Told};
+pub use bench::Court;
 pub use hearing::{Submission, Verdict};
+pub use setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told};
 
 #[cfg(test)]
 pub mod testing;

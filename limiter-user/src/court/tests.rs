@@ -144,12 +144,12 @@ fn what_is_decided_is_in_force_and_survives() {
     court.tick();
     assert!(stage.suffers().is_empty());
     let cases = court
-        .read(|ledger| ledger.cases(Some("alice"), false))
+        .ledger(|ledger| ledger.cases(Some("alice"), false))
         .unwrap();
     assert_eq!(cases.len(), 1);
     assert!(cases[0].case.closed.is_some());
     let suffered = court
-        .read(|ledger| ledger.sanctions("alice", Moment(0)))
+        .ledger(|ledger| ledger.sanctions("alice", Moment(0)))
         .unwrap();
     assert_eq!(suffered.len(), 1);
     assert!(suffered[0].lifted.is_some());
@@ -193,7 +193,7 @@ fn what_cannot_be_recorded_did_not_happen() {
     let court = stage.open();
     court.hear(vec![offence(Severity::Minor)], &[]).unwrap();
     let before = court.record("alice").0;
-    court.read(|ledger| ledger.fill_up(true));
+    court.ledger(|ledger| ledger.fill_up(true));
     let position = Position {
         tenant: "alice".to_owned(),
         what: "refusals",
@@ -211,13 +211,13 @@ fn what_cannot_be_recorded_did_not_happen() {
     assert_eq!(court.record("alice").0, before);
     assert!(stage.suffers().is_empty());
     assert!(!court.problems().is_empty());
-    court.read(|ledger| ledger.fill_up(false));
+    court.ledger(|ledger| ledger.fill_up(false));
     court
         .hear(many(1 << 20), std::slice::from_ref(&position))
         .unwrap();
     assert_eq!(stage.suffers(), [InKernel::SuspendNetwork]);
     assert!(court.problems().is_empty());
-    let kept = court.read(|ledger| ledger.positions("refusals")).unwrap();
+    let kept = court.ledger(|ledger| ledger.positions("refusals")).unwrap();
     assert_eq!(kept, [position]);
 }
 
@@ -263,12 +263,12 @@ fn replaying_what_was_heard_gives_the_same_records() {
         court.tick();
     }
     let book = court.book();
-    let heard = court.read(Ledger::replay).unwrap();
+    let heard = court.ledger(Ledger::replay).unwrap();
     let mut state = State::default();
     for (signal, reading) in &heard {
         step(&mut state, &book, signal, reading);
     }
-    let kept = court.read(Ledger::state).unwrap();
+    let kept = court.ledger(Ledger::state).unwrap();
     assert_eq!(state.records, kept.records);
     assert!(heard.len() >= 40);
 }
@@ -281,7 +281,7 @@ fn old_records_are_forgotten_and_open_cases_are_not() {
     let later = Moment(START).plus(Span::days(1));
     court.forget_before(later).unwrap();
     let signals = court
-        .read(|ledger| ledger.signals("alice", Moment(0), 10))
+        .ledger(|ledger| ledger.signals("alice", Moment(0), 10))
         .unwrap();
     assert_eq!(signals.len(), 1, "its case is open");
     stage.pass(Duration::from_secs(1));
@@ -290,12 +290,12 @@ fn old_records_are_forgotten_and_open_cases_are_not() {
     court.tick();
     court.forget_before(later).unwrap();
     let signals = court
-        .read(|ledger| ledger.signals("alice", Moment(0), 10))
+        .ledger(|ledger| ledger.signals("alice", Moment(0), 10))
         .unwrap();
     assert!(signals.is_empty());
     assert!(
         court
-            .read(|ledger| ledger.cases(None, false))
+            .ledger(|ledger| ledger.cases(None, false))
             .unwrap()
             .is_empty()
     );

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::params;
 
-use super::{Ledger, LedgerError, page::millis};
+use super::{Ledger, LedgerError};
 use crate::{
     notice::{Lane, Planned},
     offence::{Moment, Span},
@@ -45,8 +45,8 @@ impl Ledger {
              ORDER BY id LIMIT ?5",
             params![
                 lane.as_str(),
-                millis(wall),
-                millis(wall.plus(furthest)),
+                wall.millis(),
+                wall.plus(furthest).millis(),
                 serde_json::json!(withheld).to_string(),
                 i64::try_from(most).unwrap_or(i64::MAX)
             ],
@@ -65,7 +65,7 @@ impl Ledger {
                 let what = || format!("a delivery, number {id}");
                 Ok(Due {
                     id,
-                    created: Moment(u64::try_from(created).unwrap_or_default()),
+                    created: Moment::of_millis(created),
                     attempts,
                     planned: Planned {
                         channel: self.parsed(&channel, what)?,
@@ -97,7 +97,7 @@ impl Ledger {
     pub fn failed_delivery(&self, id: i64, next: Moment, said: &str) -> Result<(), LedgerError> {
         self.change(
             "UPDATE deliveries SET attempts = attempts + 1, next = ?2, said = ?3 WHERE id = ?1",
-            params![id, millis(next), said],
+            params![id, next.millis(), said],
         )
     }
 
@@ -109,7 +109,7 @@ impl Ledger {
     pub fn postponed(&self, ids: &[i64], until: Moment) -> Result<(), LedgerError> {
         self.change(
             "UPDATE deliveries SET next = ?2 WHERE id IN (SELECT value FROM json_each(?1))",
-            params![serde_json::json!(ids).to_string(), millis(until)],
+            params![serde_json::json!(ids).to_string(), until.millis()],
         )
     }
 

@@ -93,8 +93,8 @@ impl<'l> Page<'l> {
         insert
             .execute(params![
                 entry.key,
-                millis(entry.at),
-                millis(entry.reading.wall),
+                entry.at.millis(),
+                entry.reading.wall.millis(),
                 entry.signal.tenant(),
                 entry.signal.kind(),
                 self.json(entry.signal)?,
@@ -134,7 +134,7 @@ impl<'l> Page<'l> {
                     sanction,
                     until,
                 } => {
-                    let until = until.map(millis);
+                    let until = until.map(Moment::millis);
                     let changed = self
                         .query(
                             "UPDATE sanctions SET until = ?3
@@ -147,7 +147,7 @@ impl<'l> Page<'l> {
                             "INSERT INTO sanctions (tenant, sanction, since, until)
                              VALUES (?1, ?2, ?3, ?4)",
                         )?
-                        .execute(params![tenant, sanction.as_str(), millis(at), until])
+                        .execute(params![tenant, sanction.as_str(), at.millis(), until])
                         .map_err(self.failed())?;
                     }
                 }
@@ -161,8 +161,8 @@ impl<'l> Page<'l> {
                     )?
                     .execute(params![
                         id,
-                        millis(at),
-                        millis(wall),
+                        at.millis(),
+                        wall.millis(),
                         notice.tenant,
                         self.json(notice)?
                     ])
@@ -187,7 +187,7 @@ impl<'l> Page<'l> {
                     )?
                     .execute(params![
                         id,
-                        millis(at),
+                        at.millis(),
                         tenant,
                         bill,
                         cause,
@@ -215,7 +215,7 @@ impl<'l> Page<'l> {
             "UPDATE sanctions SET lifted = ?3
              WHERE tenant = ?1 AND sanction = ?2 AND lifted IS NULL",
         )?
-        .execute(params![tenant, sanction, millis(at)])
+        .execute(params![tenant, sanction, at.millis()])
         .map_err(self.failed())?;
         Ok(())
     }
@@ -253,8 +253,8 @@ impl<'l> Page<'l> {
             tenant,
             policy,
             case.id,
-            millis(case.opened),
-            case.closed.map(millis),
+            case.opened.millis(),
+            case.closed.map(Moment::millis),
             self.json(case)?
         ])
         .map_err(self.failed())?;
@@ -309,7 +309,7 @@ impl<'l> Page<'l> {
             planned.channel.lane().as_str(),
             self.json(&planned.channel)?,
             self.json(&planned.facts)?,
-            millis(wall)
+            wall.millis()
         ])
         .map_err(self.failed())?;
         Ok(())
@@ -416,9 +416,4 @@ impl<'l> Page<'l> {
             source,
         }
     }
-}
-
-/// A moment as the database keeps it.
-pub(super) fn millis(at: Moment) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Ledger, LedgerError, Position, page::millis};
+use super::{Ledger, LedgerError, Position};
 use crate::offence::{Case, Moment};
 
 /// A case.
@@ -183,7 +183,7 @@ impl Ledger {
              WHERE tenant = ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3",
             params![
                 tenant,
-                millis(since),
+                since.millis(),
                 i64::try_from(most).unwrap_or(i64::MAX)
             ],
             |row| {
@@ -242,7 +242,7 @@ impl Ledger {
         self.rows(
             "SELECT sanction, since, until, lifted FROM sanctions
              WHERE tenant = ?1 AND (lifted IS NULL OR lifted >= ?2) ORDER BY id",
-            params![tenant, millis(since)],
+            params![tenant, since.millis()],
             |row| {
                 Ok(SanctionRow {
                     sanction: row.get(0)?,
@@ -263,7 +263,7 @@ impl Ledger {
         let mut found = self.rows(
             "SELECT id, at, wall, tenant, body FROM notices
              WHERE tenant = ?1 AND at >= ?2 ORDER BY id",
-            params![tenant, millis(since)],
+            params![tenant, since.millis()],
             |row| {
                 Ok(NoticeRow {
                     id: row.get(0)?,
@@ -302,7 +302,7 @@ impl Ledger {
         self.rows(
             "SELECT at, tenant, bill, cause, policy, cents, currency, plus, proposed FROM charges
              WHERE tenant = ?1 AND at >= ?2 ORDER BY id",
-            params![tenant, millis(since)],
+            params![tenant, since.millis()],
             |row| {
                 Ok(ChargeRow {
                     at: row.get(0)?,

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Ledger, LedgerError, page::millis};
+use super::{Ledger, LedgerError};
 use crate::offence::Moment;
 
 impl Ledger {
@@ -16,7 +16,7 @@ impl Ledger {
         let failed = self.failed("clean up");
         let run = |db: &mut rusqlite::Connection| {
             let change = db.transaction()?;
-            let before = millis(before);
+            let before = before.millis();
             change.execute(
                 "DELETE FROM signals WHERE at < ?1 AND NOT EXISTS (
                     SELECT 1 FROM cases WHERE cases.tenant = signals.tenant

@@ -206,8 +206,7 @@ pub struct Context<'c> {
 
 impl Context<'_> {
     fn wall(&self, moment: Moment) -> Timestamp {
-        let millis = |moment: Moment| i64::try_from(moment.0).unwrap_or(i64::MAX);
-        let away = millis(moment).saturating_sub(millis(self.at));
+        let away = moment.millis().saturating_sub(self.at.millis());
         let away = SignedDuration::from_millis(away);
         // Nothing is told of the end of time.
         self.time.checked_add(away).unwrap_or(Timestamp::MAX)

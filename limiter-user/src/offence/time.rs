@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A moment: milliseconds since 1970, as the engine counts time (see [`Clock`](super::Clock)).
@@ -37,6 +38,24 @@ impl Moment {
         Span(self.0.saturating_sub(earlier.0))
     }
 
+    /// So many milliseconds since 1970, as databases keep them; nothing is before 1970.
+    #[must_use]
+    pub fn of_millis(millis: i64) -> Self {
+        Self(u64::try_from(millis).unwrap_or_default())
+    }
+
+    /// Milliseconds since 1970, as databases keep them; their end for the end of time.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+
+    /// A moment of the wall clock as people read it; the end of time where it is out of range.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_millisecond(self.millis()).unwrap_or(Timestamp::MAX)
+    }
+
     /// The next moment there is.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -61,6 +80,13 @@ impl Span {
     #[must_use]
     pub const fn days(days: u64) -> Self {
         Self::hours(days.saturating_mul(24))
+    }
+}
+
+impl From<Timestamp> for Moment {
+    /// To the millisecond, and not before 1970.
+    fn from(time: Timestamp) -> Self {
+        Self::of_millis(time.as_millisecond())
     }
 }
 

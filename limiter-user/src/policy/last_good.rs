@@ -1,13 +1,12 @@
 //! The last good policy: kept in the state directory, and gone by when the files are bad.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::model::Policy;
+use crate::system::durable;
 
 /// Its name in the state directory.
 const NAME: &str = "last-good-policy.json";
@@ -30,21 +29,7 @@ pub fn keep(policy: &Policy) -> io::Result<()> {
     if fs::read(&path).is_ok_and(|kept| kept == text) {
         return Ok(());
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)?;
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&beside, &path)?;
-    File::open(state_dir)?.sync_all()
+    durable::replace(&path, &text)
 }
 
 /// The policy that is kept, if there is one.

@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod cgroups;
 pub mod clock;
+pub mod durable;
 pub mod interfaces;
 pub mod mounts;
 pub mod namespace;

@@ -119,7 +119,7 @@ impl Desk {
             }
         };
         let vouched = by.map_or(Vouched::No, |_| Vouched::Operator);
-        let before = self.court.read(|ledger| ledger.complaint(&report.id))?;
+        let before = self.court.ledger(|ledger| ledger.complaint(&report.id))?;
         if let Some(row) = &before
             && !may_change(row, &report, vouched)
         {
@@ -164,7 +164,7 @@ impl Desk {
         };
         let row = |state: ComplaintState, why: String, paper: &Paper| ComplaintRow {
             id: report.id.clone(),
-            received: before.map_or(millis(now.wall), |row| row.received),
+            received: before.map_or(now.wall.millis(), |row| row.received),
             tenant: tenant.clone(),
             state: state.as_str().to_owned(),
             why,
@@ -222,11 +222,8 @@ impl Desk {
         (by, reason): (Option<&Peer>, Option<String>),
     ) -> Result<ComplaintOutcome, CourtError> {
         let now = self.court.clock();
-        let wall = happened.map_or_else(
-            || report.happened_ms(timestamp(now.wall)),
-            |time| u64::try_from(time.as_millisecond()).unwrap_or_default(),
-        );
-        let complaint = match report.complaint(tenant, now.engine(Moment(wall))) {
+        let wall = happened.map_or_else(|| report.happened(now.wall), Moment::from);
+        let complaint = match report.complaint(tenant, now.engine(wall)) {
             Ok(complaint) => complaint,
             Err(why) => {
                 let state = ComplaintState::NotCounted.as_str().to_owned();
@@ -273,12 +270,12 @@ impl Desk {
 
     fn refuse(&self, raw: &Raw<'_>, why: &str, now: Now) -> Result<ComplaintOutcome, CourtError> {
         let id = format!("refused:{}", raw.digest());
-        if let Some(row) = self.court.read(|ledger| ledger.complaint(&id))? {
+        if let Some(row) = self.court.ledger(|ledger| ledger.complaint(&id))? {
             return Ok(outcome(&row, true));
         }
         self.keep(&ComplaintRow {
             id,
-            received: millis(now.wall),
+            received: now.wall.millis(),
             tenant: None,
             state: ComplaintState::Refused.as_str().to_owned(),
             why: why.to_owned(),
@@ -309,7 +306,7 @@ impl Desk {
         for name in names.iter().flatten() {
             let found = self
                 .court
-                .read(|ledger| ledger.complaint_about(tenant, name))?;
+                .ledger(|ledger| ledger.complaint_about(tenant, name))?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -324,10 +321,10 @@ impl Desk {
         reporter: &str,
         now: Now,
     ) -> Result<Option<String>, CourtError> {
-        let since = millis(now.wall.minus(DAY));
+        let since = now.wall.minus(DAY).millis();
         let (own, all) = self
             .court
-            .read(|ledger| ledger.complaints_counted(tenant, reporter, since))?;
+            .ledger(|ledger| ledger.complaints_counted(tenant, reporter, since))?;
         Ok(if own >= BY_REPORTER {
             Some(format!(
                 "{own} complaints of {reporter:?} count against {tenant:?} within a day already, and \
@@ -347,12 +344,12 @@ impl Desk {
     /// an hour.
     pub fn remind(&self) -> Result<(), CourtError> {
         let now = self.court.clock();
-        let Waiting { count, latest } = self.court.read(|ledger| ledger.complaints_waiting())?;
+        let Waiting { count, latest } = self.court.ledger(|ledger| ledger.complaints_waiting())?;
         let Some((complaint, why, received)) = latest else {
             return Ok(());
         };
-        let told = self.court.read(|ledger| ledger.last_told(NODE_NAME))?;
-        let again = |told: i64| millis(now.wall.minus(TOLD_AGAIN)) >= told;
+        let told = self.court.ledger(|ledger| ledger.last_told(NODE_NAME))?;
+        let again = |told: i64| now.wall.minus(TOLD_AGAIN).millis() >= told;
         if told.is_some_and(|told| received <= told || !again(told)) {
             return Ok(());
         }
@@ -372,7 +369,7 @@ impl Desk {
     /// What is wrong, for `status`.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let waiting = self.court.read(|ledger| ledger.complaints_waiting());
+        let waiting = self.court.ledger(|ledger| ledger.complaints_waiting());
         let Ok(Waiting { count, .. }) = waiting else {
             // The court says so itself.
             return Vec::new();
@@ -457,13 +454,4 @@ fn reporter(report: &Report) -> String {
     let reporter = &report.reporter;
     let name = reporter.verified.as_ref().or(reporter.address.as_ref());
     name.map_or_else(|| "nobody".to_owned(), |name| name.to_lowercase())
-}
-
-fn timestamp(moment: Moment) -> Timestamp {
-    Timestamp::from_millisecond(millis(moment)).unwrap_or(Timestamp::MAX)
-}
-
-/// As the record book keeps it.
-fn millis(moment: Moment) -> i64 {
-    i64::try_from(moment.0).unwrap_or(i64::MAX)
 }

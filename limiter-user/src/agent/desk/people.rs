@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::{
     super::judiciary::{submission, unheard},
-    Desk, about, millis, outcome,
+    Desk, about, outcome,
     paper::{Paper, Saying},
-    timestamp,
 };
 use crate::{
     complaint::{Attribution, Report},
@@ -20,7 +19,7 @@ use crate::{
     },
     court::{CourtError, Now},
     ledger::{ComplaintRow, Ledger, LedgerError},
-    offence::{Action, Part, Record, Signal},
+    offence::{Action, Moment, Part, Record, Signal},
     report::complaint::{
         ComplaintClock, ComplaintDetails, ComplaintOutcome, ComplaintState, ComplaintSummary,
     },
@@ -98,7 +97,7 @@ impl ComplaintDesk for Desk {
         };
         let now = self.court.clock();
         paper.said.push(Saying {
-            wall: millis(now.wall),
+            wall: now.wall.millis(),
             by: serde_json::to_value(by).unwrap_or(Value::Null),
             said: word.as_str().to_owned(),
             what,
@@ -250,7 +249,7 @@ impl Desk {
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&Ledger) -> Result<T, LedgerError>) -> Result<T, NodeError> {
-        let asked = self.court.read(ask);
+        let asked = self.court.ledger(ask);
         asked.map_err(|error| unheard(&CourtError::from(error)))
     }
 }
@@ -275,7 +274,7 @@ fn summary(
     };
     ComplaintSummary {
         id: row.id.clone(),
-        received: jiff::Timestamp::from_millisecond(row.received).unwrap_or_default(),
+        received: Moment::of_millis(row.received).timestamp(),
         state: ComplaintState::of(&row.state).unwrap_or(ComplaintState::Unknown),
         tenant: row.tenant.clone(),
         why: row.why.clone(),
@@ -295,8 +294,8 @@ fn clocks(id: &str, paper: &Paper, record: &Record, now: Now) -> Vec<ComplaintCl
             });
             ComplaintClock {
                 clock: clock.to_owned(),
-                due: due.map(|due| timestamp(now.wall(due))),
-                done: done.and_then(|done| jiff::Timestamp::from_millisecond(done.wall).ok()),
+                due: due.map(|due| now.wall(due).timestamp()),
+                done: done.map(|done| Moment::of_millis(done.wall).timestamp()),
             }
         })
         .collect()

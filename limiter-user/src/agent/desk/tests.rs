@@ -278,7 +278,7 @@ fn what_is_proved_counts_once_whatever_comes_again() {
     );
     let signals = |desk: &Desk| {
         let heard = |ledger: &Ledger| ledger.signals("alice", Moment(0), 10);
-        desk.court.read(heard).unwrap()
+        desk.court.ledger(heard).unwrap()
     };
     let heard = signals(&first_desk);
     assert_eq!(heard.len(), 1);
@@ -424,7 +424,7 @@ fn what_is_not_clear_waits_for_a_person() {
     assert!(assign(&waits.id, "alice").is_err(), "it counts already");
     let signals = desk
         .court
-        .read(|ledger| ledger.signals("bob", Moment(0), 9));
+        .ledger(|ledger| ledger.signals("bob", Moment(0), 9));
     let signals = signals.unwrap();
     assert_eq!(signals[0].reason.as_deref(), Some("his newsletter"));
     assert_eq!(signals[0].by.as_ref().unwrap()["uid"], 0);
@@ -529,7 +529,7 @@ fn a_wall_clock_that_was_set_changes_nothing_about_when_it_happened() {
     assert_eq!(taken(&desk, &report).state, ComplaintState::Attributed);
     let heard = desk
         .court
-        .read(|ledger| ledger.signals("alice", Moment(0), 9));
+        .ledger(|ledger| ledger.signals("alice", Moment(0), 9));
     let heard = heard.unwrap();
     let happened = heard[1].body["complaint"]["happened"].as_i64().unwrap();
     assert_eq!(happened, at(95).as_millisecond());

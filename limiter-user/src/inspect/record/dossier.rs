@@ -5,12 +5,11 @@ use std::time::Duration;
 use super::{
     holds, is_worth_telling,
     shelf::{self, Shelf},
-    stored, wall,
 };
 use crate::{
     control::node::NodeError,
     ledger::SanctionRow,
-    offence::{Sanction, Span},
+    offence::{Moment, Sanction, Span},
     report::{
         dossier::{Complained, Counters, Dossier, Suffered},
         duration::Seconds,
@@ -93,9 +92,9 @@ impl Shelf {
                     let (_, sanction) = words.find(|(word, _)| *word == row.sanction)?;
                     Some(Suffered {
                         sanction: *sanction,
-                        since: times.at(stored(row.since)),
-                        until: row.until.map(|until| times.at(stored(until))),
-                        lifted: row.lifted.map(|lifted| times.at(stored(lifted))),
+                        since: times.at(Moment::of_millis(row.since)),
+                        until: row.until.map(|until| times.at(Moment::of_millis(until))),
+                        lifted: row.lifted.map(|lifted| times.at(Moment::of_millis(lifted))),
                     })
                 })
                 .collect(),
@@ -104,7 +103,7 @@ impl Shelf {
                 .filter(|row| row.tenant.as_deref() == Some(tenant))
                 .map(|row| Complained {
                     id: row.id,
-                    received: wall(stored(row.received)),
+                    received: Moment::of_millis(row.received).timestamp(),
                     state: row.state,
                     why: row.why,
                 })

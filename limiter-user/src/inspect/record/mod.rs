@@ -37,7 +37,8 @@ impl Times {
     pub fn at(self, moment: Moment) -> Timestamp {
         let whole = |apart: Span| Span::seconds(apart.0.saturating_add(500) / 1_000);
         let ahead = whole(self.wall.since(self.now));
-        wall(moment.plus(ahead).minus(whole(self.now.since(self.wall))))
+        let behind = whole(self.now.since(self.wall));
+        moment.plus(ahead).minus(behind).timestamp()
     }
 }
 
@@ -48,17 +49,6 @@ impl From<&Study<'_>> for Times {
             wall: study.wall,
         }
     }
-}
-
-/// A moment of the wall clock; the end of time where it is out of range.
-fn wall(moment: Moment) -> Timestamp {
-    let millis = i64::try_from(moment.0).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
-}
-
-/// Milliseconds as the database keeps them.
-fn stored(millis: i64) -> Moment {
-    Moment(u64::try_from(millis).unwrap_or_default())
 }
 
 /// Whether there is anything to tell of a record.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Times, is_worth_telling, name_of, stored, wall, words};
+use super::{Times, is_worth_telling, name_of, words};
 use crate::{
     control::node::NodeError,
     court::Study,
@@ -155,7 +155,7 @@ impl Shelf {
                 };
                 let heard = Heard {
                     id: row.id,
-                    time: wall(stored(row.wall)),
+                    time: Moment::of_millis(row.wall).timestamp(),
                     kind: row.kind,
                     text,
                     by: row.by.as_ref().map(words::who),
@@ -167,7 +167,7 @@ impl Shelf {
                         .collect(),
                     evidence: row.evidence,
                 };
-                (stored(row.at), heard)
+                (Moment::of_millis(row.at), heard)
             });
         Ok(heard.collect())
     }
@@ -190,7 +190,7 @@ impl Shelf {
                 Err(_) => (String::new(), None, row.notice.to_string()),
             };
             Told {
-                time: wall(stored(row.wall)),
+                time: Moment::of_millis(row.wall).timestamp(),
                 to,
                 case,
                 text,
@@ -217,7 +217,7 @@ impl Shelf {
     ) -> Result<Vec<(Moment, Charged)>, NodeError> {
         let rows = self.ledger.charges(tenant, since).map_err(unread)?;
         let charged = rows.into_iter().map(|row| {
-            let at = stored(row.at);
+            let at = Moment::of_millis(row.at);
             let charged = Charged {
                 time: self.times.at(at),
                 bill: row.bill,
@@ -237,7 +237,7 @@ impl Shelf {
     pub(super) fn noted(&self, tenant: &str) -> Result<Vec<Note>, NodeError> {
         let rows = self.ledger.notes(tenant).map_err(unread)?;
         let notes = rows.into_iter().map(|row| Note {
-            time: wall(stored(row.wall)),
+            time: Moment::of_millis(row.wall).timestamp(),
             case: name_of(&row.policy, row.number),
             by: words::who(&row.by),
             text: row.text,

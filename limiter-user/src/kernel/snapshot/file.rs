@@ -3,15 +3,14 @@
 //! A line that says what it is, of which version, how long and with which checksum; then JSON.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
 use super::Snapshot;
+use crate::system::durable;
 
 /// Its name in the state directory.
 const NAME: &str = "counts.snapshot";
@@ -87,22 +86,7 @@ pub fn path(state_dir: &Path) -> PathBuf {
 /// The state directory cannot be written: the last one is still there.
 pub fn keep(state_dir: &Path, snapshot: &Snapshot) -> io::Result<usize> {
     let bytes = encode(snapshot)?;
-    let path = path(state_dir);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(state_dir)?;
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, &path)?;
-    File::open(state_dir)?.sync_all()?;
+    durable::replace(&path(state_dir), &bytes)?;
     Ok(bytes.len())
 }
 

