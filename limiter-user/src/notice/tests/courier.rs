@@ -411,14 +411,21 @@ async fn many_notices_within_an_hour_become_few_mails() {
     let first = node.outbox.rows().iter().filter(waits).count();
     assert!((18..38).contains(&first), "{first}");
     assert_eq!(server.mails().len(), 4);
-    node.pass(Duration::from_secs(3_700));
-    node.until("all to be delivered", |rows| {
-        rows.iter()
-            .all(|row| matches!(row.state, State::Done { .. }))
-    })
-    .await;
+    // What was not there yet when the last mail of the first hour was made may be more than the
+    // next hour's mails hold.
+    for _ in 0..2 {
+        node.pass(Duration::from_secs(3_700));
+        let now = node.now();
+        node.until("what is due to be delivered", |rows| {
+            rows.iter().all(|row| match row.state {
+                State::Waits { next_try } => next_try > now,
+                _ => matches!(row.state, State::Done { .. }),
+            })
+        })
+        .await;
+    }
     let mails = server.mails();
-    assert!(mails.len() <= 7, "{}", mails.len());
+    assert!(mails.len() <= 10, "{}", mails.len());
     // Each was told once, alone or with others.
     for number in 0..40 {
         let told = mails.iter().filter(|mail| {
