@@ -32,20 +32,7 @@ pub struct Memory {
 
 impl Memory {
     pub fn add(&self, planned: Planned, created: Timestamp) -> i64 {
-        let mut rows = self.rows.lock().unwrap();
-        let id = i64::try_from(rows.len()).unwrap();
-        rows.push(Row {
-            delivery: Delivery {
-                id,
-                created,
-                attempts: 0,
-                planned,
-            },
-            state: State::Waits { next_try: created },
-            errors: Vec::new(),
-            postponed: 0,
-        });
-        id
+        append(&mut self.rows.lock().unwrap(), planned, created)
     }
 
     pub fn rows(&self) -> Vec<Row> {
@@ -66,6 +53,16 @@ impl Memory {
     }
 
     fn write(&self, ids: &[i64], change: impl Fn(&mut Row)) -> Result<(), OutboxError> {
+        self.write_and(ids, change, |_| {})
+    }
+
+    /// All of it at one moment.
+    fn write_and(
+        &self,
+        ids: &[i64],
+        change: impl Fn(&mut Row),
+        and: impl FnOnce(&mut Vec<Row>),
+    ) -> Result<(), OutboxError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err("the disk is full".into());
         }
@@ -75,8 +72,25 @@ impl Memory {
             assert!(matches!(row.state, State::Waits { .. }), "twice: {row:?}");
             change(row);
         }
+        and(&mut rows);
         Ok(())
     }
+}
+
+fn append(rows: &mut Vec<Row>, planned: Planned, created: Timestamp) -> i64 {
+    let id = i64::try_from(rows.len()).unwrap();
+    rows.push(Row {
+        delivery: Delivery {
+            id,
+            created,
+            attempts: 0,
+            planned,
+        },
+        state: State::Waits { next_try: created },
+        errors: Vec::new(),
+        postponed: 0,
+    });
+    id
 }
 
 impl Outbox for Memory {
@@ -127,13 +141,14 @@ impl Outbox for Memory {
         error: &str,
         also: &[Planned],
     ) -> Result<(), OutboxError> {
-        self.write(&[id], |row| {
+        let given_up = |row: &mut Row| {
             row.errors.push(error.to_owned());
             row.state = State::GivenUp;
-        })?;
-        for planned in also {
-            self.add(planned.clone(), now);
-        }
-        Ok(())
+        };
+        self.write_and(&[id], given_up, |rows| {
+            for planned in also {
+                append(rows, planned.clone(), now);
+            }
+        })
     }
 }
