@@ -147,6 +147,9 @@ pub mod programs {
     pub const PLAIN: &str = "_plain";
     /// `classifier`, never attached: run by the agent to change state under the kernel's lock.
     pub const COMMAND: &str = "limiter_command";
+    /// `classifier`, never attached: run by the agent to count mail that enters through the node's own
+    /// mail server.
+    pub const CHARGE: &str = "limiter_charge";
 }
 
 /// Names of the globals that the agent sets before loading.

@@ -12,6 +12,7 @@ extern crate std;
 pub mod abi;
 pub mod address;
 pub mod blocked;
+pub mod charge;
 pub mod command;
 pub mod event;
 pub mod flow;

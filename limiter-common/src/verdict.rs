@@ -87,6 +87,8 @@ wire_enum! {
         Uplink = 3 => "uplink",
         /// `sock_ops` and XDP for mailbox logins.
         Mailbox = 4 => "mailbox",
+        /// The node's own mail server, asked by the agent.
+        Mta = 5 => "mta",
     }
 }
 

@@ -131,6 +131,26 @@ impl Slot {
         self.total = self.total.wrapping_add(units);
     }
 
+    /// Takes back `units` that were counted at `at_ns`, as far as their bucket still holds any. What
+    /// was counted while the clock was a tick behind may stand in the next bucket, and stays.
+    #[inline(always)]
+    pub fn give_back(&mut self, at_ns: u64, width_ns: u64, units: u32) {
+        if width_ns == 0 {
+            return;
+        }
+        let behind = self.epoch.wrapping_sub(at_ns / width_ns);
+        let held = if behind == 0 {
+            &mut self.current
+        } else if behind <= BUCKETS as u64 {
+            &mut self.ring[(self.epoch.wrapping_sub(behind) & MASK) as usize]
+        } else {
+            return;
+        };
+        let back = if units < *held { units } else { *held };
+        *held -= back;
+        self.total = self.total.wrapping_sub(back);
+    }
+
     /// Changes the width of the buckets from `old_width_ns` to `new_width_ns` at `now_ns`. Each
     /// bucket's units move to the last moment at which they can have been admitted, `now_ns` at
     /// the latest; those that are too old for the new window are dropped. For the agent: the

@@ -241,3 +241,57 @@ fn windows_are_known_by_their_buckets() {
     }
     assert_eq!(window_of(width_of(1_500_000_000)), 1_500_000_000);
 }
+
+proptest! {
+    /// What was counted and given back might never have been there.
+    #[test]
+    fn given_back_is_never_counted(
+        steps in proptest::collection::vec((0_u64..40, 1_u32..5, any::<bool>()), 1..60),
+        late in 0_u64..10,
+    ) {
+        let (width, max) = (1_000, 50);
+        let (mut with, mut without) = (Slot::default(), Slot::default());
+        let mut now = 1_000_000;
+        let mut owed = Vec::new();
+        for (wait, units, stays) in steps {
+            now += wait * 100;
+            // Only what both admit: the one that is fuller for a while refuses more.
+            if stays {
+                if attempt(&mut with, now, width, units, max) {
+                    prop_assert!(attempt(&mut without, now, width, units, max));
+                }
+            } else if attempt(&mut with, now, width, units, max) {
+                owed.push((now, units));
+            }
+        }
+        now += late * 1_000;
+        with.advance(now, width);
+        for (at, units) in owed {
+            with.give_back(at, width, units);
+        }
+        without.advance(now, width);
+        prop_assert_eq!(with, without);
+    }
+}
+
+#[test]
+fn nothing_is_given_back_twice_or_of_another_time() {
+    let mut slot = Slot::default();
+    assert!(attempt(&mut slot, 5_000, 1_000, 3, 10));
+    assert!(attempt(&mut slot, 7_000, 1_000, 4, 10));
+    slot.give_back(6_000, 1_000, 2);
+    assert_eq!(slot.total, 7, "nothing was counted then");
+    slot.give_back(5_999, 1_000, 9);
+    slot.give_back(5_000, 1_000, 9);
+    assert_eq!(slot.total, 4);
+    slot.give_back(8_000, 1_000, 9);
+    slot.give_back(100_000, 1_000, 9);
+    assert_eq!(slot.total, 4, "from what is to come nothing");
+    slot.advance(50_000, 1_000);
+    slot.give_back(7_000, 1_000, 4);
+    assert_eq!(slot, {
+        let mut empty = Slot::default();
+        empty.epoch = 50;
+        empty
+    });
+}

@@ -17,6 +17,8 @@ fn main() {}
 #[cfg(target_arch = "bpf")]
 mod blocked;
 #[cfg(target_arch = "bpf")]
+mod charge;
+#[cfg(target_arch = "bpf")]
 mod command;
 #[cfg(target_arch = "bpf")]
 mod connect;

@@ -65,6 +65,19 @@ impl Answer {
         Self(outcome as u64 | u64::from(limit & SLOT_MASK) << 8 | u64::from(owner) << 32)
     }
 
+    /// With the levels that count what was admitted.
+    #[inline(always)]
+    fn counted(self, levels: u32) -> Self {
+        Self(self.0 | u64::from(levels & ALL_LEVELS) << 16)
+    }
+
+    /// The levels of the tree that counted it, a bit each, the tenant's own lowest.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    pub fn levels(self) -> u8 {
+        (self.0 >> 16) as u8 & ALL_LEVELS as u8
+    }
+
     /// To try again, with the lock that another gave way to, if one did.
     #[inline(always)]
     fn again(forward: u32) -> Self {
@@ -209,6 +222,29 @@ impl Level {
             )*};
         }
         count!(0 1 2 3 4 5 6 7);
+    }
+
+    /// Takes back what was counted in the windows of this level. Under the lock.
+    #[inline(always)]
+    fn give_back(&self, demand: &Packed) {
+        // SAFETY: looked up.
+        let first = u32::from(unsafe { (*self.tenant).first_slot });
+        macro_rules! back {
+            ($($at:literal)*) => {$(
+                match self.one::<$at>(first, demand) {
+                    One::End => return,
+                    One::Other => {}
+                    One::Concerns(def, slot) => {
+                        // SAFETY: see `one`.
+                        let (def, slot) = unsafe { (&*def, &mut *slot) };
+                        if def.kind == Kind::Window as u8 {
+                            slot.give_back(demand.now_ns, def.span_ns, demand.units);
+                        }
+                    }
+                }
+            )*};
+        }
+        back!(0 1 2 3 4 5 6 7);
     }
 
     /// The limit at `AT`. Each is a place of its own in the program, and not a round of a loop: the
@@ -437,9 +473,141 @@ fn ask_all(leaf: u32, lock: u32, demand: &Packed) -> Option<Answer> {
         } else {
             Outcome::Admitted
         };
-        Answer::new(outcome, (*scratch).full_owner, (*scratch).full_limit)
+        Answer::new(outcome, (*scratch).full_owner, (*scratch).full_limit).counted(counting)
     };
     // SAFETY: held.
     unsafe { kernel::unlock(&raw mut (*cell).lock) };
     Some(answer)
+}
+
+/// The generations of the tenant at `leaf` and of everybody above, summed: what a receipt is held
+/// against.
+#[inline(always)]
+pub fn generations(leaf: u32) -> Option<u32> {
+    let mut sum = 0;
+    let l0 = Level::load(leaf, &mut sum)?;
+    let l1 = Level::load(l0.parent(), &mut sum)?;
+    let l2 = Level::load(l1.parent(), &mut sum)?;
+    let l3 = Level::load(l2.parent(), &mut sum)?;
+    Level::load(l3.parent(), &mut sum)?;
+    Some(sum)
+}
+
+/// What is given back: units of mail that were counted at a moment, in some levels of the tree.
+#[derive(Clone, Copy)]
+pub struct Return {
+    /// What was counted.
+    pub unit: Unit,
+    /// How many.
+    pub units: u32,
+    /// When, the kernel's clock, ns.
+    pub at_ns: u64,
+    /// Where, as [`Answer::levels`] said.
+    pub levels: u8,
+    /// [`generations`] before it was counted.
+    pub generation: u32,
+}
+
+/// Gives back what was counted in windows, for the tenant at `leaf` and everybody above; `false` if
+/// any of their policies changed since, and nothing was. Paces are not given back: the turn was
+/// taken.
+#[inline(always)]
+pub fn give_back(leaf: u32, back: &Return) -> bool {
+    let what =
+        u64::from(back.units) | u64::from(back.unit as u8) << 32 | u64::from(back.levels) << 40;
+    let mut lock = NOBODY;
+    let mut tries = 0;
+    while tries < TRIES {
+        let answer = Answer(limiter_return(
+            leaf,
+            lock,
+            what,
+            back.at_ns,
+            back.generation,
+        ));
+        if answer.0 & 0xff != AGAIN {
+            return answer.outcome() == Outcome::Admitted;
+        }
+        lock = answer.owner();
+        tries += 1;
+    }
+    crate::report::contended();
+    false
+}
+
+/// One try of [`give_back`], as [`limiter_decide`] is one of [`decide`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_return(leaf: u32, lock: u32, what: u64, at_ns: u64, generation: u32) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "taken apart as it was put together"
+    )]
+    let (demand, levels) = (
+        Packed {
+            units: what as u32,
+            unit: (what >> 32) as u8,
+            group: PortGroup::Smtp.bit(),
+            count: true,
+            now_ns: at_ns,
+        },
+        (what >> 40) as u32 & ALL_LEVELS,
+    );
+    return_all(leaf, lock, &demand, levels, generation)
+        .unwrap_or(Answer::FAILED)
+        .0
+}
+
+#[inline(always)]
+fn return_all(
+    leaf: u32,
+    lock: u32,
+    demand: &Packed,
+    levels: u32,
+    generation: u32,
+) -> Option<Answer> {
+    let mut before = 0;
+    let l0 = Level::load(leaf, &mut before)?;
+    let l1 = Level::load(l0.parent(), &mut before)?;
+    let l2 = Level::load(l1.parent(), &mut before)?;
+    let l3 = Level::load(l2.parent(), &mut before)?;
+    let l4 = Level::load(l3.parent(), &mut before)?;
+    // SAFETY: looked up.
+    let own = unsafe { core::ptr::read_volatile(&raw const (*l0.tenant).lock) };
+    let none = kernel::is_nobody(lock);
+    let given = lock.wrapping_mul(1_u32.wrapping_sub(none));
+    let cell = maps::LOCKS.get_ptr_mut(given.wrapping_add(own.wrapping_mul(none)))?;
+    // SAFETY: all looked up, and no lock is held; volatile, for the agent changes it under this
+    // lock.
+    let forward = unsafe {
+        kernel::lock(&raw mut (*cell).lock);
+        core::ptr::read_volatile(&raw const (*cell).forward)
+    };
+    let mut now = l0.generation();
+    now = now.wrapping_add(l1.generation());
+    now = now.wrapping_add(l2.generation());
+    now = now.wrapping_add(l3.generation());
+    now = now.wrapping_add(l4.generation());
+    let unchanged = forward == 0 && now == generation;
+    if unchanged {
+        macro_rules! give_back {
+            ($($level:ident $bit:literal)*) => {$(
+                if levels & $bit != 0 {
+                    $level.give_back(demand);
+                }
+            )*};
+        }
+        give_back!(l0 1 l1 2 l2 4 l3 8 l4 16);
+    }
+    // SAFETY: held.
+    unsafe { kernel::unlock(&raw mut (*cell).lock) };
+    if forward != 0 {
+        return Some(Answer::again(forward));
+    }
+    let outcome = if unchanged {
+        Outcome::Admitted
+    } else {
+        Outcome::Refused
+    };
+    Some(Answer::new(outcome, leaf, 0))
 }

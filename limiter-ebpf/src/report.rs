@@ -71,6 +71,19 @@ pub fn allowed<const TASK: bool>(settings: &Settings, facts: &Facts) {
     }
 }
 
+/// Counts mail that went in through the node's own mail server; whether there is room for it.
+#[inline(always)]
+pub fn went(tenant: u32, messages: u64) -> bool {
+    let Some(stats) = maps::STATS.get_ptr_mut(tenant) else {
+        return false;
+    };
+    // SAFETY: as in `allowed`.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, messages);
+    }
+    true
+}
+
 /// Hands an allowed attempt to the agent.
 #[inline(never)]
 fn record<const TASK: bool>(facts: &Facts) {

@@ -88,6 +88,8 @@ fn problem(states: &[&LayerState]) -> Option<Problem> {
              are counted at connect() meanwhile",
             MEND,
         ),
+        // Nothing of it is attached.
+        Layer::Mta => ("the node's own mail server is not answered", RESTART),
         Layer::Mailbox => (
             "blocked prefixes, null routes and mailbox clients are not held off there",
             MEND,

@@ -13,7 +13,7 @@ use limiter_common::{
     verdict::PortGroup,
 };
 
-use super::{Kernel, KernelError, load::loaded_command_program};
+use super::{Kernel, KernelError, load::loaded_classifier};
 
 /// A command with nothing in it.
 const EMPTY: Command = Command {
@@ -171,7 +171,7 @@ impl Kernel {
     }
 
     fn run(&self, command: &Command) -> Result<u32, KernelError> {
-        let program = loaded_command_program(&self.ebpf)?;
+        let program = loaded_classifier(&self.ebpf, programs::COMMAND)?;
         // SAFETY: a `#[repr(C)]` structure of integers without padding: all bytes are initialised.
         let bytes = unsafe {
             std::slice::from_raw_parts(

@@ -197,7 +197,12 @@ impl Kernel {
 }
 
 /// The programs without which nothing works.
-const CORE: [&str; 3] = [programs::CONNECT4, programs::CONNECT6, programs::COMMAND];
+const CORE: [&str; 4] = [
+    programs::CONNECT4,
+    programs::CONNECT6,
+    programs::COMMAND,
+    programs::CHARGE,
+];
 
 /// Makes the object's maps, pinned or adopted if `pins` are given, and loads the programs without
 /// which nothing works.
@@ -307,12 +312,15 @@ pub(super) fn try_load() -> Result<Vec<KernelError>, KernelError> {
     }
 }
 
-/// The command program of a loaded object, to be run.
-pub(super) fn loaded_command_program(ebpf: &Ebpf) -> Result<&SchedClassifier, KernelError> {
-    ebpf.program(programs::COMMAND)
-        .ok_or_else(|| KernelError::program(programs::COMMAND)(ProgramError::NotLoaded))?
+/// A program of a loaded object that is never attached, to be run.
+pub(super) fn loaded_classifier<'e>(
+    ebpf: &'e Ebpf,
+    name: &'static str,
+) -> Result<&'e SchedClassifier, KernelError> {
+    ebpf.program(name)
+        .ok_or_else(|| KernelError::program(name)(ProgramError::NotLoaded))?
         .try_into()
-        .map_err(KernelError::program(programs::COMMAND))
+        .map_err(KernelError::program(name))
 }
 
 /// Whether the kernel has a helper for programs of a type; 0 where that cannot be told.

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod attach;
 mod batch;
 pub mod btf;
+pub mod charge;
 pub mod clock;
 mod command;
 mod debug;

@@ -11,6 +11,7 @@ mod adoption;
 mod arithmetic;
 mod attaching;
 mod changes;
+mod charging;
 mod cost;
 mod counting;
 mod errors;
