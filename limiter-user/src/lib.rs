@@ -13,4 +13,6 @@ pub mod notice;
 pub mod offence;
 pub mod policy;
 pub mod report;
+pub mod service;
+pub mod submission;
 pub mod system;

@@ -20,7 +20,6 @@ mod heard;
 mod herald;
 mod judiciary;
 mod live;
-mod mail_tenants;
 mod names;
 mod networks;
 mod queues;

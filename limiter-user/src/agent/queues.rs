@@ -21,15 +21,13 @@ use std::{
 
 use log::{debug, info};
 
-use super::{
-    mail_tenants::MailTenants,
-    state::{Shared, Trouble},
-};
+use super::state::{Shared, Trouble};
 use crate::{
     kernel::clock,
     ledger::HeldMailBook,
     mta::{KeeperHandle, KeeperThread, MtaError, Places, QueueKeeper, Report},
     report::problem::Problem,
+    submission::who::MailTenants,
 };
 
 /// How often it is looked who is under a sanction, at least: some end by themselves.

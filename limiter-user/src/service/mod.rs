@@ -1,0 +1,2 @@
+//! What the mail programs ask, each in its own protocol: read, brought before the
+//! [`Gate`](crate::submission::Gate), and answered.
