@@ -18,6 +18,7 @@ mod commands;
 mod complaints;
 mod confined;
 mod coverage;
+mod crashes;
 mod defence;
 mod destinations;
 mod evasion;
