@@ -44,6 +44,7 @@ mod matrix;
 mod observe;
 mod queue;
 mod reboot;
+mod recordbook;
 mod reload;
 mod sanctions;
 mod sockets;
