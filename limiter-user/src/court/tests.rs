@@ -86,6 +86,7 @@ impl Stage {
             clocks: Box::new(self.fake.clone()),
             bailiff: Box::new(self.fake.clone()),
             herald: Box::new(testing::Everywhere),
+            later: Vec::new(),
         };
         Court::open(setting).unwrap()
     }
