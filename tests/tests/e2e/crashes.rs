@@ -26,7 +26,7 @@ use crate::stage::{Stage, expect};
 /// How often the agent is killed.
 const KILLS: u32 = 200;
 /// One kill in so many waits until the agent is ready; the others come before, or about then.
-const READY_EVERY: u64 = 4;
+const READY_EVERY: u64 = 5;
 /// How long an agent that became ready lives after that, milliseconds at most.
 const LIFE_MS: u64 = 200;
 /// How many complaints are delivered, and as many again are handed in.
@@ -283,7 +283,7 @@ fn kill(world: &World<'_>, mut dice: Dice) {
             let most = u64::try_from(start.as_millis()).unwrap_or(u64::MAX);
             let most = most + most / 5 + 1;
             // Any moment of the start and a little after it; more of them early, to save time.
-            let after = dice.below(most).min(dice.below(most));
+            let after = dice.below(most).min(dice.below(most)).min(dice.below(most));
             agent.run_briefly(Duration::from_millis(after));
         }
     }
