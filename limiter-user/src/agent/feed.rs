@@ -300,3 +300,38 @@ fn network(address: IpAddr) -> IpAddr {
         v4 => v4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(total: u64) -> Position {
+        Position {
+            tenant: "alice".to_owned(),
+            what: WHAT,
+            epoch: "1".to_owned(),
+            total,
+        }
+    }
+
+    fn waiting(feed: &Feed) -> u64 {
+        let waiting = feed.waiting.get("alice");
+        waiting.map_or(0, |it| it.kinds.values().map(|(count, _)| count).sum())
+    }
+
+    #[test]
+    fn what_comes_late_is_not_heard_twice() {
+        // The kernel's buffer held an event that an agent before had found in the counter already.
+        let mut feed = Feed::new("1".to_owned(), vec![position(100)]);
+        assert!(feed.is_behind("alice", 90));
+        feed.note_unknown("alice", 90);
+        assert_eq!(waiting(&feed), 0);
+        feed.note_unknown("alice", 103);
+        feed.note_unknown("alice", 102);
+        assert_eq!(waiting(&feed), 3);
+        // Only where the counter itself began anew, all of it is heard.
+        feed.begin_anew("alice");
+        feed.note_unknown("alice", 2);
+        assert_eq!(waiting(&feed), 5);
+    }
+}

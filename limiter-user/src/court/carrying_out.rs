@@ -76,15 +76,12 @@ impl Bench {
         }
     }
 
-    /// Whether no record ever knew of a sanction that the kernel enforces: an operator's word that
-    /// could not be recorded. What was recorded and lifted, and is in force because somebody was
-    /// killed in between, ends when the record says that it ended.
-    fn is_strange(&self, found: &Found, now: Moment) -> bool {
-        if self
-            .later
-            .iter()
-            .any(|it| it.signal.tenant() == Some(&found.tenant))
-        {
+    /// Whether a sanction that the kernel enforces is an operator's word that could not be recorded,
+    /// and not one that was lifted by the last page of the book: whoever wrote that was killed before
+    /// the kernel heard of it. What earlier pages lifted was carried out before the next was begun.
+    fn is_strange(&self, found: &Found) -> bool {
+        let mut later = self.later.iter();
+        if later.any(|it| it.signal.tenant() == Some(&found.tenant)) {
             return false;
         }
         let Some(record) = self.state.records.get(&found.tenant) else {
@@ -94,15 +91,15 @@ impl Bench {
         if record.effective.keys().any(same) {
             return false;
         }
-        let ends = found.left.map(|left| now.plus(Span::from(left)));
-        let rows = self.ledger.sanctions(&found.tenant, Moment(0));
+        let last = self.state.clock.now().millis();
+        let lifted = self.ledger.sanctions(&found.tenant, Moment(0));
         // What cannot be read may be known.
-        rows.is_ok_and(|rows| {
-            !rows.iter().any(|row| {
-                let known = Sanction::WORDS.iter();
-                let mut known = known.filter(|(word, _)| *word == row.sanction);
-                known.any(|(_, sanction)| same(sanction)) && is_same_end(row.until, ends)
-            })
+        lifted.is_ok_and(|mut rows| {
+            rows.retain(|row| row.lifted.is_none_or(|lifted| lifted >= last));
+            let known = Sanction::WORDS.iter().filter(|(_, which)| same(which));
+            !known
+                .into_iter()
+                .any(|(word, _)| rows.iter().any(|row| row.sanction == *word))
         })
     }
 
@@ -115,10 +112,9 @@ impl Bench {
                 return;
             }
         };
-        let (now, _) = self.now();
         let strange: Vec<Submission> = found
             .into_iter()
-            .filter(|found| self.is_strange(found, now))
+            .filter(|found| self.is_strange(found))
             .map(|found| {
                 warn!(
                     "{:?} is under {} and no record says why: taken over as an operator's word",
@@ -138,17 +134,5 @@ impl Bench {
             // What stands in the way, the bench notes.
             let _ = self.hear(strange, &[]);
         }
-    }
-}
-
-/// How far two ends of the same sanction may lie apart: the kernel counts whole seconds.
-const SAME_END: Span = Span::seconds(3);
-
-/// Whether a sanction that was recorded to last `until` is the one that `ends` then.
-fn is_same_end(until: Option<i64>, ends: Option<Moment>) -> bool {
-    match (until, ends) {
-        (None, None) => true,
-        (Some(until), Some(ends)) => ends.millis().abs_diff(until) <= SAME_END.0,
-        _ => false,
     }
 }

@@ -26,7 +26,7 @@ use crate::stage::{Stage, expect};
 /// How often the agent is killed.
 const KILLS: u32 = 200;
 /// One kill in so many waits until the agent is ready; the others come before, or about then.
-const READY_EVERY: u64 = 5;
+const READY_EVERY: u64 = 8;
 /// How long an agent that became ready lives after that, milliseconds at most.
 const LIFE_MS: u64 = 200;
 /// How many complaints are delivered, and as many again are handed in.
@@ -204,7 +204,7 @@ impl World<'_> {
     fn send(&self, whose: usize, v6: bool, mut uid: impl FnMut() -> u32) {
         while !self.is_over() {
             let sender = self.stage.node.sender(uid());
-            let flood = sender.flood(mx(v6), 40, Duration::from_millis(5));
+            let flood = sender.flood(mx(v6), 40, Duration::from_millis(8));
             let report = flood.make();
             assert_eq!(report.refused(), 40, "{report:?}");
             self.refused[whose].fetch_add(40, Ordering::Relaxed);
@@ -272,7 +272,7 @@ fn kill(world: &World<'_>, mut dice: Dice) {
             let from = Instant::now();
             agent.run();
             start = from.elapsed();
-            if dice.below(3) == 0 {
+            if dice.below(2) == 0 {
                 let _turn = world.word.lock().unwrap_or_else(PoisonError::into_inner);
                 agree(agent, &format!("after {kill} kills"));
                 checked += 1;
@@ -282,8 +282,13 @@ fn kill(world: &World<'_>, mut dice: Dice) {
         } else {
             let most = u64::try_from(start.as_millis()).unwrap_or(u64::MAX);
             let most = most + most / 5 + 1;
-            // Any moment of the start and a little after it; more of them early, to save time.
-            let after = dice.below(most).min(dice.below(most)).min(dice.below(most));
+            // Any moment of the start and a little after it: mostly early, to save time, but some
+            // when the record book is opened and read.
+            let after = if dice.below(10) == 0 {
+                most / 2 + dice.below(most / 2 + 1)
+            } else {
+                dice.below(most).min(dice.below(most)).min(dice.below(most))
+            };
             agent.run_briefly(Duration::from_millis(after));
         }
     }
