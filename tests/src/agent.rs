@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    thread,
     time::Duration,
 };
 
@@ -186,6 +187,29 @@ impl<'n> Agent<'n> {
     ///
     /// What it logged, if it ends instead of getting ready.
     pub fn run_until_ready(&self) -> Result<(), String> {
+        let (mut process, notify) = self.spawn();
+        let ready = notify.wait("READY=1", machine::patience(START), || {
+            process.ended().is_some()
+        });
+        let log = process.log();
+        if !ready {
+            return Err(log);
+        }
+        *self.process() = Some(process);
+        Ok(())
+    }
+
+    /// Starts the agent and kills it `after` a while so that it cannot clean up, mostly before it is
+    /// ready. Fails the test if it ends by itself.
+    pub fn run_briefly(&self, after: Duration) {
+        let (mut process, _notify) = self.spawn();
+        thread::sleep(after);
+        let ended = process.ended();
+        assert_eq!(ended, None, "the agent ends:\n{}", process.log());
+        let _ = process.stop(Signal::SIGKILL);
+    }
+
+    fn spawn(&self) -> (Process, Notify) {
         let socket = self.home.join("notify.sock");
         // The one of the last start, if there was one.
         let _ = fs::remove_file(&socket);
@@ -201,16 +225,8 @@ impl<'n> Agent<'n> {
         if self.classic {
             command.env("LIMITER_TEST_NO_TCX", "1");
         }
-        let mut process = Process::start("the agent", &mut command, &self.home.join("log"));
-        let ready = notify.wait("READY=1", machine::patience(START), || {
-            process.ended().is_some()
-        });
-        let log = process.log();
-        if !ready {
-            return Err(log);
-        }
-        *self.process() = Some(process);
-        Ok(())
+        let process = Process::start("the agent", &mut command, &self.home.join("log"));
+        (process, notify)
     }
 
     /// Kills the agent so that it cannot clean up.

@@ -183,7 +183,15 @@ impl Desk {
 
     fn take(&mut self, errand: Errand) -> bool {
         match errand {
-            Errand::Note(record, total) => self.feed.note(&record, total),
+            Errand::Note(record, total) => {
+                if let Some(tenant) = &record.tenant
+                    && self.feed.is_behind(tenant, total)
+                    && self.began_anew(tenant)
+                {
+                    self.feed.begin_anew(tenant);
+                }
+                self.feed.note(&record, total);
+            }
             Errand::Book(book) => {
                 self.feed.set_book(&book);
                 self.sent.set_book(&book);
@@ -192,6 +200,12 @@ impl Desk {
             Errand::Stop => return true,
         }
         false
+    }
+
+    /// Whether a tenant's counter stands below what was heard of it.
+    fn began_anew(&self, tenant: &str) -> bool {
+        let total = self.shared.lock().total(tenant, Stats::notable);
+        total.is_some_and(|total| self.feed.is_behind(tenant, total))
     }
 
     /// Forgets what is older than the configuration keeps cases, and than any policy wants.
@@ -224,8 +238,8 @@ impl Desk {
             match last.get(&tenant) {
                 Some(record) => self.feed.note(record, total),
                 None => {
-                    warn!("refusals of {tenant:?} are not judged: no record says what they were");
-                    self.feed.skip([(tenant, total)]);
+                    warn!("no record says what refusals of {tenant:?} were");
+                    self.feed.note_unknown(&tenant, total);
                 }
             }
         }

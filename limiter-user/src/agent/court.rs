@@ -10,7 +10,7 @@ use super::{
     state::{Shared, Trouble},
 };
 use crate::{
-    court::{Clocks, Court, CourtError, Herald, Setting},
+    court::{Clocks, Court, CourtError, Herald, Setting, Submission},
     ledger::Ledger,
     offence::Reading,
     policy,
@@ -40,14 +40,16 @@ impl Clocks for Clock {
 }
 
 /// Opens the court: all sanctions of the record book are in force when this returns. Without it
-/// everything else is enforced all the same, and an operator's word goes straight to the kernel.
+/// everything else is enforced all the same, and an operator's word goes straight to the kernel;
+/// `later` is what was said so before this.
 pub fn open(
     shared: &Shared,
     clock: &Arc<MachineClock>,
     cutter: &Arc<dyn Cutter>,
     herald: Box<dyn Herald>,
+    later: Vec<Submission>,
 ) -> Option<Opened> {
-    match try_open(shared, clock, cutter, herald) {
+    match try_open(shared, clock, cutter, herald, later) {
         Ok(opened) => Some(opened),
         Err(error) => {
             let problem = Problem::error(
@@ -65,6 +67,7 @@ fn try_open(
     clock: &Arc<MachineClock>,
     cutter: &Arc<dyn Cutter>,
     herald: Box<dyn Herald>,
+    later: Vec<Submission>,
 ) -> Result<Opened, CourtError> {
     let (state_dir, book, epoch) = {
         let state = shared.lock();
@@ -85,6 +88,7 @@ fn try_open(
         clocks: Box::new(Clock(Arc::clone(clock))),
         bailiff: Box::new(bailiff),
         herald,
+        later,
     })?;
     Ok(Opened {
         court: Arc::new(court),

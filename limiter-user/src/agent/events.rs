@@ -12,7 +12,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{clerk::Errands, names::NodeNames, state::Shared, tally::Tally};
+use super::{chambers::Door, names::NodeNames, state::Shared, tally::Tally};
 use crate::{
     kernel::{
         clock,
@@ -43,8 +43,8 @@ pub struct Sink {
     pub follow: broadcast::Sender<Arc<EventRecord>>,
     /// The node's name.
     pub node: String,
-    /// The court, to which refusals are brought.
-    pub court: Option<Errands>,
+    /// The way to the court, to which refusals are brought once it is open.
+    pub court: Arc<Door>,
 }
 
 /// Reads reports until the agent stops.
@@ -218,7 +218,7 @@ impl Reader {
     fn hand_on(&mut self, record: EventRecord, total: u64) {
         self.log(&record);
         let record = Arc::new(record);
-        if let Some(court) = &self.sink.court {
+        if let Some(court) = self.sink.court.errands() {
             court.note(&record, total);
         }
         if let Some(store) = &self.sink.store {

@@ -22,6 +22,8 @@ use crate::{
 
 /// The counters' name in the record book.
 const WHAT: &str = "refusals";
+/// The reason of refusals of which no record says what they were.
+const UNKNOWN: &str = "unknown";
 /// How long a tenant's refusals are summed up before the court hears of them: the first at once,
 /// an episode that goes on less and less often.
 const PAUSES: [Duration; 4] = [
@@ -48,7 +50,7 @@ struct Kind {
 /// What was read of one tenant and is not heard yet.
 struct Waiting {
     /// How often, by kind, and an example of each.
-    kinds: BTreeMap<Kind, (u64, EventRecord)>,
+    kinds: BTreeMap<Kind, (u64, Option<EventRecord>)>,
     /// Up to which total.
     total: u64,
     /// When it was last heard of, and how often in this episode.
@@ -115,44 +117,68 @@ impl Feed {
         self.heard.extend(totals);
     }
 
+    /// Whether a record of `tenant` with this total comes late, or its counter began anew.
+    #[must_use]
+    pub fn is_behind(&self, tenant: &str, total: u64) -> bool {
+        self.heard.of(tenant).is_some_and(|heard| total < heard)
+    }
+
+    /// The counter of `tenant` began anew: nothing of this life of it was heard.
+    pub fn begin_anew(&mut self, tenant: &str) {
+        self.heard.extend([(tenant.to_owned(), 0)]);
+        if let Some(waiting) = self.waiting.get_mut(tenant) {
+            waiting.total = 0;
+        }
+    }
+
+    /// Takes down refusals up to `total` of which no record says what they were.
+    pub fn note_unknown(&mut self, tenant: &str, total: u64) {
+        let kind = Kind {
+            reason: UNKNOWN,
+            refused: true,
+            source: None,
+        };
+        self.add(tenant, total, kind, None);
+    }
+
     /// Takes down what one record stands for; `total` is the tenant's counter with it.
     pub fn note(&mut self, record: &EventRecord, total: u64) {
         let Some(tenant) = &record.tenant else {
             return;
         };
+        let kind = Kind {
+            reason: record.reason.as_str(),
+            refused: record.verdict != Verdict::WouldDeny,
+            source: record.source.map(|source| network(source.address)),
+        };
+        self.add(tenant, total, kind, Some(record));
+    }
+
+    fn add(&mut self, tenant: &str, total: u64, mut kind: Kind, example: Option<&EventRecord>) {
         let heard = self.heard.of(tenant).unwrap_or_default();
         let waiting = self
             .waiting
-            .entry(tenant.clone())
+            .entry(tenant.to_owned())
             .or_insert_with(|| Waiting {
                 kinds: BTreeMap::new(),
                 total: heard,
                 heard: None,
             });
-        // A counter that went back began anew.
-        if total < waiting.total && total < heard {
-            waiting.total = 0;
-            self.heard.extend([(tenant.clone(), 0)]);
-        }
+        // What comes late was counted with what came before it.
         let count = total.saturating_sub(waiting.total);
         if count == 0 {
             return;
         }
         waiting.total = total;
-        let mut kind = Kind {
-            reason: record.reason.as_str(),
-            refused: record.verdict != Verdict::WouldDeny,
-            source: record.source.map(|source| network(source.address)),
-        };
         if waiting.kinds.len() >= MOST_KINDS {
             kind.source = None;
         }
         let entry = waiting
             .kinds
             .entry(kind)
-            .or_insert_with(|| (0, record.clone()));
+            .or_insert_with(|| (0, example.cloned()));
         entry.0 = entry.0.saturating_add(count);
-        self.pending.insert(tenant.clone());
+        self.pending.insert(tenant.to_owned());
     }
 
     /// The tenants of whom more was refused than was read, by their counters: of a life of the
@@ -248,14 +274,16 @@ impl Waiting {
                 count: *count,
                 refused: kind.refused,
                 source: kind.source,
-                happened: clock.engine(example.time.into()),
+                happened: example
+                    .as_ref()
+                    .map_or(clock.engine, |example| clock.engine(example.time.into())),
             };
-            let body = serde_json::to_value(example).unwrap_or_default();
+            let evidence = example.iter().map(|example| Evidence {
+                kind: "event",
+                body: serde_json::to_value(example).unwrap_or_default(),
+            });
             Submission {
-                evidence: vec![Evidence {
-                    kind: "event",
-                    body,
-                }],
+                evidence: evidence.collect(),
                 ..Submission::of(signal)
             }
         })
@@ -270,5 +298,40 @@ fn network(address: IpAddr) -> IpAddr {
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(total: u64) -> Position {
+        Position {
+            tenant: "alice".to_owned(),
+            what: WHAT,
+            epoch: "1".to_owned(),
+            total,
+        }
+    }
+
+    fn waiting(feed: &Feed) -> u64 {
+        let waiting = feed.waiting.get("alice");
+        waiting.map_or(0, |it| it.kinds.values().map(|(count, _)| count).sum())
+    }
+
+    #[test]
+    fn what_comes_late_is_not_heard_twice() {
+        // The kernel's buffer held an event that an agent before had found in the counter already.
+        let mut feed = Feed::new("1".to_owned(), vec![position(100)]);
+        assert!(feed.is_behind("alice", 90));
+        feed.note_unknown("alice", 90);
+        assert_eq!(waiting(&feed), 0);
+        feed.note_unknown("alice", 103);
+        feed.note_unknown("alice", 102);
+        assert_eq!(waiting(&feed), 3);
+        // Only where the counter itself began anew, all of it is heard.
+        feed.begin_anew("alice");
+        feed.note_unknown("alice", 2);
+        assert_eq!(waiting(&feed), 5);
     }
 }

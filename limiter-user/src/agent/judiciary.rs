@@ -83,10 +83,11 @@ impl LiveNode {
     ///
     /// Its record book could not be opened.
     pub(super) fn judiciary(&self) -> Result<&Judiciary, NodeError> {
-        self.court.as_ref().ok_or_else(|| NodeError::Failed {
+        self.door.judiciary().ok_or_else(|| NodeError::Failed {
             what: "there is no record book, and so no case".to_owned(),
-            remedy: "`limiter status` says what is wrong with it; mend it, then restart the agent"
-                .to_owned(),
+            remedy:
+                "`limiter status` says what is wrong with it; mend it, it is tried again by itself"
+                    .to_owned(),
         })
     }
 
@@ -123,19 +124,20 @@ impl LiveNode {
             reason: reason.to_owned(),
             by: by.to_string(),
         };
-        let heard = match &self.court {
-            Some(judiciary) => {
-                let submission = submission(signal, reason, by);
-                match judiciary.court.hear(vec![submission.clone()], &[]) {
-                    Ok(_) => Some(judiciary),
-                    Err(error) => {
-                        error!("{whom}, and it cannot be recorded yet: {error}");
-                        judiciary.court.hear_later(submission);
-                        None
-                    }
+        let submission = submission(signal, reason, by);
+        let heard = match self.door.judiciary() {
+            Some(judiciary) => match judiciary.court.hear(vec![submission.clone()], &[]) {
+                Ok(_) => Some(judiciary),
+                Err(error) => {
+                    error!("{whom}, and it cannot be recorded yet: {error}");
+                    judiciary.court.hear_later(submission);
+                    None
                 }
+            },
+            None => {
+                self.door.hear_later(submission);
+                None
             }
-            None => None,
         };
         info!("{whom}");
         let cut = match heard {
@@ -184,7 +186,7 @@ impl LiveNode {
             let state = self.shared.lock();
             in_force(state.own_sanctions(tenant)?)
         };
-        match &self.court {
+        match self.door.judiciary() {
             Some(judiciary) => {
                 let (record, ..) = judiciary.court.record(tenant);
                 let word = word(&record, sanction, overriding)?;
@@ -195,6 +197,17 @@ impl LiveNode {
             None => {
                 let in_kernel = sanction.and_then(Sanction::in_kernel);
                 self.shared.lock().reinstate(tenant, in_kernel)?;
+                let word = match (sanction, overriding) {
+                    (Some(sanction), _) => Word::Lift(sanction),
+                    (None, true) => Word::Reinstate,
+                    (None, false) => Word::Review,
+                };
+                let signal = Signal::Word {
+                    tenant: tenant.to_owned(),
+                    word,
+                    by: by.to_string(),
+                };
+                self.door.hear_later(submission(signal, reason, by));
             }
         }
         let state = self.shared.lock();

@@ -13,8 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::{
     AgentError, boot,
-    desk::Desk,
-    judiciary::Judiciary,
+    chambers::Door,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -29,7 +28,6 @@ use crate::{
     inspect::record::{CaseName, add_to_explanation, add_to_status},
     kernel::clock,
     ledger::held_counts,
-    notice::HealthTeller,
     offence,
     report::{
         case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
@@ -58,12 +56,8 @@ pub struct LiveNode {
     pub(super) policy_changed: mpsc::UnboundedSender<()>,
     /// Cuts live sessions of whoever was sanctioned.
     pub(super) cutter: Arc<dyn Cutter>,
-    /// How telling people fares; none where there is no court.
-    pub(super) courier: Option<HealthTeller>,
-    /// The court; none where its record book cannot be opened.
-    pub(super) court: Option<Judiciary>,
-    /// Whoever takes complaints in; none without a court.
-    pub(super) desk: Option<Arc<Desk>>,
+    /// The court and whoever works for it; closed as long as the record book cannot be opened.
+    pub(super) door: Arc<Door>,
 }
 
 /// Cuts the live sessions of tenants that were just sanctioned.
@@ -118,33 +112,36 @@ impl Node for LiveNode {
             status.problems.extend(state.other_limiters());
             (status, state.state_dir())
         };
-        // What is wrong with the record book is told by the court.
-        if let Ok(counts) = held_counts(&state_dir) {
-            status.count_held_mail(&counts);
+        let held = held_counts(&state_dir);
+        if let Ok(counts) = &held {
+            status.count_held_mail(counts);
         }
         status.agent = Some(AgentInfo {
             pid: std::process::id(),
             since: self.since,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        if let Some(judiciary) = &self.court {
-            status.problems.extend(judiciary.court.problems());
+        if let Some(chambers) = self.door.chambers() {
+            let court = &chambers.judiciary.court;
+            let problems = court.problems();
+            if let (Err(error), true) = (&held, problems.is_empty()) {
+                // The court may not have noticed: it remembers most of what it reads.
+                status.problems.push(Problem::error(
+                    format!("the record book cannot be read: {error}"),
+                    error.remedy(),
+                ));
+            }
+            status.problems.extend(problems);
             let one = tenant.is_some();
-            judiciary
-                .court
-                .study(|study| add_to_status(&mut status, study, one));
-        }
-        if let Some(health) = &self.courier {
-            let found = health().problems().into_iter();
+            court.study(|study| add_to_status(&mut status, study, one));
+            let found = (chambers.health)().problems().into_iter();
             status.problems.extend(found.map(|problem| {
                 Problem::warning(
                     problem,
                     "`limiter case show` says what waits; mend the way there",
                 )
             }));
-        }
-        if let Some(desk) = &self.desk {
-            status.problems.extend(desk.problems());
+            status.problems.extend(chambers.desk.problems());
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());
@@ -158,7 +155,7 @@ impl Node for LiveNode {
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, NodeError> {
         let mut answer = self.shared.lock().view().explain(query)?;
-        if let Some(judiciary) = &self.court {
+        if let Some(judiciary) = self.door.judiciary() {
             judiciary
                 .court
                 .study(|study| add_to_explanation(&mut answer, study));
@@ -297,8 +294,8 @@ impl Node for LiveNode {
 
     fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
         self.judiciary()?;
-        match &self.desk {
-            Some(desk) => Ok(&**desk),
+        match self.door.chambers() {
+            Some(chambers) => Ok(&*chambers.desk),
             None => Err(NodeError::NeedsAgent { doing: "complaint" }),
         }
     }

@@ -6,6 +6,7 @@
 mod bailiff;
 mod boot;
 mod cases;
+mod chambers;
 mod clerk;
 mod clock;
 mod counts;

@@ -1,7 +1,7 @@
 //! The agent's life: start, follow the machine, answer, stop. Stopping opens nothing.
 
 use std::{
-    io,
+    future, io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -11,23 +11,19 @@ use jiff::Timestamp;
 use log::{debug, error, info, warn};
 use sd_notify::NotifyState;
 use tokio::{
-    runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
     sync::{broadcast, mpsc},
 };
 
 use super::{
     AgentError, boot,
-    clerk::Clerk,
+    chambers::{Door, Porter},
     clock,
     counts::Keeper,
-    court::{self, Opened},
     cutter::SessionCutter,
-    desk::{Desk, Mailroom, NodeAround},
     events::{Reader, Sink},
     eyes::Eyes,
-    herald::{CourtOutbox, Directory},
-    judiciary::Judiciary,
+    herald::Directory,
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
     queues,
@@ -39,8 +35,8 @@ use crate::{
         server::{Limits, Server},
         socket::ControlSocket,
     },
-    kernel::{Kernel, Needs, alloc::size_for, clock as kernel_clock, pins::Pins},
-    notice::{Courier, CourierSettings},
+    kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
+    notice::CourierSettings,
     policy::{
         image::Image,
         model::{Mode, Policy},
@@ -123,19 +119,25 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
     let directory = Directory::default();
     directory.follow(&policy);
-    let opened = blocking({
-        let directory = directory.clone();
-        let (shared, cutter) = (shared.clone(), Arc::clone(&cutter));
-        let clock = Arc::clone(&shared.lock().clock);
-        move || Ok(court::open(&shared, &clock, &cutter, Box::new(directory)))
-    })
-    .await?;
-    let (court, clerk) = start_clerk(&shared, opened, &store);
-    let courier = court.as_ref().map(|judiciary| {
-        let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
-        let settings = courier_settings(&policy);
-        let clock = Arc::new(kernel_clock::timestamp);
-        Courier::start(&Handle::current(), outbox, settings, clock, COURIER_LOOKS)
+    let door = Arc::new(Door::default());
+    let porter = Porter {
+        shared: shared.clone(),
+        cutter: Arc::clone(&cutter),
+        directory: directory.clone(),
+        store: store.clone(),
+        door: Arc::clone(&door),
+    };
+    let mut staff = porter.open().await?;
+    // Where the record book cannot be opened, it is tried again.
+    let mut late = tokio::spawn({
+        let is_open = staff.is_some();
+        async move {
+            if is_open {
+                future::pending().await
+            } else {
+                porter.open_at_last().await
+            }
+        }
     });
     // Also where there is no court: an operator's word holds without it.
     let queues = blocking({
@@ -143,17 +145,12 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(queues::start(&shared))
     })
     .await?;
-    let desk = court.as_ref().map(|judiciary| {
-        let around = NodeAround::new(shared.clone(), store.clone());
-        Arc::new(Desk::new(Arc::clone(&judiciary.court), Box::new(around)))
-    });
-    let mut mailroom = desk.clone().map(|desk| Mailroom::new(desk, shared.clone()));
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
         follow: follow.clone(),
         node: policy.node.name.clone(),
-        court: clerk.as_ref().map(Clerk::errands),
+        court: Arc::clone(&door),
     };
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
@@ -168,9 +165,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         since: Timestamp::now(),
         policy_changed,
         cutter,
-        courier: courier.as_ref().map(Courier::health_teller),
-        court,
-        desk,
+        door: Arc::clone(&door),
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = Server::new(Arc::clone(&node) as _, audit, Limits::default());
@@ -190,8 +185,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut keeper = Keeper::default();
-    if let Some(mailroom) = &mut mailroom {
-        mailroom.follow(&policy).await;
+    if let Some(staff) = &mut staff {
+        staff.follow(&policy).await;
     }
     loop {
         tokio::select! {
@@ -219,17 +214,14 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
                 directory.follow(&policy);
-                if let Some(courier) = &courier {
-                    courier.configure(courier_settings(&policy));
-                }
-                if let Some(mailroom) = &mut mailroom {
-                    mailroom.follow(&policy).await;
+                if let Some(staff) = &mut staff {
+                    staff.follow(&policy).await;
                 }
                 if let Err(why) = eyes.follow(&policy) {
                     cannot_watch(&shared, &why);
                 }
                 follow_machine(&shared).await;
-                tell_court(&shared, clerk.as_ref());
+                tell_court(&shared, &door);
             }
             () = changed(&mut interfaces) => {
                 let shared = shared.clone();
@@ -248,8 +240,16 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
                 let started = Instant::now();
                 follow_machine(&shared).await;
-                tell_court(&shared, clerk.as_ref());
+                tell_court(&shared, &door);
                 eyes.rest(started.elapsed());
+            }
+            opened = &mut late, if staff.is_none() => {
+                let mut opened = opened
+                    .map_err(|error| AgentError::io("open the record book")(io::Error::other(error)))??;
+                let policy = shared.lock().policy.clone();
+                opened.follow(&policy).await;
+                staff = Some(opened);
+                tell_court(&shared, &door);
             }
             ended = &mut reader => {
                 error!("reading the kernel's reports ended: {ended:?}");
@@ -265,14 +265,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Whoever waits for an answer gets it.
     let _ = stop.send(());
     let _ = serving.await;
-    if let Some(mut mailroom) = mailroom {
-        mailroom.stop().await;
-    }
-    if let Some(courier) = courier {
-        courier.stop(COURIER_GRACE).await;
-    }
-    if let Some(clerk) = clerk {
-        let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;
+    late.abort();
+    if let Some(staff) = staff {
+        staff.stop().await;
     }
     keeper.finish(&shared).await;
     info!(
@@ -282,12 +277,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// How often it is looked for people who are to be told something.
-const COURIER_LOOKS: Duration = Duration::from_secs(1);
-/// How long whatever is being told may take when the agent stops.
-const COURIER_GRACE: Duration = Duration::from_secs(3);
-
-fn courier_settings(policy: &Policy) -> CourierSettings {
+pub(super) fn courier_settings(policy: &Policy) -> CourierSettings {
     CourierSettings {
         node: policy.node.name.clone(),
         notices: policy.node.notices.clone(),
@@ -354,46 +344,14 @@ fn cannot_watch(shared: &Shared, why: &str) {
     shared.lock().trouble(Trouble::Eyes, problem);
 }
 
-/// The court's clerk begins to work, if there is a court.
-fn start_clerk(
-    shared: &Shared,
-    opened: Option<Opened>,
-    store: &Option<Arc<Store>>,
-) -> (Option<Judiciary>, Option<Clerk>) {
-    let Some(Opened {
-        court,
-        feed,
-        sent,
-        carried,
-    }) = opened
-    else {
-        return (None, None);
-    };
-    let clerk = Clerk::start(
-        Arc::clone(&court),
-        (feed, sent),
-        shared.clone(),
-        store.clone(),
-    );
-    let clerk = match clerk {
-        Ok(clerk) => Some(clerk),
-        Err(error) => {
-            let problem = Problem::error(
-                format!("refusals are not judged, and no sanction ends by its rule: {error}"),
-                "restart the agent",
-            );
-            shared.lock().trouble(Trouble::Ledger, problem);
-            None
-        }
-    };
-    (Some(Judiciary { court, carried }), clerk)
-}
-
 /// Tells the court of tenants and policies that changed.
-fn tell_court(shared: &Shared, clerk: Option<&Clerk>) {
+fn tell_court(shared: &Shared, door: &Door) {
+    let Some(errands) = door.errands() else {
+        return;
+    };
     let book = shared.lock().changed_book();
-    if let (Some(book), Some(clerk)) = (book, clerk) {
-        clerk.errands().book(book);
+    if let Some(book) = book {
+        errands.book(book);
     }
 }
 
@@ -452,7 +410,7 @@ fn tell_systemd(state: &[NotifyState<'_>]) {
 }
 
 /// Runs what blocks outside the threads that wait.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AgentError> + Send + 'static,
 ) -> Result<T, AgentError> {
     match tokio::task::spawn_blocking(work).await {

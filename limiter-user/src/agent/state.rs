@@ -600,6 +600,13 @@ impl State {
             .collect()
     }
 
+    /// What `count` makes of a tenant's counters, if they can be read.
+    pub fn total(&self, tenant: &str, count: impl Fn(&Stats) -> u64) -> Option<u64> {
+        let index = self.mirror.index_of(tenant)?;
+        let stats = self.kernel.maps.counters(index).ok()?;
+        Some(count(&stats))
+    }
+
     /// What tells this life of the counters from all others.
     pub fn counters_epoch(&self, boot: &str) -> String {
         format!("{boot} {}", self.kernel.maps.stats.id())

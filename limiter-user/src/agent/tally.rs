@@ -11,6 +11,9 @@ use limiter_common::{event::Event, stats};
 
 use crate::report::event::EventRecord;
 
+/// By how much the clocks of two processors and their turns may differ, ns.
+const LATE_NS: u64 = 10_000_000;
+
 /// What was told of one tenant.
 struct Told {
     /// The total up to which everything was told.
@@ -19,6 +22,14 @@ struct Told {
     last_ns: u64,
     /// The last event, for whatever comes after it.
     last: EventRecord,
+}
+
+impl Told {
+    /// Whether an event that comes only now was told of with a later one already: processors take
+    /// turns between counting and telling. A new tenant's counter begins anew too, but much later.
+    fn is_after(&self, event: &Event) -> bool {
+        event.total < self.total && event.time_ns < self.last_ns.saturating_add(LATE_NS)
+    }
 }
 
 /// What was told of each tenant.
@@ -33,13 +44,17 @@ impl Tally {
         match self.told.get(&event.tenant) {
             // An index that was given to a new tenant begins again.
             Some(told) if told.total < event.total => event.total - told.total,
-            Some(told) if told.total == event.total => 0,
+            Some(told) if told.total == event.total || told.is_after(event) => 0,
             _ => event.repeated,
         }
     }
 
     /// Remembers that an event was told.
     pub fn told(&mut self, event: &Event, record: &EventRecord) {
+        let before = self.told.get(&event.tenant);
+        if before.is_some_and(|told| told.is_after(event)) {
+            return;
+        }
         let told = Told {
             total: event.total,
             last_ns: event.time_ns,
@@ -161,6 +176,20 @@ mod tests {
         sum += tally.rest(7, 950, 3 * second).unwrap().repeated;
         assert_eq!(sum, 950);
         assert!(tally.rest(7, 950, 4 * second).is_none());
+    }
+
+    #[test]
+    fn what_comes_late_was_told_already() {
+        let mut tally = Tally::default();
+        let mut sum = tell(&mut tally, &event(0, 1, 1));
+        // Two processors count 90 and 91, and the second is faster to tell.
+        sum += tell(&mut tally, &event(5_000, 40, 91));
+        sum += tell(&mut tally, &event(4_000, 50, 90));
+        sum += tell(&mut tally, &event(6_000, 1, 92));
+        assert_eq!(sum, 92);
+        // Another tenant with the same index.
+        let later = stats::EPISODE_PAUSE_NS;
+        assert_eq!(tell(&mut tally, &event(later, 3, 3)), 3);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Court(Mutex<Bench>);
 
 pub(super) struct Bench {
     pub(super) state: State,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     book: Book,
     clocks: Box<dyn Clocks>,
     pub(super) bailiff: Box<dyn Bailiff>,
@@ -65,13 +65,14 @@ impl Court {
             bailiff: setting.bailiff,
             herald: setting.herald,
             owed: BTreeSet::new(),
-            later: Vec::new(),
+            later: setting.later,
             failing: None,
             lost: None,
             resisting: None,
             clock_kept: Moment(0),
         };
         bench.adopt();
+        bench.hear_what_holds();
         // What ended while nobody looked. What stands in the way, the bench notes.
         let _ = bench.hear(vec![Submission::of(Signal::Tick)], &[]);
         bench.reconcile();
@@ -405,6 +406,16 @@ impl Bench {
         }
     }
 
+    /// Goes by what was committed last, if that can be read again.
+    fn read_again(&mut self) {
+        if let Ok(state) = self.ledger.state() {
+            info!("the record book can be read again");
+            self.state = state;
+            self.lost = None;
+            self.reconcile();
+        }
+    }
+
     /// Remembers whether the record book takes what is written.
     fn noted<T>(&mut self, written: Result<T, LedgerError>) -> Result<T, CourtError> {
         match written {
@@ -439,6 +450,9 @@ impl Bench {
         let (now, _) = self.now();
         let due = self.state.wake().is_some_and(|wake| wake <= now);
         let keep = now.since(self.clock_kept) >= KEEP_CLOCK;
+        if self.lost.is_some() {
+            self.read_again();
+        }
         if !self.later.is_empty() && self.lost.is_none() {
             let later = self.later.clone();
             if self

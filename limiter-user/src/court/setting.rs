@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::bailiff::Bailiff;
+use super::{bailiff::Bailiff, hearing::Submission};
 use crate::{
     ledger::{Ledger, LedgerError},
     notice::Planned,
@@ -55,7 +55,9 @@ impl CourtError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Ledger(error) => error.remedy(),
-            Self::Lost(_) => "repair state_dir, then restart the agent; what is in force stays",
+            Self::Lost(_) => {
+                "repair state_dir: it is tried again by itself; what is in force stays"
+            }
         }
     }
 }
@@ -112,4 +114,6 @@ pub struct Setting {
     pub bailiff: Box<dyn Bailiff>,
     /// Who knows whom to tell how.
     pub herald: Box<dyn Herald>,
+    /// What operators said while there was no court; it holds in the kernel already.
+    pub later: Vec<Submission>,
 }

@@ -73,6 +73,10 @@ impl Stage {
     }
 
     fn open(&self) -> Court {
+        self.open_after(Vec::new())
+    }
+
+    fn open_after(&self, later: Vec<Submission>) -> Court {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/hostup.yaml");
         let ladder = crate::policy::load_ladder(path.as_ref()).ladder.unwrap();
         let book = Book {
@@ -86,6 +90,7 @@ impl Stage {
             clocks: Box::new(self.fake.clone()),
             bailiff: Box::new(self.fake.clone()),
             herald: Box::new(testing::Everywhere),
+            later,
         };
         Court::open(setting).unwrap()
     }
@@ -245,6 +250,63 @@ fn what_the_kernel_enforces_unknown_is_taken_over() {
     let _court = stage.open();
     assert!(stage.suffers().is_empty());
     assert!(stage.fake.told.lock().unwrap().wanted.contains_key("alice"));
+}
+
+/// What alice is found to be under at the next start.
+fn found(sanction: InKernel, left: Option<Duration>) -> Vec<Found> {
+    vec![Found {
+        tenant: "alice".to_owned(),
+        sanction,
+        left,
+    }]
+}
+
+#[test]
+fn what_no_record_ever_knew_is_taken_over_and_what_was_lifted_is_not() {
+    let stage = Stage::new();
+    let court = stage.open();
+    court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.hear(vec![word(Word::Review)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    drop(court);
+    // Lifted, and killed before the kernel heard of it: although alice has a record, that ends.
+    stage.fake.told.lock().unwrap().found = found(InKernel::SuspendNetwork, None);
+    drop(stage.open());
+    assert!(stage.suffers().is_empty());
+    stage.pass(Duration::from_secs(60));
+    // But nothing ever said of this: it was said when nothing could be recorded.
+    stage.fake.told.lock().unwrap().found = found(InKernel::BlockSmtp, None);
+    let court = stage.open();
+    assert_eq!(stage.suffers(), [InKernel::BlockSmtp]);
+    drop(court);
+    // Nor of this, since the lift was carried out long ago.
+    stage.fake.told.lock().unwrap().found = found(InKernel::SuspendNetwork, None);
+    let _court = stage.open();
+    assert_eq!(
+        stage.suffers(),
+        [InKernel::BlockSmtp, InKernel::SuspendNetwork]
+    );
+}
+
+#[test]
+fn what_was_said_without_a_court_is_heard_when_it_opens() {
+    let stage = Stage::new();
+    let court = stage.open();
+    court.hear(vec![offence(Severity::Severe)], &[]).unwrap();
+    drop(court);
+    stage.pass(Duration::from_secs(1));
+    // Meanwhile it was lifted in the kernel: it does not come back, not even for a moment.
+    stage.fake.told.lock().unwrap().wanted.clear();
+    let said = vec![word(Word::Reinstate)];
+    let court = stage.open_after(said);
+    assert!(court.problems().is_empty());
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    assert!(stage.suffers().is_empty());
+    let record = court.record("alice").0;
+    assert!(record.effective.is_empty(), "{record:?}");
 }
 
 #[test]

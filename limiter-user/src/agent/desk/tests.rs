@@ -177,6 +177,7 @@ fn desk(state: &Path, fake: &Fake) -> Desk {
         clocks: Box::new(fake.clone()),
         bailiff: Box::new(fake.clone()),
         herald: Box::new(fake.clone()),
+        later: Vec::new(),
     });
     Desk::new(Arc::new(court.unwrap()), Box::new(fake.clone()))
 }

@@ -78,6 +78,7 @@ impl Stage {
             clocks: Box::new(machine.clone()),
             bailiff: Box::new(machine.clone()),
             herald: Box::new(testing::Everywhere),
+            later: Vec::new(),
         });
         Self {
             directory,

@@ -1,0 +1,228 @@
+//! What works only with a record book: the court and whoever works for it. Where the book cannot be
+//! opened at the start, it is tried again until it can; everything else goes on meanwhile.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use log::info;
+use tokio::runtime::Handle;
+
+use super::{
+    AgentError,
+    clerk::{Clerk, Errands},
+    court::{self, Opened},
+    desk::{Desk, Mailroom, NodeAround},
+    herald::{CourtOutbox, Directory},
+    judiciary::Judiciary,
+    live::Cutter,
+    run::courier_settings,
+    state::{Shared, Trouble},
+};
+use crate::{
+    court::Submission,
+    kernel::clock as kernel_clock,
+    notice::{Courier, HealthTeller},
+    policy::model::Policy,
+    report::{problem::Problem, store::Store},
+};
+
+/// How long until it is tried again to open the record book.
+const AGAIN: Duration = Duration::from_secs(3);
+/// How often it is looked for people who are to be told something.
+const COURIER_LOOKS: Duration = Duration::from_secs(1);
+/// How long whatever is being told may take when the agent stops.
+const COURIER_GRACE: Duration = Duration::from_secs(3);
+
+/// What the commands turn to.
+pub struct Chambers {
+    /// The court.
+    pub judiciary: Judiciary,
+    /// Whoever takes complaints in.
+    pub desk: Arc<Desk>,
+    /// How telling people fares.
+    pub health: HealthTeller,
+}
+
+/// The chambers, once they are open; and what operators said before that.
+#[derive(Default)]
+pub struct Door {
+    open: OnceLock<Chambers>,
+    /// Holds already, and is heard when they open.
+    said: Mutex<Vec<Submission>>,
+    /// Where refusals are brought to, once there is somebody who takes them.
+    errands: OnceLock<Errands>,
+}
+
+impl Door {
+    /// The chambers, if they are open.
+    pub fn chambers(&self) -> Option<&Chambers> {
+        self.open.get()
+    }
+
+    /// The court, if it is open.
+    pub fn judiciary(&self) -> Option<&Judiciary> {
+        self.open.get().map(|chambers| &chambers.judiciary)
+    }
+
+    /// The clerk's errands, if there is a clerk.
+    pub fn errands(&self) -> Option<&Errands> {
+        self.errands.get()
+    }
+
+    /// Has something that holds already heard as soon as somebody can.
+    pub fn hear_later(&self, submission: Submission) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.open.get() {
+            // They opened this moment.
+            Some(chambers) => chambers.judiciary.court.hear_later(submission),
+            None => said.push(submission),
+        }
+    }
+
+    fn said(&self) -> Vec<Submission> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.clone()
+    }
+
+    /// Opens; `heard` of what was said was brought before the court.
+    fn open(&self, chambers: Chambers, heard: usize) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for submission in said.drain(..).skip(heard) {
+            chambers.judiciary.court.hear_later(submission);
+        }
+        // It is opened once.
+        let _ = self.open.set(chambers);
+    }
+}
+
+/// Whoever works for the court.
+pub struct Staff {
+    clerk: Option<Clerk>,
+    courier: Courier,
+    mailroom: Mailroom,
+}
+
+/// Opens the chambers.
+#[derive(Clone)]
+pub struct Porter {
+    pub shared: Shared,
+    pub cutter: Arc<dyn Cutter>,
+    pub directory: Directory,
+    pub store: Option<Arc<Store>>,
+    pub door: Arc<Door>,
+}
+
+impl Porter {
+    /// Opens the chambers, if the record book can be opened.
+    ///
+    /// # Errors
+    ///
+    /// The agent stops.
+    pub async fn open(&self) -> Result<Option<Staff>, AgentError> {
+        let said = self.door.said();
+        let heard = said.len();
+        let porter = self.clone();
+        let opened = super::run::blocking(move || {
+            let clock = Arc::clone(&porter.shared.lock().clock);
+            let herald = Box::new(porter.directory);
+            Ok(court::open(
+                &porter.shared,
+                &clock,
+                &porter.cutter,
+                herald,
+                said,
+            ))
+        })
+        .await?;
+        let Some(opened) = opened else {
+            return Ok(None);
+        };
+        self.shared.lock().mended(Trouble::Ledger);
+        let (judiciary, clerk) = self.start_clerk(opened);
+        let policy = self.shared.lock().policy.clone();
+        let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
+        let settings = courier_settings(&policy);
+        let clock = Arc::new(kernel_clock::timestamp);
+        let courier = Courier::start(&Handle::current(), outbox, settings, clock, COURIER_LOOKS);
+        let around = NodeAround::new(self.shared.clone(), self.store.clone());
+        let desk = Arc::new(Desk::new(Arc::clone(&judiciary.court), Box::new(around)));
+        let mailroom = Mailroom::new(Arc::clone(&desk), self.shared.clone());
+        if let Some(clerk) = &clerk {
+            // It is opened once.
+            let _ = self.door.errands.set(clerk.errands());
+        }
+        let chambers = Chambers {
+            judiciary,
+            desk,
+            health: courier.health_teller(),
+        };
+        self.door.open(chambers, heard);
+        Ok(Some(Staff {
+            clerk,
+            courier,
+            mailroom,
+        }))
+    }
+
+    /// Tries until the record book can be opened.
+    ///
+    /// # Errors
+    ///
+    /// The agent stops.
+    pub async fn open_at_last(self) -> Result<Staff, AgentError> {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if let Some(staff) = self.open().await? {
+                info!("the record book can be used from now on");
+                return Ok(staff);
+            }
+        }
+    }
+
+    /// The court's clerk begins to work.
+    fn start_clerk(&self, opened: Opened) -> (Judiciary, Option<Clerk>) {
+        let Opened {
+            court,
+            feed,
+            sent,
+            carried,
+        } = opened;
+        let clerk = Clerk::start(
+            Arc::clone(&court),
+            (feed, sent),
+            self.shared.clone(),
+            self.store.clone(),
+        );
+        let clerk = match clerk {
+            Ok(clerk) => Some(clerk),
+            Err(error) => {
+                let problem = Problem::error(
+                    format!("refusals are not judged, and no sanction ends by its rule: {error}"),
+                    "restart the agent",
+                );
+                self.shared.lock().trouble(Trouble::Ledger, problem);
+                None
+            }
+        };
+        (Judiciary { court, carried }, clerk)
+    }
+}
+
+impl Staff {
+    /// Goes by this policy from now on.
+    pub async fn follow(&mut self, policy: &Policy) {
+        self.courier.configure(courier_settings(policy));
+        self.mailroom.follow(policy).await;
+    }
+
+    /// Ends the work: what waits is heard.
+    pub async fn stop(mut self) {
+        self.mailroom.stop().await;
+        self.courier.stop(COURIER_GRACE).await;
+        if let Some(clerk) = self.clerk {
+            let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;
+        }
+    }
+}
