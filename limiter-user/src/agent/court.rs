@@ -8,6 +8,7 @@ use super::{
     live::Cutter,
     sent::Sent,
     state::{Shared, Trouble},
+    warden::Warden,
 };
 use crate::{
     court::{Clocks, Court, CourtError, Herald, Setting},
@@ -40,24 +41,29 @@ impl Clocks for Clock {
 }
 
 /// Opens the court: all sanctions of the record book are in force when this returns. Without it
-/// everything else is enforced all the same, and an operator's word goes straight to the kernel.
+/// everything else is enforced all the same, an operator's word goes straight to the kernel, and the
+/// warden keeps in force what the copy says.
+///
+/// # Errors
+///
+/// There is no record book to be had.
 pub fn open(
     shared: &Shared,
     clock: &Arc<MachineClock>,
     cutter: &Arc<dyn Cutter>,
     herald: Box<dyn Herald>,
-) -> Option<Opened> {
-    match try_open(shared, clock, cutter, herald) {
-        Ok(opened) => Some(opened),
-        Err(error) => {
-            let problem = Problem::error(
-                format!("there are no offences and no sanctions but an operator's own: {error}"),
-                error.remedy(),
-            );
-            shared.lock().trouble(Trouble::Ledger, problem);
-            None
-        }
-    }
+) -> Result<Opened, Arc<Warden>> {
+    try_open(shared, clock, cutter, herald).map_err(|error| {
+        let (warden, said) = Warden::open(shared, clock, cutter);
+        let problem = Problem::error(
+            format!(
+                "there are no offences and no sanctions but an operator's own: {error}; {said}"
+            ),
+            error.remedy(),
+        );
+        shared.lock().trouble(Trouble::Ledger, problem);
+        Arc::new(warden)
+    })
 }
 
 fn try_open(

@@ -141,7 +141,11 @@ impl LiveNode {
         let cut = match heard {
             Some(judiciary) => judiciary.cut(tenant),
             // Whatever is wrong with the record book: an operator's word holds at once.
-            None => Some(self.suspend_in_kernel(tenant, in_kernel, duration)?),
+            None => {
+                let cut = self.suspend_in_kernel(tenant, in_kernel, duration)?;
+                self.keep_copy();
+                Some(cut)
+            }
         };
         let state = self.shared.lock();
         let Some(until_s) = state.own_end(tenant, in_kernel)? else {
@@ -159,6 +163,13 @@ impl LiveNode {
             opened_until: state.view().opened_until(tenant)?,
             cut,
         })
+    }
+
+    /// The copy of what is in force says what was just said, also without a record book.
+    fn keep_copy(&self) {
+        if let Some(warden) = &self.warden {
+            warden.follow();
+        }
     }
 
     fn suspend_in_kernel(
@@ -195,6 +206,7 @@ impl LiveNode {
             None => {
                 let in_kernel = sanction.and_then(Sanction::in_kernel);
                 self.shared.lock().reinstate(tenant, in_kernel)?;
+                self.keep_copy();
             }
         }
         let state = self.shared.lock();

@@ -16,6 +16,7 @@ use super::{
     desk::Desk,
     judiciary::Judiciary,
     state::{Shared, Trouble, bad_files},
+    warden::Warden,
 };
 use crate::{
     control::{
@@ -62,6 +63,8 @@ pub struct LiveNode {
     pub(super) courier: Option<HealthTeller>,
     /// The court; none where its record book cannot be opened.
     pub(super) court: Option<Judiciary>,
+    /// Who stands in for it then.
+    pub(super) warden: Option<Arc<Warden>>,
     /// Whoever takes complaints in; none without a court.
     pub(super) desk: Option<Arc<Desk>>,
 }

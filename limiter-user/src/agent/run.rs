@@ -130,6 +130,10 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(court::open(&shared, &clock, &cutter, Box::new(directory)))
     })
     .await?;
+    let (opened, warden) = match opened {
+        Ok(opened) => (Some(opened), None),
+        Err(warden) => (None, Some(warden)),
+    };
     let (court, clerk) = start_clerk(&shared, opened, &store);
     let courier = court.as_ref().map(|judiciary| {
         let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
@@ -170,6 +174,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         cutter,
         courier: courier.as_ref().map(Courier::health_teller),
         court,
+        warden: warden.clone(),
         desk,
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -206,11 +211,15 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             },
             _ = look.tick() => {
                 keeper.keep_if_due(&shared);
-                let shared = shared.clone();
+                let (shared, warden) = (shared.clone(), warden.clone());
                 let looked = tokio::task::spawn_blocking(move || {
                     let mut state = shared.lock();
                     state.tidy_sanctions();
                     state.look_after_layers();
+                    drop(state);
+                    if let Some(warden) = warden {
+                        warden.follow();
+                    }
                 });
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");

@@ -102,6 +102,8 @@ pub enum Trouble {
     Store,
     /// The record book.
     Ledger,
+    /// The copy of what is in force, where there is no record book.
+    Spare,
     /// The queues of the mail servers.
     Queues,
     /// Taking complaints in.

@@ -1,13 +1,12 @@
 //! Making the kernel agree with the records.
 
-use log::{error, info, warn};
+use log::{error, info};
 
 use super::{
     bailiff::{BailiffError, Wanted},
     bench::Bench,
     hearing::Submission,
 };
-use crate::offence::{Sanction, Signal, Span};
 
 impl Bench {
     /// Makes the kernel agree with all records.
@@ -58,38 +57,5 @@ impl Bench {
             }
         }
         self.resisting = resisting;
-    }
-
-    /// Takes over what the kernel enforces and no record knows of.
-    pub(super) fn adopt(&mut self) {
-        let found = match self.bailiff.in_force() {
-            Ok(found) => found,
-            Err(error) => {
-                self.resisting = Some(error.to_string());
-                return;
-            }
-        };
-        let strange: Vec<Submission> = found
-            .into_iter()
-            .filter(|found| !self.state.records.contains_key(&found.tenant))
-            .map(|found| {
-                warn!(
-                    "{:?} is under {} and no record says why: taken over as an operator's word",
-                    found.tenant,
-                    found.sanction.as_str()
-                );
-                Submission::of(Signal::Suspend {
-                    tenant: found.tenant,
-                    sanction: Sanction::of_kernel(found.sanction),
-                    length: found.left.map(Span::from),
-                    reason: "found in force in the kernel, with no record of it".to_owned(),
-                    by: "limiter".to_owned(),
-                })
-            })
-            .collect();
-        if !strange.is_empty() {
-            // What stands in the way, the bench notes.
-            let _ = self.hear(strange, &[]);
-        }
     }
 }
