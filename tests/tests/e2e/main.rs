@@ -34,6 +34,7 @@ mod foreign;
 mod ground;
 mod hotplug;
 mod limits;
+mod lost;
 mod mail;
 #[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;
