@@ -190,6 +190,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     };
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
+    if node.court.is_some() {
+        court::check_ledger(&shared);
+    }
     let mut interfaces = watched(&shared, interfaces);
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
