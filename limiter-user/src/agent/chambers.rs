@@ -2,7 +2,7 @@
 //! opened at the start, it is tried again until it can; everything else goes on meanwhile.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -19,13 +19,15 @@ use super::{
     live::Cutter,
     run::courier_settings,
     state::{Shared, Trouble},
+    warden::Warden,
 };
 use crate::{
-    court::Submission,
+    court::{CourtError, Submission},
     kernel::clock as kernel_clock,
     notice::{Courier, HealthTeller},
     policy::model::Policy,
     report::{problem::Problem, store::Store},
+    system::clock::MachineClock,
 };
 
 /// How long until it is tried again to open the record book.
@@ -51,6 +53,8 @@ pub struct Door {
     open: OnceLock<Chambers>,
     /// Holds already, and is heard when they open.
     said: Mutex<Vec<Submission>>,
+    /// Who stands in as long as there is no court.
+    warden: Mutex<Option<Warden>>,
     /// Where refusals are brought to, once there is somebody who takes them.
     errands: OnceLock<Errands>,
 }
@@ -79,6 +83,17 @@ impl Door {
             Some(chambers) => chambers.judiciary.court.hear_later(submission),
             None => said.push(submission),
         }
+    }
+
+    /// Has whoever stands in follow what the kernel enforces.
+    pub fn follow(&self) {
+        if let Some(warden) = &*self.stand_in() {
+            warden.follow();
+        }
+    }
+
+    fn stand_in(&self) -> MutexGuard<'_, Option<Warden>> {
+        self.warden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn said(&self) -> Vec<Submission> {
@@ -126,14 +141,19 @@ impl Porter {
         let porter = self.clone();
         let opened = super::run::blocking(move || {
             let clock = Arc::clone(&porter.shared.lock().clock);
-            let herald = Box::new(porter.directory);
-            Ok(court::open(
-                &porter.shared,
-                &clock,
-                &porter.cutter,
-                herald,
-                said,
-            ))
+            let herald = Box::new(porter.directory.clone());
+            // Nobody else writes the copy of what is in force while it is read.
+            let mut warden = porter.door.stand_in();
+            match court::open(&porter.shared, &clock, &porter.cutter, herald, said) {
+                Ok(opened) => {
+                    *warden = None;
+                    Ok(Some(opened))
+                }
+                Err(error) => {
+                    porter.without_court(&mut warden, &clock, &error);
+                    Ok(None)
+                }
+            }
         })
         .await?;
         let Some(opened) = opened else {
@@ -166,6 +186,29 @@ impl Porter {
         }))
     }
 
+    /// There is no court: somebody stands in, and people are told.
+    fn without_court(
+        &self,
+        warden: &mut Option<Warden>,
+        clock: &Arc<MachineClock>,
+        error: &CourtError,
+    ) {
+        let said = match warden {
+            Some(warden) => warden.said().to_owned(),
+            None => {
+                let opened = Warden::open(&self.shared, clock, &self.cutter);
+                warden.insert(opened).said().to_owned()
+            }
+        };
+        let problem = Problem::error(
+            format!(
+                "there are no offences and no sanctions but an operator's own: {error}; {said}"
+            ),
+            error.remedy(),
+        );
+        self.shared.lock().trouble(Trouble::Ledger, problem);
+    }
+
     /// Tries until the record book can be opened.
     ///
     /// # Errors
@@ -176,6 +219,7 @@ impl Porter {
             tokio::time::sleep(AGAIN).await;
             if let Some(staff) = self.open().await? {
                 info!("the record book can be used from now on");
+                court::check_ledger(&self.shared);
                 return Ok(staff);
             }
         }

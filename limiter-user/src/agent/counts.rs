@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,8 +16,8 @@ use super::{
 };
 use crate::{
     kernel::{
-        Kernel, Mirror, clock,
-        snapshot::{self, Inheritance, SnapshotError},
+        Kernel, KernelError, Mirror, clock,
+        snapshot::{self, Inheritance, Snapshot, SnapshotError, Taking},
     },
     report::problem::Problem,
     system::clock::MachineClock,
@@ -91,16 +92,34 @@ fn lost(state_dir: &Path, why: &SnapshotError) -> Problem {
     )
 }
 
+/// How many tenants are read while others wait for the agent's state: a few milliseconds.
+const AT_ONCE: usize = 1_000;
+
+/// Reads the counts, and leaves the state to others again and again.
+fn take(shared: &Shared) -> Result<Snapshot, KernelError> {
+    const BREATH: Duration = Duration::from_millis(1);
+    let mut taking = Taking::default();
+    loop {
+        let state = shared.lock();
+        let held = Instant::now();
+        let maps = &state.kernel.maps;
+        let more = state
+            .mirror
+            .snapshot_some(&mut taking, &maps.blocks, AT_ONCE)?;
+        if !more {
+            return Ok(taking.finish(state.clock.reading()));
+        }
+        drop(state);
+        // A lock that is taken again at once is never got by whoever waits for it.
+        thread::sleep(held.elapsed().max(BREATH));
+    }
+}
+
 /// Keeps the counts now.
 pub fn keep(shared: &Shared) {
     let started = Instant::now();
-    let (taken, state_dir) = {
-        let state = shared.lock();
-        let taken = state
-            .mirror
-            .snapshot(&state.kernel.maps.blocks, || state.clock.reading());
-        (taken, state.state_dir())
-    };
+    let taken = take(shared);
+    let state_dir = shared.lock().state_dir();
     let read = started.elapsed();
     let kept = match &taken {
         Ok(taken) => snapshot::keep(&state_dir, taken).map_err(|error| error.to_string()),

@@ -1,6 +1,8 @@
 //! Opens the court of this node.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Instant};
+
+use log::{debug, warn};
 
 use super::{
     bailiff::{KernelBailiff, Report},
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     court::{Clocks, Court, CourtError, Herald, Setting, Submission},
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     offence::Reading,
     policy,
     report::problem::Problem,
@@ -42,27 +44,11 @@ impl Clocks for Clock {
 /// Opens the court: all sanctions of the record book are in force when this returns. Without it
 /// everything else is enforced all the same, and an operator's word goes straight to the kernel;
 /// `later` is what was said so before this.
+///
+/// # Errors
+///
+/// There is no record book to be had.
 pub fn open(
-    shared: &Shared,
-    clock: &Arc<MachineClock>,
-    cutter: &Arc<dyn Cutter>,
-    herald: Box<dyn Herald>,
-    later: Vec<Submission>,
-) -> Option<Opened> {
-    match try_open(shared, clock, cutter, herald, later) {
-        Ok(opened) => Some(opened),
-        Err(error) => {
-            let problem = Problem::error(
-                format!("there are no offences and no sanctions but an operator's own: {error}"),
-                error.remedy(),
-            );
-            shared.lock().trouble(Trouble::Ledger, problem);
-            None
-        }
-    }
-}
-
-fn try_open(
     shared: &Shared,
     clock: &Arc<MachineClock>,
     cutter: &Arc<dyn Cutter>,
@@ -96,4 +82,42 @@ fn try_open(
         sent,
         carried,
     })
+}
+
+/// Looks for damage in the whole record book, while it is in use already: at a boot nobody waits until
+/// all of it was read. A thread of its own, which is left alone when the agent stops.
+pub fn check_ledger(shared: &Shared) {
+    let thread = thread::Builder::new().name("ledger-check".to_owned());
+    let checked = thread.spawn({
+        let shared = shared.clone();
+        move || {
+            let state_dir = shared.lock().state_dir();
+            let started = Instant::now();
+            let checked = match Ledger::read_only(&state_dir) {
+                Ok(Some(ledger)) => ledger.check(),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match checked {
+                Ok(()) => debug!("the record book is whole: read in {:?}", started.elapsed()),
+                Err(error) => shared
+                    .lock()
+                    .trouble(Trouble::LedgerDamaged, damaged(&error)),
+            }
+        }
+    });
+    if let Err(error) = checked {
+        warn!("nobody looks for damage in the record book: {error}");
+    }
+}
+
+fn damaged(error: &LedgerError) -> Problem {
+    Problem::error(
+        format!(
+            "the record book is damaged, though what is in force can be read: {error}; what is \
+             written there may be lost"
+        ),
+        "look at the disk; stop the agent, put the last backup of ledger.db back (or move the file \
+         aside) and start it: what is in force stays, and is taken over",
+    )
 }

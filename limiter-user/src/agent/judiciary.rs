@@ -143,7 +143,11 @@ impl LiveNode {
         let cut = match heard {
             Some(judiciary) => judiciary.cut(tenant),
             // Whatever is wrong with the record book: an operator's word holds at once.
-            None => Some(self.suspend_in_kernel(tenant, in_kernel, duration)?),
+            None => {
+                let cut = self.suspend_in_kernel(tenant, in_kernel, duration)?;
+                self.door.follow();
+                Some(cut)
+            }
         };
         let state = self.shared.lock();
         let Some(until_s) = state.own_end(tenant, in_kernel)? else {
@@ -208,6 +212,7 @@ impl LiveNode {
                     by: by.to_string(),
                 };
                 self.door.hear_later(submission(signal, reason, by));
+                self.door.follow();
             }
         }
         let state = self.shared.lock();

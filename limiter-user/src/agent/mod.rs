@@ -28,6 +28,7 @@ mod run;
 mod sent;
 mod state;
 mod tally;
+mod warden;
 
 pub use error::AgentError;
 pub use run::{RunOptions, run};

@@ -20,6 +20,7 @@ use super::{
     chambers::{Door, Porter},
     clock,
     counts::Keeper,
+    court,
     cutter::SessionCutter,
     events::{Reader, Sink},
     eyes::Eyes,
@@ -180,6 +181,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     };
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
+    if staff.is_some() {
+        court::check_ledger(&shared);
+    }
     let mut interfaces = watched(&shared, interfaces);
     let mut reader = std::pin::pin!(reader);
     let mut look = tokio::time::interval(LOOK_EVERY);
@@ -201,11 +205,13 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             },
             _ = look.tick() => {
                 keeper.keep_if_due(&shared);
-                let shared = shared.clone();
+                let (shared, door) = (shared.clone(), Arc::clone(&door));
                 let looked = tokio::task::spawn_blocking(move || {
                     let mut state = shared.lock();
                     state.tidy_sanctions();
                     state.look_after_layers();
+                    drop(state);
+                    door.follow();
                 });
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");

@@ -102,6 +102,10 @@ pub enum Trouble {
     Store,
     /// The record book.
     Ledger,
+    /// Damage in the record book that was found while it was in use.
+    LedgerDamaged,
+    /// The copy of what is in force, where there is no record book.
+    Spare,
     /// The queues of the mail servers.
     Queues,
     /// Taking complaints in.

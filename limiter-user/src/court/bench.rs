@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,6 +13,7 @@ use super::{
     bailiff::Bailiff,
     hearing::{Submission, Verdict},
     setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told},
+    spare::Spare,
 };
 use crate::{
     ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
@@ -27,7 +29,7 @@ pub(super) struct Bench {
     pub(super) state: State,
     pub(super) ledger: Ledger,
     book: Book,
-    clocks: Box<dyn Clocks>,
+    pub(super) clocks: Box<dyn Clocks>,
     pub(super) bailiff: Box<dyn Bailiff>,
     herald: Box<dyn Herald>,
     /// Whom the kernel does not treat yet as the record says.
@@ -40,6 +42,10 @@ pub(super) struct Bench {
     lost: Option<String>,
     /// Why the kernel does not do what it should.
     pub(super) resisting: Option<String>,
+    /// The copy of what is in force.
+    pub(super) spare: Spare,
+    /// What was wrong with the record book or its copy at the start.
+    pub(super) opening: Vec<Problem>,
     /// When the clock was last written down.
     clock_kept: Moment,
 }
@@ -50,13 +56,16 @@ const KEEP_CLOCK: Span = Span::seconds(60);
 impl Court {
     /// Opens the court: the kernel agrees with the record book when this returns, as far as there
     /// are tenants. What the kernel enforces and no record knows of, is taken over as an operator's
-    /// word.
+    /// word; so is what the copy says was in force, where the book is new or older than the copy.
     ///
     /// # Errors
     ///
     /// The record book cannot be read.
     pub fn open(setting: Setting) -> Result<Self, CourtError> {
         let state = setting.ledger.state()?;
+        let recorded = setting.ledger.clock()?;
+        let directory = setting.ledger.path().parent().unwrap_or(Path::new("/"));
+        let (spare, copy, broken) = Spare::open(directory);
         let mut bench = Bench {
             state,
             ledger: setting.ledger,
@@ -69,13 +78,21 @@ impl Court {
             failing: None,
             lost: None,
             resisting: None,
+            spare,
+            opening: broken.into_iter().collect(),
             clock_kept: Moment(0),
         };
-        bench.adopt();
+        // What the last page of the book lifted, the kernel may not have heard of.
+        let last = bench.state.clock.now();
+        if let Some(copy) = copy {
+            bench.restore(&copy, recorded.as_ref());
+        }
+        bench.adopt(last);
         bench.hear_what_holds();
         // What ended while nobody looked. What stands in the way, the bench notes.
         let _ = bench.hear(vec![Submission::of(Signal::Tick)], &[]);
         bench.reconcile();
+        bench.renew_spare();
         Ok(Self(Mutex::new(bench)))
     }
 
@@ -96,7 +113,9 @@ impl Court {
     /// Hears what an operator said while it could not be recorded, as soon as it can; it holds
     /// already.
     pub fn hear_later(&self, submission: Submission) {
-        self.bench().later.push(submission);
+        let mut bench = self.bench();
+        bench.spare_word(&submission.signal);
+        bench.later.push(submission);
     }
 
     /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
@@ -219,6 +238,8 @@ impl Court {
     pub fn problems(&self) -> Vec<Problem> {
         let bench = self.bench();
         let mut problems: Vec<Problem> = bench.failing.iter().cloned().collect();
+        problems.extend(bench.opening.iter().cloned());
+        problems.extend(bench.spare.failing().cloned());
         if let Some(why) = &bench.lost {
             problems.push(Problem::error(
                 format!(
@@ -287,9 +308,16 @@ impl Bench {
         match self.noted(written) {
             Ok(verdicts) => {
                 self.clock_kept = self.state.clock.now();
+                for tenant in &touched {
+                    let record = self.state.records.get(tenant);
+                    self.spare.note(tenant, record, &self.state.clock, &reading);
+                }
                 self.owed.extend(touched);
                 then(self);
                 self.carry_out();
+                // The copy follows: it is for the day on which the book is gone, and keeps nobody
+                // waiting for his sanction.
+                self.keep_spare();
                 let actions = verdicts.iter().flat_map(|verdict| &verdict.actions);
                 for line in actions.filter_map(log_line) {
                     info!("{line}");
@@ -468,6 +496,7 @@ impl Bench {
         {
             return SOON;
         }
+        self.keep_spare();
         if !self.owed.is_empty() {
             self.carry_out();
             return SOON;

@@ -5,12 +5,15 @@
 //! record of each tenant, whatever it held before. What could not be committed did not happen; whoever
 //! said it is told so, and says it again.
 
+mod adopting;
 mod bailiff;
 mod bench;
 mod carrying_out;
 mod hearing;
 mod setting;
+pub mod spare;
 
+pub use adopting::{told, wanted};
 pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
 pub use bench::Court;
 pub use hearing::{Submission, Verdict};

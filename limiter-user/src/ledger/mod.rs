@@ -34,6 +34,10 @@ pub const FILE: &str = "ledger.db";
 /// What each format adds to the one before; the first makes an empty database.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
+/// The tables on which rests what is in force: looked at whenever the book is opened. The rest may be
+/// large, and nobody waits for it.
+const NEEDED: [&str; 2] = ["clock", "records"];
+
 /// For how long another writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,7 +53,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// It cannot be opened, is damaged, or newer than this program.
+    /// It cannot be opened, is newer than this program, or damaged where it says what is in force;
+    /// for the rest, see [`check`](Self::check).
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         let path = state_dir.join(FILE);
         let failed = |source| LedgerError::Database {
@@ -109,14 +114,36 @@ impl Ledger {
             db.pragma_update(None, "journal_size_limit", 64 << 20)
         };
         set_up(&self.db).map_err(self.failed("open"))?;
-        let check: String = self
-            .db
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(self.failed("check"))?;
-        if check != "ok" {
-            return Err(self.damaged("pages that do not fit together", check));
+        if self.version()? > 0 {
+            for table in NEEDED {
+                self.quick_check(table)?;
+            }
         }
         self.migrate()
+    }
+
+    /// Looks at the whole database, which takes as long as reading all of it: seconds for each
+    /// hundred megabytes that the machine has not read yet. On a [`read_only`](Self::read_only) one
+    /// it keeps nobody from writing.
+    ///
+    /// # Errors
+    ///
+    /// It is damaged, or cannot be read.
+    pub fn check(&self) -> Result<(), LedgerError> {
+        self.quick_check("1")
+    }
+
+    /// Looks at a table, or at all (`1`: until the first fault).
+    fn quick_check(&self, what: &str) -> Result<(), LedgerError> {
+        let answer: String = self
+            .db
+            .query_row(&format!("PRAGMA quick_check({what})"), [], |row| row.get(0))
+            .map_err(self.failed("check"))?;
+        if answer == "ok" {
+            Ok(())
+        } else {
+            Err(self.damaged("pages that do not fit together", answer))
+        }
     }
 
     /// The format of the database, from 0 for an empty one.

@@ -51,3 +51,76 @@ fn a_page_that_is_not_committed_was_never_written() {
     drop(page);
     assert!(ledger.record("alice").unwrap().is_none());
 }
+
+/// Fills a book so that it has many pages, and gives the pages on which a table stands.
+fn filled(directory: &Path, table: &str) -> (u64, Vec<u64>) {
+    let mut ledger = Ledger::open(directory).unwrap();
+    let page = ledger.begin().unwrap();
+    for number in 0..2_000 {
+        let tenant = format!("customer-{number}");
+        page.record(&tenant, &Record::default()).unwrap();
+        page.note(&NoteRow {
+            tenant,
+            policy: "p".to_owned(),
+            number: 1,
+            wall: 0,
+            by: serde_json::Value::Null,
+            text: "x".repeat(500),
+        })
+        .unwrap();
+    }
+    page.commit().unwrap();
+    let number = |sql: &str| -> u64 {
+        let found: i64 = ledger.db.query_row(sql, [], |row| row.get(0)).unwrap();
+        u64::try_from(found).unwrap()
+    };
+    let size = number("PRAGMA page_size");
+    let root = number(&format!(
+        "SELECT rootpage FROM sqlite_schema WHERE name = '{table}'"
+    ));
+    ledger
+        .db
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
+    // Interior pages begin with 2 or 5 and name their children; the root of many is one.
+    let bytes = std::fs::read(directory.join(FILE)).unwrap();
+    let at = usize::try_from((root - 1) * size).unwrap();
+    assert!([2, 5].contains(&bytes[at]), "the root has children");
+    let cells = u16::from_be_bytes([bytes[at + 3], bytes[at + 4]]);
+    let children = (0..usize::from(cells)).map(|cell| {
+        let place = at + 12 + 2 * cell;
+        let cell = at + usize::from(u16::from_be_bytes([bytes[place], bytes[place + 1]]));
+        let child = <[u8; 4]>::try_from(&bytes[cell..cell + 4]).unwrap();
+        u64::from(u32::from_be_bytes(child))
+    });
+    (size, children.collect())
+}
+
+/// Writes over one of these pages, as a dying disk does.
+fn damage(directory: &Path, (size, pages): (u64, Vec<u64>)) {
+    use std::os::unix::fs::FileExt as _;
+    let file = OpenOptions::new()
+        .write(true)
+        .open(directory.join(FILE))
+        .unwrap();
+    file.write_all_at(&[0x5a; 512], (pages[0] - 1) * size)
+        .unwrap();
+}
+
+#[test]
+fn damage_is_found_where_it_matters_at_once_and_elsewhere_later() {
+    let directory = tempfile::tempdir().unwrap();
+    damage(directory.path(), filled(directory.path(), "records"));
+    let error = Ledger::open(directory.path()).unwrap_err();
+    assert!(error.remedy().contains("aside"), "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let pages = filled(directory.path(), "notes");
+    Ledger::open(directory.path()).unwrap().check().unwrap();
+    damage(directory.path(), pages);
+    let ledger = Ledger::open(directory.path()).unwrap();
+    assert_eq!(ledger.state().unwrap().records.len(), 2_000);
+    let beside = Ledger::read_only(directory.path()).unwrap().unwrap();
+    let error = beside.check().unwrap_err();
+    assert!(error.remedy().contains("aside"), "{error}");
+}

@@ -6,6 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ladder::Ladder;
 
+/// Name of the tenant that stands for the node: no configured tenant can have it.
+pub const NODE_NAME: &str = "(node)";
+/// Name of the tenant that stands for whatever nobody claims.
+pub const DEFAULT_NAME: &str = "(default)";
+
 /// How many ancestors a tenant can have; a deeper or circular tree is cut off there.
 const MAX_DEPTH: usize = 8;
 
@@ -55,9 +60,13 @@ impl Book {
         self.tenants.get(tenant)?.parent.as_deref()
     }
 
-    /// The policies that bind `tenant`: the node's, those of its ancestors, its own.
+    /// The policies that bind `tenant`: the node's, those of its ancestors, its own; none for those
+    /// who are nobody's account. Whoever is no tenant any more is bound by the node's.
     #[must_use]
     pub fn binding(&self, tenant: &str) -> Vec<&Ladder> {
+        if tenant == NODE_NAME || tenant == DEFAULT_NAME {
+            return Vec::new();
+        }
         let mut names: BTreeSet<&str> = self.everybody.iter().map(String::as_str).collect();
         for name in std::iter::once(tenant).chain(self.above(tenant)) {
             let subject = self.tenants.get(name);

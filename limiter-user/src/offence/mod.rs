@@ -30,7 +30,7 @@ mod time;
 mod words;
 
 pub use action::{Action, How, Notice, NoticeEvent};
-pub use book::{Book, Subject};
+pub use book::{Book, DEFAULT_NAME, NODE_NAME, Subject};
 pub use case::{Case, Mark};
 pub use clock::{Clock, Reading};
 pub use engine::{Outcome, step};

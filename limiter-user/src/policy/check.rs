@@ -24,6 +24,9 @@ pub(super) fn policy(
     out: &mut Findings,
 ) -> Policy {
     let plans = raw.plans.as_ref();
+    if let Some(plans) = plans {
+        files.check_plans(plans, out);
+    }
     let order = tree::check(&tenants, out);
     claims::check(&tenants, &raw.mta_users, out);
 

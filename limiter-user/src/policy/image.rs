@@ -15,13 +15,10 @@ use super::{
     prefix_set::PrefixSet,
 };
 
+pub use crate::offence::{DEFAULT_NAME, NODE_NAME};
+
 /// Index into [`Image::tenants`].
 pub type TenantRef = usize;
-
-/// Name of the tenant that stands for the node: no configured tenant can have it.
-pub const NODE_NAME: &str = "(node)";
-/// Name of the tenant that stands for whatever nobody claims.
-pub const DEFAULT_NAME: &str = "(default)";
 
 /// What is to stand in the kernel.
 #[derive(Clone, Debug, PartialEq)]

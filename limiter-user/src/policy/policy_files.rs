@@ -8,11 +8,12 @@ use std::{
 use super::{
     fault::Fault,
     findings::Findings,
-    item::shown,
-    ladder::ladder_file,
+    item::{nearest, shown},
+    ladder::{ReadLadder, ladder_file},
     load::file_error,
     model::{Located, Origin},
     read::{self, ReadError},
+    section_rules::RawRules,
 };
 use crate::offence::Ladder;
 
@@ -21,6 +22,8 @@ use crate::offence::Ladder;
 pub(super) struct PolicyFiles {
     /// The policies, by name.
     pub ladders: BTreeMap<String, Ladder>,
+    /// The plans that their steps name, and where.
+    plans: Vec<Located<String>>,
     /// The name of the policy in each file, by the path as it was named; `None`: it is broken.
     names: HashMap<PathBuf, Option<String>>,
 }
@@ -65,10 +68,11 @@ impl PolicyFiles {
                 }
                 hash_map::Entry::Vacant(new) => {
                     files.push(path.to_owned());
-                    let ladder = one(path, origin, places, out);
-                    let name = ladder.as_ref().map(|ladder| ladder.name.clone());
-                    if let Some(ladder) = ladder {
+                    let found = one(path, origin, places, out);
+                    let name = found.as_ref().map(|found| found.ladder.name.clone());
+                    if let Some(ReadLadder { ladder, plans }) = found {
                         read.add(ladder, path, origin, &mut origins, out);
+                        read.plans.extend(plans);
                     }
                     new.insert(name).clone()
                 }
@@ -102,6 +106,34 @@ impl PolicyFiles {
         self.ladders.insert(ladder.name.clone(), ladder);
     }
 
+    /// Reports plans that steps name and this node has not. A slip of the pen is an error: the step
+    /// would pass by those whom it is for. What is like none of its plans may be meant for other
+    /// nodes that share the file.
+    pub fn check_plans(&self, plans: &HashMap<String, RawRules>, out: &mut Findings) {
+        let known = || plans.keys().map(String::as_str);
+        for Located { value, origin } in &self.plans {
+            if plans.contains_key(value) {
+                continue;
+            }
+            let problem = format!("steps: plans: this node has no plan {}", shown(value));
+            out.add(match nearest(value, known()) {
+                Some(near) => {
+                    let allowed = format!(
+                        "did you mean {}? Else define it under `plans` of the main file",
+                        shown(near)
+                    );
+                    Fault::error(origin, problem, allowed)
+                }
+                None => {
+                    let allowed = "the step is for nobody here; if it should be for somebody, \
+                                   define the plan under `plans` of the main file and name it in \
+                                   the tenants";
+                    Fault::warning(origin, problem, allowed)
+                }
+            });
+        }
+    }
+
     /// The names of the policies in the files `named`.
     pub fn names(&self, named: &[Located<PathBuf>]) -> BTreeSet<String> {
         named
@@ -132,12 +164,12 @@ fn each_once<'a>(named: impl Iterator<Item = &'a Located<PathBuf>>) -> Vec<Named
 }
 
 /// The policy in the file at `path`; none if something is wrong with it, which is reported.
-fn one(path: &Path, origin: &Origin, places: usize, out: &mut Findings) -> Option<Ladder> {
+fn one(path: &Path, origin: &Origin, places: usize, out: &mut Findings) -> Option<ReadLadder> {
     match ladder_file(path) {
-        Ok((ladder, findings)) => {
+        Ok((read, findings)) => {
             let broken = findings.any_error();
             out.absorb(findings);
-            ladder.filter(|_| !broken)
+            read.filter(|_| !broken)
         }
         // The name may be wrong as well as the file.
         Err(ReadError::Missing) => {

@@ -12,6 +12,7 @@ pub mod interfaces;
 pub mod mounts;
 pub mod namespace;
 pub mod pattern;
+pub mod sealed;
 pub mod sessions;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -35,6 +35,7 @@ mod foreign;
 mod ground;
 mod hotplug;
 mod limits;
+mod lost;
 mod mail;
 #[expect(clippy::panic, reason = "helpers of tests fail the test")]
 mod mailbox;

@@ -9,8 +9,10 @@
 //! limit across a reboot; capacity comes back up to two 32nds of the window late, and by the
 //! downtime that is not known.
 //!
-//! What is lost is what was counted after the last snapshot: at most a minute of a running agent
-//! when power fails; after a clean stop, what was counted between it and the end of the machine.
+//! What is lost is what was counted after the last snapshot began: at most a minute of a running agent
+//! when power fails; after a clean stop, what was counted between it and the end of the machine. It
+//! is taken while programs count, and some tenants at a time ([`Taking`]): a reseller may have been
+//! read before one of its customers, and then lacks what that one sent in between.
 
 mod file;
 mod inherit;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     file::{SnapshotError, decode, encode, keep, load, path, set_aside},
     inherit::Inheritance,
+    take::Taking,
 };
 use crate::offence::Reading;
 

@@ -16,58 +16,88 @@ use crate::{
 /// How often a block that keeps changing is read again.
 const TRIES: usize = 16;
 
+/// A snapshot in the making. It is taken some tenants at a time, so that nobody who waits for the
+/// agent's state waits for all of them.
+///
+/// Each tenant's counts are whole, and as they were at a moment between the beginning and the end.
+/// Ages are those of that moment, and said to be those of the end: nothing is said to be older than
+/// it is. What was counted since the beginning may be missing, of one tenant and not of another.
+#[derive(Debug, Default)]
+pub struct Taking {
+    /// The index of the next tenant in the kernel.
+    next: u32,
+    /// Their places.
+    plans: BTreeMap<Vec<KeptLimit>, usize>,
+    by_set: BTreeMap<LimitSet, usize>,
+    tenants: Vec<KeptTenant>,
+}
+
 impl Mirror {
-    /// What long limits have counted. `read_clocks` is called at the end, so that nothing is younger
-    /// than it is said to be.
+    /// Takes what long limits of the next tenants have counted, `most` of them at once. Gives
+    /// whether there are more.
     ///
     /// # Errors
     ///
     /// A map cannot be read.
-    pub fn snapshot(
+    pub fn snapshot_some(
         &self,
+        taking: &mut Taking,
         blocks: &TypedArray<Block>,
-        read_clocks: impl FnOnce() -> Reading,
-    ) -> Result<Snapshot, KernelError> {
+        most: usize,
+    ) -> Result<bool, KernelError> {
         let mut read: BTreeMap<u32, Consistent> = BTreeMap::new();
-        for (_, set, run) in self.states() {
+        let mut states = self.states(taking.next);
+        for (_, _, set, run) in states.by_ref().take(most) {
             if defs(set).iter().any(is_long) && !read.contains_key(&run.block) {
                 read.insert(run.block, Consistent::read(blocks, run.block)?);
             }
         }
+        let next = states.next().map(|(index, ..)| index);
         let now_ns = clock::monotonic_ns();
-        let mut plans: BTreeMap<Vec<KeptLimit>, usize> = BTreeMap::new();
-        let mut by_set: BTreeMap<LimitSet, usize> = BTreeMap::new();
-        let mut tenants = Vec::new();
-        for (name, set, run) in self.states() {
-            let Some(block) = read.get(&run.block) else {
-                continue;
-            };
-            let long = || defs(set).iter().filter(|def| is_long(def));
-            let counts: Vec<Counts> = long().map(|def| counts(block, run, def, now_ns)).collect();
-            if counts.iter().all(Counts::is_nothing) {
-                continue;
+        for (_, name, set, run) in self.states(taking.next).take(most) {
+            if let Some(block) = read.get(&run.block) {
+                taking.add(name, set, |def| counts(block, run, def, now_ns));
             }
-            let plan = match by_set.get(set) {
-                Some(plan) => *plan,
-                None => {
-                    let limits = long().filter_map(KeptLimit::of).collect();
-                    let next = plans.len();
-                    let plan = *plans.entry(limits).or_insert(next);
-                    by_set.insert(*set, plan);
-                    plan
-                }
-            };
-            tenants.push(KeptTenant(name.to_owned(), plan, counts));
         }
-        let mut in_order = vec![Vec::new(); plans.len()];
-        for (limits, place) in plans {
-            in_order[place] = limits;
+        taking.next = next.unwrap_or(u32::MAX);
+        Ok(next.is_some())
+    }
+}
+
+impl Taking {
+    /// Adds a tenant, if it has counted anything.
+    fn add(&mut self, name: &str, set: &LimitSet, counts: impl Fn(&LimitDef) -> Counts) {
+        let long = || defs(set).iter().filter(|def| is_long(def));
+        let counts: Vec<Counts> = long().map(counts).collect();
+        if counts.iter().all(Counts::is_nothing) {
+            return;
         }
-        Ok(Snapshot {
-            taken: read_clocks(),
-            plans: in_order,
-            tenants,
-        })
+        let plan = match self.by_set.get(set) {
+            Some(plan) => *plan,
+            None => {
+                let limits = long().filter_map(KeptLimit::of).collect();
+                let next = self.plans.len();
+                let plan = *self.plans.entry(limits).or_insert(next);
+                self.by_set.insert(*set, plan);
+                plan
+            }
+        };
+        self.tenants.push(KeptTenant(name.to_owned(), plan, counts));
+    }
+
+    /// The snapshot. `taken`: the clocks, read after the last tenants, so that nothing is younger
+    /// than it is said to be.
+    #[must_use]
+    pub fn finish(self, taken: Reading) -> Snapshot {
+        let mut plans = vec![Vec::new(); self.plans.len()];
+        for (limits, place) in self.plans {
+            plans[place] = limits;
+        }
+        Snapshot {
+            taken,
+            plans,
+            tenants: self.tenants,
+        }
     }
 }
 

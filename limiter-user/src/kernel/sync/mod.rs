@@ -271,11 +271,11 @@ impl Mirror {
         self.inheritance = Some(inheritance);
     }
 
-    /// Every tenant's limits, and where their state stands.
-    pub(super) fn states(&self) -> impl Iterator<Item = (&str, &LimitSet, Run)> {
-        self.entries
-            .values()
-            .filter_map(|entry| Some((entry.name.as_str(), &entry.set, entry.run?)))
+    /// The tenants from the index `from` on, their limits, and where the state of these stands.
+    pub(super) fn states(&self, from: u32) -> impl Iterator<Item = (u32, &str, &LimitSet, Run)> {
+        self.entries.range(from..).filter_map(|(index, entry)| {
+            Some((*index, entry.name.as_str(), &entry.set, entry.run?))
+        })
     }
 
     /// Finds or assigns the index of every tenant of the image.

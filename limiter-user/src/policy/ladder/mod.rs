@@ -18,6 +18,7 @@ use super::{
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, refuse},
     load::{file_error, report},
+    model::Located,
     node::Mark,
     read::{self, ReadError},
     section_rules::RawRules,
@@ -54,7 +55,7 @@ pub struct LoadedLadder {
 /// Reads the policy file at `path` and checks it.
 #[must_use]
 pub fn load_ladder(path: &Path) -> LoadedLadder {
-    let (ladder, out) = ladder_file(path).unwrap_or_else(|error| {
+    let (read, out) = ladder_file(path).unwrap_or_else(|error| {
         let mut out = Findings::default();
         out.enter(path.to_owned());
         if matches!(error, ReadError::Missing) {
@@ -68,10 +69,18 @@ pub fn load_ladder(path: &Path) -> LoadedLadder {
     });
     let faults = out.finish();
     LoadedLadder {
-        ladder: ladder.filter(|_| !any_error(&faults)),
+        ladder: read.map(|read| read.ladder).filter(|_| !any_error(&faults)),
         faults,
         file: path.to_owned(),
     }
+}
+
+/// A policy as it was read.
+pub(super) struct ReadLadder {
+    /// The policy.
+    pub ladder: Ladder,
+    /// The plans that its steps name, and where: whether there are any such, the node says.
+    pub plans: Vec<Located<String>>,
 }
 
 /// The policy in the file at `path`, and what is wrong with it. If there is an error among that,
@@ -80,7 +89,7 @@ pub fn load_ladder(path: &Path) -> LoadedLadder {
 /// # Errors
 ///
 /// The file cannot be used.
-pub(super) fn ladder_file(path: &Path) -> Result<(Option<Ladder>, Findings), ReadError> {
+pub(super) fn ladder_file(path: &Path) -> Result<(Option<ReadLadder>, Findings), ReadError> {
     let text = read::text(path)?;
     let mut out = Findings::default();
     out.enter(path.to_owned());
@@ -88,7 +97,7 @@ pub(super) fn ladder_file(path: &Path) -> Result<(Option<Ladder>, Findings), Rea
     Ok((ladder, out))
 }
 
-fn document(text: &str, out: &mut Findings) -> Option<Ladder> {
+fn document(text: &str, out: &mut Findings) -> Option<ReadLadder> {
     let mut documents = Documents::new(text);
     let first = documents.next_document();
     report(&mut documents, out);
@@ -113,7 +122,7 @@ fn document(text: &str, out: &mut Findings) -> Option<Ladder> {
     ladder
 }
 
-fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
+fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<ReadLadder> {
     let fields = item.fields(out, &KEYS)?;
     let name = fields
         .require(out, "policy", "add `policy`, its name")
@@ -128,7 +137,8 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
         .and_then(|item| word(&item, out, RefusedAttempts::WORDS))
         .unwrap_or(RefusedAttempts::Warn);
     let forget_after = span(&fields, out, "forget_after", Span::days(1), FOREVER);
-    let steps = section_steps::steps(&fields, out);
+    let mut plans = Vec::new();
+    let steps = section_steps::steps(&fields, &mut plans, out);
     let charges = fields
         .get("charges")
         .map(|item| section_charges::charges(&item, out, true))
@@ -143,7 +153,7 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
         .unwrap_or_default();
     let keep_records = span(&fields, out, "keep_records", Span::days(1), FOREVER);
     check::check(&offences, &steps, &confirm, out);
-    Some(Ladder {
+    let ladder = Ladder {
         name: name?,
         plan,
         offences: offences.into_iter().map(|(rule, _)| rule).collect(),
@@ -154,7 +164,8 @@ fn ladder(item: &Item<'_>, out: &mut Findings) -> Option<Ladder> {
         confirm,
         complaints,
         keep_records,
-    })
+    };
+    Some(ReadLadder { ladder, plans })
 }
 
 /// The longest span that a policy can name.

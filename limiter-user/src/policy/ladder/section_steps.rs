@@ -6,6 +6,7 @@ use super::{
     super::{
         findings::Findings,
         item::{Fields, Item, Parsed, Scalar},
+        model::Located,
         node::Mark,
         value,
     },
@@ -30,8 +31,13 @@ const KEYS: [&str; 13] = [
 ];
 const MINUTE: Span = Span::seconds(60);
 
-/// The steps, and where each is written. `None` in place of one that cannot be read.
-pub(super) fn steps(fields: &Fields<'_>, out: &mut Findings) -> Vec<Option<(Step, Mark)>> {
+/// The steps, and where each is written. `None` in place of one that cannot be read. The plans that
+/// they name are added to `plans`.
+pub(super) fn steps(
+    fields: &Fields<'_>,
+    plans: &mut Vec<Located<String>>,
+    out: &mut Findings,
+) -> Vec<Option<(Step, Mark)>> {
     let Some(item) = fields.get("steps") else {
         return Vec::new();
     };
@@ -40,13 +46,18 @@ pub(super) fn steps(fields: &Fields<'_>, out: &mut Findings) -> Vec<Option<(Step
     for item in item.list(out, allowed) {
         let step = item
             .fields(out, &KEYS)
-            .and_then(|fields| step(&item, &fields, out));
+            .and_then(|fields| step(&item, &fields, plans, out));
         found.push(step.map(|step| (step, item.mark())));
     }
     found
 }
 
-fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step> {
+fn step(
+    item: &Item<'_>,
+    fields: &Fields<'_>,
+    plans: &mut Vec<Located<String>>,
+    out: &mut Findings,
+) -> Option<Step> {
     let severity = fields
         .set("severity")
         .map(|item| word(&item, out, Severity::WORDS));
@@ -98,12 +109,14 @@ fn step(item: &Item<'_>, fields: &Fields<'_>, out: &mut Findings) -> Option<Step
     check_lift(fields, &lift, length, out);
     let (then, meanwhile) = (flat(then)?, flat(meanwhile)?);
     check_stronger(fields, sanction, then, meanwhile, out);
-    let (tell, note, plans) = named;
+    let (tell, note, only) = named;
+    let names = only.iter().map(|plan| plan.value.clone()).collect();
+    plans.extend(only);
     Some(Step {
         severity: flat(severity)?,
         offence: flat(offence)?,
         again,
-        plans,
+        plans: names,
         sanction,
         length,
         lift,
@@ -129,22 +142,25 @@ fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-type Lists = (BTreeSet<Audience>, Vec<String>, BTreeSet<String>);
+type Lists = (BTreeSet<Audience>, Vec<String>, Vec<Located<String>>);
 
 fn lists(fields: &Fields<'_>, out: &mut Findings) -> Lists {
     let tell = match fields.get("tell") {
         Some(item) => words(&item, out, Audience::WORDS),
         None => BTreeSet::from([Audience::Contact, Audience::Operator]),
     };
-    let mut texts = |key: &str, allowed: &str| {
-        fields
-            .get(key)
-            .map(|item| lines(&item, out, allowed))
-            .unwrap_or_default()
-    };
-    let note = texts("note", "a list of sentences for the notice");
-    let plans = texts("plans", "a list of names of plans");
-    (tell, note, plans.into_iter().collect())
+    let note = fields
+        .get("note")
+        .map(|item| lines(&item, out, "a list of sentences for the notice"))
+        .unwrap_or_default();
+    let mut plans = Vec::new();
+    if let Some(item) = fields.get("plans") {
+        let allowed = "a list of names of plans";
+        for item in item.list(out, allowed) {
+            plans.extend(item.located(out, allowed, value::line));
+        }
+    }
+    (tell, note, plans)
 }
 
 /// `24h`, or a range: `7d-30d`.

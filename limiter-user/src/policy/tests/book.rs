@@ -69,5 +69,10 @@ fn tenants_domains_and_accounts_are_in_it() {
         assert_eq!(names(book.binding(name)), expected, "{name}");
         assert_eq!(names(policy.binding(name)), expected, "{name}");
     }
-    assert!(policy.binding("(default)").is_empty());
+    for nobody in ["(default)", "(node)"] {
+        assert!(policy.binding(nobody).is_empty());
+        assert!(book.binding(nobody).is_empty());
+    }
+    // The record of a customer who left goes on.
+    assert_eq!(book.binding("gone").len(), 1);
 }

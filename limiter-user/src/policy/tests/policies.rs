@@ -21,8 +21,8 @@ fn with_shipped(main: &str) -> Config {
 
 #[test]
 fn all_that_are_shipped_load_at_once() {
-    let main =
-        "policies: [crux.yaml, hostup.yaml, ix-cm.yaml, mvmcloud.yaml, ./strict.yaml, crux.yaml]\n";
+    let main = "policies: [crux.yaml, hostup.yaml, ix-cm.yaml, mvmcloud.yaml, ./strict.yaml, crux.yaml]\n\
+         plans: {dedicated: {}}\n";
     let config = with_shipped(main);
     let loaded = config.load();
     let policy = loaded.policy.as_ref().unwrap();
@@ -54,7 +54,7 @@ fn all_that_are_shipped_load_at_once() {
 
 #[test]
 fn tenants_name_them_beside_their_own_file() {
-    let config = with_shipped("policies: [crux.yaml]\n").write(
+    let config = with_shipped("policies: [crux.yaml]\nplans: {dedicated: {}}\n").write(
         "tenants.d/t.yaml",
         "tenant: r\npolicies: [../hostup.yaml]\n---\n\
          tenant: alice\nparent: r\npolicies: [../ix-cm.yaml, ../tenants.d/../crux.yaml]\n\
@@ -139,4 +139,27 @@ fn a_broken_one_leaves_the_last_good_policy() {
     let kept = last_good::load(&good.places.state_dir).unwrap().unwrap();
     assert_eq!(kept, good);
     assert!(kept.ladders["p"].forget_after.is_some());
+}
+
+#[test]
+fn steps_are_for_plans_that_there_are() {
+    let steps = "policy: p\noffences:\n  - {severity: minor, when: {operator: minor}}\nsteps:\n\
+                 \x20 - {severity: minor, sanction: warn}\n\
+                 \x20 - severity: minor\n    plans: [basic, dedicatd, colocation]\n    sanction: \
+                 block_smtp\n    for: 1h\n";
+    let config = Config::new("policies: [p.yaml]\nplans: {basic: {}, dedicated: {}}\n")
+        .write("p.yaml", steps);
+    all(
+        &config,
+        &[
+            "p.yaml:7:20: error: steps: plans: this node has no plan dedicatd; did you mean \
+             dedicated? Else define it under `plans` of the main file",
+            "p.yaml:7:30: warning: steps: plans: this node has no plan colocation; the step is \
+             for nobody here; if it should be for somebody, define the plan under `plans` of the \
+             main file and name it in the tenants",
+        ],
+    );
+    // What is read alone says nothing of any node.
+    let alone = crate::policy::load_ladder(&config.path("p.yaml"));
+    assert!(alone.ladder.is_some(), "{:?}", alone.faults);
 }
