@@ -47,6 +47,8 @@ pub mod flags {
     pub const TELL: u8 = 1;
     /// [`uid`](super::Charge::uid) is known.
     pub const HAS_UID: u8 = 1 << 1;
+    /// [`op::REFUSED`](super::op::REFUSED): it is not carried out, only told.
+    pub const ONLY_TOLD: u8 = 1 << 2;
 }
 
 /// A question and its answer: what the agent hands in, and gets back with the lower part filled.

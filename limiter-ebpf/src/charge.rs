@@ -225,7 +225,7 @@ fn refused(settings: &Settings, charge: &mut Charge, now_ns: u64) -> u32 {
         return status::NO_TENANT;
     };
     charge.enforced = u8::from(enforced);
-    charge.decision = if enforced {
+    charge.decision = if enforced && charge.flags & flags::ONLY_TOLD == 0 {
         decision::REFUSED
     } else {
         decision::WOULD_REFUSE

@@ -5,6 +5,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 use aya_obj::generated::bpf_cmd;
@@ -14,9 +15,11 @@ use limiter_common::{
     charge::{Charge, decision, flags, op, status},
     limit::{Kind, Unit},
     verdict::Reason,
+    window,
 };
 
 use super::{Kernel, KernelError, load, sys};
+use crate::report::duration::Seconds;
 
 /// Runs the charge program. Any number of threads may do so at once: the kernel's locks order them.
 #[derive(Debug)]
@@ -79,6 +82,28 @@ pub enum Charged {
     Counted(Receipt, Option<Refusal>),
     /// It may not go, and nothing was counted.
     Refused(Refusal),
+}
+
+impl Full {
+    /// `300 recipients in 1h`, `1 message every 15s`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let unit = self.unit.as_str();
+        let unit = if self.max == 1 {
+            unit.trim_end_matches('s')
+        } else {
+            unit
+        };
+        let time = |ns: u64| Seconds::from_nanos(ns);
+        match self.kind {
+            Kind::Window => format!(
+                "{} {unit} in {}",
+                self.max,
+                time(window::window_of(self.span_ns))
+            ),
+            Kind::Pace => format!("{} {unit} every {}", self.max, time(self.span_ns)),
+        }
+    }
 }
 
 impl Kernel {
@@ -175,6 +200,35 @@ impl Charger {
         charge.reason = reason as u8;
         charge.limit_owner = NOBODY;
         charge.flags |= flags::TELL;
+        self.done("count a refusal", &mut charge)?;
+        Ok(charge.enforced != 0)
+    }
+
+    /// Counts and tells that there are too many different recipients; if it is not `carried_out`, as
+    /// what would be refused. Whether refusals of the tenant are carried out at all.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant.
+    pub fn refused_distinct(
+        &self,
+        index: u32,
+        (max, window): (u32, Duration),
+        from: From,
+        carried_out: bool,
+    ) -> Result<bool, KernelError> {
+        let mut charge = charge(op::REFUSED, index, Load::default(), from);
+        charge.reason = Reason::Limit as u8;
+        charge.limit_owner = index;
+        charge.limit_unit = Unit::DistinctRecipients as u8;
+        charge.limit_kind = Kind::Window as u8;
+        charge.limit_max = max;
+        let window_ns = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+        charge.limit_span_ns = window::width_of(window_ns);
+        charge.flags |= flags::TELL;
+        if !carried_out {
+            charge.flags |= flags::ONLY_TOLD;
+        }
         self.done("count a refusal", &mut charge)?;
         Ok(charge.enforced != 0)
     }

@@ -90,10 +90,16 @@ impl LimitUse {
     /// When one more unit fits if nothing else is admitted; `None` if it never does.
     #[must_use]
     pub fn admits_at(&self, now_ns: u64) -> Option<u64> {
+        self.admits_units_at(now_ns, 1)
+    }
+
+    /// When so many more units fit if nothing else is admitted; `None` if they never do.
+    #[must_use]
+    pub fn admits_units_at(&self, now_ns: u64, units: u32) -> Option<u64> {
         let KnownLimit { kind, max, .. } = self.limit;
         match kind {
-            Kind::Window => self.slot.admits_at(now_ns, self.span_ns, 1, max),
-            Kind::Pace => pace::admits_at(self.slot.epoch, now_ns, self.span_ns, max, 1),
+            Kind::Window => self.slot.admits_at(now_ns, self.span_ns, units, max),
+            Kind::Pace => pace::admits_at(self.slot.epoch, now_ns, self.span_ns, max, units),
         }
     }
 }

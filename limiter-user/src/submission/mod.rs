@@ -7,6 +7,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+pub mod directory;
+pub mod distinct;
+pub mod gate;
+pub mod reply;
+pub mod till;
 pub mod who;
 
 /// Which message, as long as the mail server works on it: whatever that server tells messages apart

@@ -1,4 +1,4 @@
-//! Whose a message in a queue is, by what the policy and the machine say.
+//! Whose mail is, by what the policy and the machine say of logins, users, cgroups and addresses.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -25,12 +25,25 @@ pub struct MailTenants {
     uids: Vec<(UidRange, TenantRef)>,
     /// Users of the system that are a tenant's.
     users: HashMap<String, TenantRef>,
-    /// Lower case; the account they belong to, not the domain's own tenant.
-    domains: HashMap<String, TenantRef>,
+    /// By their names in lower case.
+    domains: HashMap<String, Domain>,
+    /// By their paths: whatever is below one is its tenant's.
+    cgroups: HashMap<String, TenantRef>,
+    /// Whose processes are the mail server itself. Sorted, not overlapping.
+    mta: Vec<UidRange>,
     addresses: HashMap<IpNet, TenantRef>,
     /// The lengths of the prefixes among them.
     lengths: BTreeSet<u8>,
     own_addresses: HashSet<IpAddr>,
+}
+
+/// A domain of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// The account that it belongs to.
+    pub account: TenantRef,
+    /// Its own tenant, below the account.
+    pub tenant: TenantRef,
 }
 
 impl MailTenants {
@@ -45,6 +58,17 @@ impl MailTenants {
                     Holder::Mta => None,
                     Holder::Tenant(tenant) => Some((binding.range, tenant)),
                 })
+                .collect(),
+            mta: image
+                .uids
+                .iter()
+                .filter(|binding| binding.holder == Holder::Mta)
+                .map(|binding| binding.range)
+                .collect(),
+            cgroups: image
+                .cgroups
+                .iter()
+                .map(|binding| (binding.path.clone(), binding.tenant))
                 .collect(),
             addresses: image
                 .addresses
@@ -73,31 +97,83 @@ impl MailTenants {
             let account = domain.parent.as_deref().and_then(|name| by_name.get(name));
             // `account/domain`.
             let name = domain.name.rsplit('/').next().unwrap_or(&domain.name);
-            if let Some(&account) = account {
-                found.domains.insert(name.to_lowercase(), account);
+            let tenant = by_name.get(domain.name.as_str());
+            if let (Some(&account), Some(&tenant)) = (account, tenant) {
+                let domain = Domain { account, tenant };
+                found.domains.insert(name.to_lowercase(), domain);
             }
         }
         found.names = names;
         found
     }
 
-    fn by_uid(&self, uid: u32) -> Option<TenantRef> {
+    /// The names, by [`TenantRef`].
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The domain of this name.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<Domain> {
+        self.domains.get(&name.to_lowercase()).copied()
+    }
+
+    /// Whether an account has domains of its own.
+    #[must_use]
+    pub fn has_domains(&self, account: TenantRef) -> bool {
+        self.domains.values().any(|it| it.account == account)
+    }
+
+    /// Whether processes of this uid are the mail server itself.
+    #[must_use]
+    pub fn is_mta(&self, uid: u32) -> bool {
+        let behind = self.mta.partition_point(|range| range.first <= uid);
+        let range = behind.checked_sub(1).and_then(|at| self.mta.get(at));
+        range.is_some_and(|range| uid <= range.last)
+    }
+
+    /// By the nearest cgroup that is claimed, from this path upwards.
+    #[must_use]
+    pub fn by_cgroup(&self, path: &str) -> Option<TenantRef> {
+        let mut path = path;
+        loop {
+            if let Some(tenant) = self.cgroups.get(path) {
+                return Some(*tenant);
+            }
+            path = &path[..path.rfind('/')?];
+        }
+    }
+
+    /// By the user, sub-uids included; root is nobody's.
+    #[must_use]
+    pub fn by_uid(&self, uid: u32) -> Option<TenantRef> {
         let behind = self.uids.partition_point(|(range, _)| range.first <= uid);
         let (range, tenant) = self.uids.get(behind.checked_sub(1)?)?;
         (uid != 0 && uid <= range.last).then_some(*tenant)
     }
 
-    fn by_login(&self, login: &str) -> Option<TenantRef> {
+    /// By the name that somebody logged in with: a system user's, or an address in a domain.
+    #[must_use]
+    pub fn by_login(&self, login: &str) -> Option<TenantRef> {
         match login.rsplit_once('@') {
             None => self.users.get(login).copied(),
-            Some((_, domain)) => self.domains.get(&domain.to_lowercase()).copied(),
+            Some((_, domain)) => self.domain(domain).map(|domain| domain.account),
         }
     }
 
-    /// By the narrowest prefix. What the node itself has, several may send from.
-    fn by_address(&self, address: IpAddr) -> Option<TenantRef> {
+    /// Whether an address is the node's own: whoever connects from it is on the node.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        if address.is_loopback() || self.own_addresses.contains(&address) {
+        address.is_loopback() || self.own_addresses.contains(&address)
+    }
+
+    /// By the narrowest prefix. What the node itself has, several may send from.
+    #[must_use]
+    pub fn by_address(&self, address: IpAddr) -> Option<TenantRef> {
+        let address = address.to_canonical();
+        if self.is_own(address) {
             return None;
         }
         self.lengths.iter().rev().find_map(|length| {

@@ -17,6 +17,7 @@ mod counting;
 mod errors;
 mod foreign;
 mod frames;
+mod gate;
 mod images;
 mod lab;
 mod networks;

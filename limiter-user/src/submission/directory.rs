@@ -1,0 +1,283 @@
+//! Who is who for the gate, at one moment: tenants, their places in the kernel, and what their mail is
+//! held to beside the kernel's limits.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use limiter_common::limit::Unit;
+
+use super::{Envelope, reply::Texts, who::MailTenants};
+use crate::policy::{
+    image::{DEFAULT_NAME, Image, TenantRef},
+    model::Policy,
+};
+
+/// A socket's owner, as the kernel knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The uid; `None` for a socket that no process holds any more.
+    pub uid: Option<u32>,
+    /// The path of its cgroup below the cgroup v2 mount.
+    pub cgroup: Option<String>,
+}
+
+/// Knows the owners of the node's sockets.
+pub trait Owners: Send + Sync {
+    /// Who connected from `client` to `server` on this node; `None` if there is no such socket.
+    fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
+}
+
+/// What the configuration says of mail at the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Mail of a domain that is not the sender's is refused, not only charged to the sender.
+    pub refuse_mismatch: bool,
+    /// Over a limit the error is permanent.
+    pub over_limit_is_permanent: bool,
+    /// Who goes too fast is held for up to so long, not sent away.
+    pub delay: Option<Duration>,
+    /// Too many different recipients are refused, not only told of.
+    pub refuse_distinct: bool,
+    /// When the kernel cannot be asked, mail goes.
+    pub open_on_failure: bool,
+    /// What clients are told.
+    pub texts: Texts,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            refuse_mismatch: false,
+            over_limit_is_permanent: false,
+            delay: None,
+            refuse_distinct: false,
+            open_on_failure: true,
+            texts: Texts::default(),
+        }
+    }
+}
+
+/// A limit of different recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistinctLimit {
+    /// Whose it is.
+    pub owner: String,
+    /// The most.
+    pub max: u32,
+    /// In what time.
+    pub window: Duration,
+}
+
+/// Who is who.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    who: MailTenants,
+    /// By [`TenantRef`]: the place in the kernel.
+    places: Vec<Option<u32>>,
+    /// By [`TenantRef`], where there are any: its own and those above.
+    distinct: HashMap<TenantRef, Vec<DistinctLimit>>,
+    default: Option<TenantRef>,
+    /// The node's own names: whoever writes from them forges nobody.
+    hosts: Vec<String>,
+    /// What the configuration says.
+    pub rules: Rules,
+}
+
+/// Who pays for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payer {
+    /// The tenant that is counted: a domain, or the account itself.
+    pub tenant: TenantRef,
+    /// Its place in the kernel.
+    pub place: u32,
+    /// Its name.
+    pub name: String,
+    /// The uid behind it, where one is known.
+    pub uid: Option<u32>,
+    /// The sender's domain is not the account's.
+    pub mismatch: bool,
+}
+
+/// Whose a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A tenant's.
+    Payer(Payer),
+    /// Nobody's on this node: it comes in from outside, or is the mail server's own.
+    Nobodys,
+    /// Somebody's on this node, and nobody knows whose.
+    Unknown,
+}
+
+impl Directory {
+    /// By this policy; `place_of` knows the kernel's numbers of tenants.
+    pub fn new(
+        policy: &Policy,
+        image: &Image,
+        who: MailTenants,
+        rules: Rules,
+        hosts: Vec<String>,
+        place_of: impl Fn(&str) -> Option<u32>,
+    ) -> Self {
+        let places = who.names().iter().map(|name| place_of(name)).collect();
+        let default = who.names().iter().position(|name| name == DEFAULT_NAME);
+        let own: HashMap<&str, Vec<DistinctLimit>> = policy
+            .tenants
+            .iter()
+            .filter_map(|tenant| {
+                let limits = tenant.rules.limits.iter();
+                let limits: Vec<DistinctLimit> = limits
+                    .filter(|limit| limit.unit == Unit::DistinctRecipients)
+                    .map(|limit| DistinctLimit {
+                        owner: tenant.name.clone(),
+                        max: limit.max,
+                        window: limit.window,
+                    })
+                    .collect();
+                (!limits.is_empty()).then_some((tenant.name.as_str(), limits))
+            })
+            .collect();
+        let mut distinct: HashMap<TenantRef, Vec<DistinctLimit>> = HashMap::new();
+        for (at, tenant) in image.tenants.iter().enumerate() {
+            // Parents stand before their children.
+            let above = tenant.parent.and_then(|parent| distinct.get(&parent));
+            let mut limits = above.cloned().unwrap_or_default();
+            limits.extend(own.get(tenant.name.as_str()).into_iter().flatten().cloned());
+            if !limits.is_empty() {
+                distinct.insert(at, limits);
+            }
+        }
+        Self {
+            who,
+            places,
+            distinct,
+            default,
+            hosts: hosts.iter().map(|host| host.to_lowercase()).collect(),
+            rules,
+        }
+    }
+
+    /// The limits of different recipients of a tenant, its own and those above.
+    #[must_use]
+    pub fn distinct(&self, tenant: TenantRef) -> &[DistinctLimit] {
+        self.distinct.get(&tenant).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether somebody has a limit of different recipients in this window.
+    #[must_use]
+    pub fn is_distinct(&self, owner: &str, window: Duration) -> bool {
+        let mut all = self.distinct.values().flatten();
+        all.any(|limit| limit.owner == owner && limit.window == window)
+    }
+
+    /// The name of the tenant at a place in the kernel.
+    #[must_use]
+    pub fn name_at(&self, place: u32) -> Option<&str> {
+        let at = self.places.iter().position(|it| *it == Some(place))?;
+        self.who.names().get(at).map(String::as_str)
+    }
+
+    /// Whose a message is. In this order: the login; the owner of the client's socket on this node, by
+    /// its cgroup, then its uid; the uid that ran `sendmail`; the client's address, for those who have
+    /// one of their own. The sender's address only says which of the account's domains it is.
+    #[must_use]
+    pub fn whose(&self, envelope: &Envelope, owners: &dyn Owners) -> Whose {
+        if let Some(login) = envelope.login.as_deref().filter(|login| !login.is_empty()) {
+            let account = self.who.by_login(login);
+            return account.map_or(Whose::Unknown, |account| {
+                let domain = login.rsplit_once('@').map(|(_, domain)| domain);
+                self.payer(account, domain, envelope, None)
+            });
+        }
+        if let Some(uid) = envelope.uid {
+            return self.by_uid(uid, envelope);
+        }
+        let Some(client) = envelope.client else {
+            return Whose::Nobodys;
+        };
+        if let Some(account) = self.who.by_address(client.ip()) {
+            return self.payer(account, None, envelope, None);
+        }
+        if !self.who.is_own(client.ip()) {
+            return Whose::Nobodys;
+        }
+        let server = envelope.server.unwrap_or_else(|| beside(client.ip()));
+        let Some(owner) = owners.owner_of(client, server) else {
+            return Whose::Unknown;
+        };
+        if owner.uid.is_some_and(|uid| self.who.is_mta(uid)) {
+            return Whose::Nobodys;
+        }
+        let by_cgroup = owner.cgroup.as_deref();
+        if let Some(account) = by_cgroup.and_then(|path| self.who.by_cgroup(path)) {
+            return self.payer(account, None, envelope, owner.uid);
+        }
+        match owner.uid {
+            Some(uid) => self.by_uid(uid, envelope),
+            None => Whose::Unknown,
+        }
+    }
+
+    fn by_uid(&self, uid: u32, envelope: &Envelope) -> Whose {
+        if self.who.is_mta(uid) {
+            return Whose::Nobodys;
+        }
+        match self.who.by_uid(uid) {
+            Some(account) => self.payer(account, None, envelope, Some(uid)),
+            // Root's, and that of services: what nobody claims.
+            None => match self.default {
+                Some(default) => self.payer(default, None, envelope, Some(uid)),
+                None => Whose::Unknown,
+            },
+        }
+    }
+
+    /// Who pays where `account` is known: the domain of the sender's address, if it is the account's.
+    fn payer(
+        &self,
+        account: TenantRef,
+        login_domain: Option<&str>,
+        envelope: &Envelope,
+        uid: Option<u32>,
+    ) -> Whose {
+        let sender = envelope.sender.as_deref().unwrap_or_default();
+        let sender = sender.rsplit_once('@').map(|(_, domain)| domain);
+        let of_sender = sender.and_then(|domain| self.who.domain(domain));
+        let (domain, mismatch) = match (of_sender, sender) {
+            (Some(domain), _) if domain.account == account => (Some(domain), false),
+            (Some(_), _) => (None, true),
+            (None, Some(name)) => (None, self.is_foreign(account, name)),
+            (None, None) => (None, false),
+        };
+        // Its login says which of its domains it is where the sender does not.
+        let of_login = login_domain.and_then(|name| self.who.domain(name));
+        let domain = domain.or_else(|| of_login.filter(|domain| domain.account == account));
+        let tenant = domain.map_or(account, |domain| domain.tenant);
+        let place = self.places.get(tenant).copied().flatten();
+        let name = self.who.names().get(tenant);
+        match (place, name) {
+            (Some(place), Some(name)) => Whose::Payer(Payer {
+                tenant,
+                place,
+                name: name.clone(),
+                uid,
+                mismatch,
+            }),
+            _ => Whose::Unknown,
+        }
+    }
+
+    /// Whether an account must not write from a domain that is no tenant's: it has its own.
+    fn is_foreign(&self, account: TenantRef, domain: &str) -> bool {
+        let domain = domain.to_lowercase();
+        !self.hosts.contains(&domain) && self.who.has_domains(account)
+    }
+}
+
+/// The mail server's end, where it does not say so.
+fn beside(client: IpAddr) -> SocketAddr {
+    SocketAddr::new(client, 25)
+}

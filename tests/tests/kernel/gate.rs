@@ -1,0 +1,454 @@
+//! The gate before the real kernel: whose mail is, counted once however often a mail server asks, and
+//! given back when it does not go out.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use limiter_user::{
+    kernel::{maps::Maps, pins::Pins},
+    policy::{self, compile::compile_what_holds},
+    submission::{
+        Answer, Envelope, Gate as _, Key,
+        directory::{Directory, Owner, Owners, Rules},
+        distinct::Distinct,
+        gate::NodeGate,
+        till::Till,
+        who::MailTenants,
+    },
+    system::{System, Users},
+};
+
+use crate::lab::{Lab, in_lab};
+
+const CONFIG: &str = "\
+mode: enforce
+mta: {users: [postfix]}
+";
+
+const TENANTS: &str = "\
+tenant: reseller
+limits: [{unit: recipients, max: 1000, window: 1h}]
+---
+tenant: alice
+parent: reseller
+match: {users: [alice], cgroups: [], addresses: [192.0.2.7]}
+limits: [{unit: messages, max: 50, window: 1h}]
+domains:
+  - {name: shop.example, limits: [{unit: recipients, max: 300, window: 1h}]}
+  - {name: blog.example, limits: [{unit: recipients, max: 10, window: 1h}]}
+---
+tenant: bob
+match: {users: [bob]}
+domains: [{name: bob.example}]
+limits:
+  - {unit: recipients, max: 500, window: 1h}
+  - {unit: distinct_recipients, max: 100, window: 30d}
+---
+tenant: slow
+match: {users: [slow]}
+pace: [{unit: messages, every: 1h, burst: 2}]
+";
+
+/// Whose sockets on this node are, by the client's port.
+#[derive(Clone, Default)]
+struct Sockets(Arc<Mutex<HashMap<u16, Owner>>>);
+
+impl Owners for Sockets {
+    fn owner_of(&self, client: SocketAddr, _: SocketAddr) -> Option<Owner> {
+        self.0.lock().unwrap().get(&client.port()).cloned()
+    }
+}
+
+struct Place {
+    gate: NodeGate,
+    sockets: Sockets,
+}
+
+/// A gate in a lab, by [`CONFIG`] and [`TENANTS`].
+fn place(lab: &mut Lab, rules: Rules) -> Place {
+    let files = tempfile::tempdir().unwrap();
+    let config = files.path().join("limiter.yaml");
+    fs::create_dir(files.path().join("tenants.d")).unwrap();
+    fs::write(&config, CONFIG).unwrap();
+    fs::write(files.path().join("tenants.d/all.yaml"), TENANTS).unwrap();
+    let loaded = policy::load(&config);
+    let policy = loaded
+        .policy
+        .unwrap_or_else(|| panic!("{:?}", loaded.faults));
+    let mut users = Users::default();
+    for (name, uid) in [
+        ("root", 0),
+        ("postfix", 109),
+        ("alice", 2001),
+        ("bob", 2002),
+        ("slow", 2003),
+    ] {
+        users.insert(name, uid);
+    }
+    let system = System {
+        users: users.clone(),
+        ..System::default()
+    };
+    let (image, _) = compile_what_holds(&policy, &system);
+    lab.apply(&image);
+    let who = MailTenants::of(&policy, &image, &users);
+    let hosts = vec!["node.example".to_owned()];
+    let directory = Directory::new(&policy, &image, who, rules, hosts, |name| {
+        Some(lab.index(name))
+    });
+    let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
+    let till = Till::new(lab.loaded().charger().unwrap(), maps);
+    let sockets = Sockets::default();
+    let gate = NodeGate::new(
+        till,
+        Box::new(sockets.clone()),
+        Distinct::new([1; 32]),
+        Box::new(|| Duration::from_secs(1_700_000_000)),
+    );
+    gate.set_directory(directory);
+    Place { gate, sockets }
+}
+
+fn by_login(login: &str, sender: &str) -> Envelope {
+    Envelope {
+        login: Some(login.to_owned()),
+        client: Some("203.0.113.5:40000".parse().unwrap()),
+        sender: Some(sender.to_owned()),
+        ..Envelope::default()
+    }
+}
+
+fn by_uid(uid: u32, sender: &str) -> Envelope {
+    Envelope {
+        uid: Some(uid),
+        sender: Some(sender.to_owned()),
+        ..Envelope::default()
+    }
+}
+
+fn by_socket(port: u16, sender: &str) -> Envelope {
+    Envelope {
+        client: Some(([127, 0, 0, 1], port).into()),
+        server: Some(([127, 0, 0, 1], 25).into()),
+        sender: Some(sender.to_owned()),
+        ..Envelope::default()
+    }
+}
+
+fn instance(name: &str) -> Key {
+    Key::Instance(name.to_owned())
+}
+
+fn queued(name: &str) -> Key {
+    Key::Queued(name.to_owned())
+}
+
+/// What is used of the first limit of a tenant.
+fn used(lab: &Lab, name: &str) -> u32 {
+    lab.used(name)[0]
+}
+
+#[test]
+fn a_message_counts_once_however_often_it_is_asked_for() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let envelope = by_login("info@shop.example", "news@shop.example");
+        let (asked, id) = (instance("1.2.3"), queued("4F"));
+        for to in ["a@x.example", "b@x.example", "A@X.example", "a@x.example"] {
+            assert_eq!(gate.recipient(&asked, &envelope, to), Answer::Accept);
+        }
+        assert_eq!(
+            gate.message(&asked, &envelope, Some(2), Some(&id)),
+            Answer::Accept
+        );
+        assert_eq!(
+            gate.message(&asked, &envelope, Some(2), Some(&id)),
+            Answer::Accept
+        );
+        gate.watched(&id);
+        let all = ["a@x.example", "b@x.example"].map(str::to_owned);
+        assert_eq!(gate.whole(&id, &envelope, &all), Answer::Accept);
+        // Postfix's policy conversation goes on to another message: a milter watches this one.
+        gate.dropped(&asked);
+        gate.taken(&id);
+        gate.dropped(&id);
+        assert_eq!(
+            (used(lab, "alice/shop.example"), used(lab, "alice")),
+            (2, 1)
+        );
+        assert_eq!(used(lab, "reseller"), 2);
+        assert_eq!(lab.counters("alice/shop.example").allowed, 1);
+    });
+}
+
+#[test]
+fn what_does_not_go_out_is_given_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let envelope = by_login("alice", "x@shop.example");
+        // Never came to DATA.
+        for to in ["a@x.example", "b@x.example"] {
+            gate.recipient(&instance("1"), &envelope, to);
+        }
+        assert_eq!(used(lab, "alice/shop.example"), 2);
+        gate.dropped(&instance("1"));
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        // A filter refuses it at its end.
+        gate.recipient(&instance("2"), &envelope, "a@x.example");
+        gate.message(&instance("2"), &envelope, Some(1), Some(&queued("Q2")));
+        gate.watched(&queued("Q2"));
+        assert_eq!(
+            (used(lab, "alice/shop.example"), used(lab, "alice")),
+            (1, 1)
+        );
+        gate.dropped(&instance("2"));
+        assert_eq!(used(lab, "alice/shop.example"), 1, "nobody knows yet");
+        gate.dropped(&queued("Q2"));
+        assert_eq!(
+            (used(lab, "alice/shop.example"), used(lab, "alice")),
+            (0, 0)
+        );
+        // Nobody watches it, and it came to DATA: it went.
+        gate.recipient(&instance("3"), &envelope, "a@x.example");
+        gate.message(&instance("3"), &envelope, Some(1), Some(&queued("Q3")));
+        gate.dropped(&instance("3"));
+        assert_eq!(
+            (used(lab, "alice/shop.example"), used(lab, "alice")),
+            (1, 1)
+        );
+    });
+}
+
+#[test]
+fn recipient_three_hundred_and_one_is_refused_with_the_reason() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let envelope = by_uid(2001, "x@shop.example");
+        let list: Vec<String> = (0..300).map(|it| format!("c{it}@x.example")).collect();
+        assert_eq!(gate.whole(&queued("A"), &envelope, &list), Answer::Accept);
+        gate.taken(&queued("A"));
+        let answer = gate.recipient(&instance("B"), &envelope, "one@x.example");
+        let Answer::Defer(reply) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(
+            reply
+                .text
+                .starts_with("alice/shop.example may send 300 recipients in 1h; try again in "),
+            "{reply:?}"
+        );
+        assert_eq!(reply.code(), 450);
+        // A list that never fits is refused for good, and counts nothing.
+        let long: Vec<String> = (0..301).map(|it| format!("c{it}@x.example")).collect();
+        let answer = gate.whole(&queued("C"), &by_uid(2001, "x@blog.example"), &long);
+        assert!(matches!(answer, Answer::Refuse(_)), "{answer:?}");
+        assert_eq!(used(lab, "alice/blog.example"), 0);
+        assert_eq!(lab.counters("alice/shop.example").denied, 1);
+    });
+}
+
+#[test]
+fn a_hundred_sessions_get_exactly_what_there_is() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let got = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for session in 0..100 {
+                let (gate, got) = (&gate, &got);
+                scope.spawn(move || {
+                    let envelope = by_login("info@shop.example", "x@shop.example");
+                    let key = instance(&session.to_string());
+                    for to in 0..10 {
+                        let to = format!("{session}.{to}@x.example");
+                        if gate.recipient(&key, &envelope, &to) == Answer::Accept {
+                            got.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(got.load(Ordering::Relaxed), 300);
+        assert_eq!(used(lab, "alice/shop.example"), 300);
+        lab.assert_sound();
+    });
+}
+
+#[test]
+fn nobody_spends_his_neighbours_budget() {
+    in_lab(|lab| {
+        let Place { gate, sockets } = place(lab, Rules::default());
+        let owner = |port, uid| {
+            let owner = Owner { uid, cgroup: None };
+            sockets.0.lock().unwrap().insert(port, owner);
+        };
+        owner(1_001, Some(2001));
+        owner(1_002, Some(2002));
+        owner(1_109, Some(109));
+        owner(1_099, None);
+        let mut turn = 0;
+        let mut send = |envelope: &Envelope| {
+            turn += 1;
+            let key = instance(&turn.to_string());
+            gate.recipient(&key, envelope, "a@x.example")
+        };
+        // Bob writes Alice's domain: it is his, by every way.
+        let mut login = by_login("bob", "x@shop.example");
+        login.uid = Some(2001);
+        for envelope in [
+            by_socket(1_002, "x@shop.example"),
+            by_uid(2002, "x@shop.example"),
+            by_login("bob", "x@shop.example"),
+            by_login("info@bob.example", "x@shop.example"),
+            login,
+        ] {
+            assert_eq!(send(&envelope), Answer::Accept, "{envelope:?}");
+        }
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        // Three times the account itself, twice the domain of the login, which has no limit.
+        assert_eq!(used(lab, "bob"), 5);
+        // Hers, by the socket, by her address, and a bounce.
+        send(&by_socket(1_001, "x@shop.example"));
+        let mut addressed = by_socket(0, "x@blog.example");
+        addressed.client = Some("192.0.2.7:999".parse().unwrap());
+        send(&addressed);
+        assert_eq!(used(lab, "alice/shop.example"), 1);
+        assert_eq!(used(lab, "alice/blog.example"), 1);
+        // What comes in from the world, and what the mail server itself brings, nobody pays for.
+        let mut inbound = by_socket(0, "x@shop.example");
+        inbound.client = Some("203.0.113.77:999".parse().unwrap());
+        assert_eq!(send(&inbound), Answer::Accept);
+        assert_eq!(send(&by_socket(1_109, "x@shop.example")), Answer::Accept);
+        assert_eq!(used(lab, "alice/shop.example"), 1);
+        // Whose socket nobody holds any more, is not let through for nothing; nor is a login that
+        // nobody knows.
+        for envelope in [
+            by_socket(1_099, "x@shop.example"),
+            by_socket(1_777, "x@shop.example"),
+            by_login("nobody@elsewhere.example", "x@shop.example"),
+        ] {
+            let answer = send(&envelope);
+            assert!(
+                matches!(answer, Answer::Defer(_)),
+                "{envelope:?}: {answer:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn forged_senders_are_refused_where_that_is_wanted() {
+    in_lab(|lab| {
+        let rules = Rules {
+            refuse_mismatch: true,
+            ..Rules::default()
+        };
+        let Place { gate, .. } = place(lab, rules);
+        let ask = |number: u32, sender: &str| {
+            gate.recipient(
+                &instance(&number.to_string()),
+                &by_uid(2002, sender),
+                "a@x.example",
+            )
+        };
+        for (number, sender) in [
+            (1, "x@bob.example"),
+            (2, "bob@node.example"),
+            (3, ""),
+            (4, "bob"),
+        ] {
+            assert_eq!(ask(number, sender), Answer::Accept, "{sender}");
+        }
+        for (number, sender) in [(5, "x@shop.example"), (6, "ceo@bank.example")] {
+            let Answer::Refuse(reply) = ask(number, sender) else {
+                panic!("{sender}");
+            };
+            assert_eq!(reply.text, "the sender's domain does not belong to bob");
+        }
+        assert_eq!(lab.counters("bob").denied, 2);
+    });
+}
+
+#[test]
+fn too_fast_waits_or_comes_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let ask = |gate: &NodeGate, key: &str| {
+            gate.whole(
+                &queued(key),
+                &by_uid(2003, "slow"),
+                &["a@x.example".to_owned()],
+            )
+        };
+        assert_eq!(ask(&gate, "1"), Answer::Accept);
+        assert_eq!(ask(&gate, "2"), Answer::Accept);
+        let Answer::Defer(reply) = ask(&gate, "3") else {
+            panic!("too fast");
+        };
+        assert_eq!(
+            reply.text,
+            "slow may send 2 messages every 1h; try again in 60 min"
+        );
+        let rules = Rules {
+            delay: Some(Duration::from_secs(2 * 3_600)),
+            ..Rules::default()
+        };
+        drop(gate);
+        let Place { gate, .. } = place(lab, rules);
+        let Answer::Wait(wait) = ask(&gate, "4") else {
+            panic!("held");
+        };
+        assert!((3_500..=3_600).contains(&wait.as_secs()), "{wait:?}");
+    });
+}
+
+#[test]
+fn different_recipients_are_told_of_or_refused() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, Rules::default());
+        let list = |from: u32, to: u32| -> Vec<String> {
+            (from..to).map(|it| format!("c{it}@x.example")).collect()
+        };
+        let send = |gate: &NodeGate, key: &str, list: &[String]| {
+            let answer = gate.whole(&queued(key), &by_uid(2002, "x@bob.example"), list);
+            if answer == Answer::Accept {
+                gate.taken(&queued(key));
+            } else {
+                gate.dropped(&queued(key));
+            }
+            answer
+        };
+        assert_eq!(send(&gate, "1", &list(0, 90)), Answer::Accept);
+        assert_eq!(lab.counters("bob/bob.example").would_deny, 0);
+        // More than a hundred: the operator is told, and it goes.
+        assert_eq!(send(&gate, "2", &list(50, 130)), Answer::Accept);
+        assert_eq!(lab.counters("bob/bob.example").would_deny, 1);
+        let kept = gate.distinct().unwrap();
+        drop(gate);
+
+        let rules = Rules {
+            refuse_distinct: true,
+            ..Rules::default()
+        };
+        let Place { gate, .. } = place(lab, rules);
+        assert!(!kept.is_empty());
+        assert_eq!(send(&gate, "3", &list(0, 80)), Answer::Accept);
+        assert!(matches!(
+            send(&gate, "4", &list(80, 140)),
+            Answer::Refuse(_)
+        ));
+        assert_eq!(
+            send(&gate, "5", &list(20, 60)),
+            Answer::Accept,
+            "the same again"
+        );
+    });
+}
