@@ -15,13 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 use limiter_common::stats::Stats;
 use log::{error, warn};
 
-use super::{feed::Feed, sent::Sent, state::Shared};
+use super::{feed::Feed, sent::Sent, spread::SharedSpread, state::Shared};
 use crate::{
     court::Court,
     offence::{Book, Span},
     report::{
         event::EventRecord,
-        store::{EventFilter, Store},
+        store::{EventFilter, Reader, Store},
     },
 };
 
@@ -75,7 +75,7 @@ impl Clerk {
     /// There is no thread to be had.
     pub fn start(
         court: Arc<Court>,
-        counted: (Feed, Sent),
+        counted: (Feed, Sent, SharedSpread),
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> std::io::Result<Self> {
@@ -108,6 +108,7 @@ struct Desk {
     court: Arc<Court>,
     feed: Feed,
     sent: Sent,
+    spread: SharedSpread,
     shared: Shared,
     store: Option<Arc<Store>>,
     since: Instant,
@@ -120,13 +121,15 @@ struct Desk {
 impl Desk {
     fn new(
         court: Arc<Court>,
-        (mut feed, mut sent): (Feed, Sent),
+        (mut feed, mut sent, spread): (Feed, Sent, SharedSpread),
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> Self {
         let book = court.book();
         feed.set_book(&book);
         sent.set_book(&book);
+        spread.lock().set_book(&book);
+        spread.recall(Reader::new(&shared.lock().state_dir()));
         let mut looked = false;
         if feed.is_new() {
             // Nobody listened before: what was refused then is nobody's offence.
@@ -137,6 +140,7 @@ impl Desk {
             court,
             feed,
             sent,
+            spread,
             shared,
             store,
             since: Instant::now(),
@@ -166,6 +170,7 @@ impl Desk {
             }
             let now = Instant::now();
             self.feed.bring(&self.court, now, stop);
+            self.spread.bring(&self.court, now);
             if stop || self.sent.is_due(now) {
                 let totals = self.shared.lock().totals(|stats| stats.allowed);
                 self.sent.bring(&self.court, now, totals);
@@ -187,6 +192,7 @@ impl Desk {
             Errand::Book(book) => {
                 self.feed.set_book(&book);
                 self.sent.set_book(&book);
+                self.spread.lock().set_book(&book);
                 self.court.set_book(*book);
             }
             Errand::Stop => return true,

@@ -31,6 +31,7 @@ use super::{
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
     queues,
+    spread::SharedSpread,
     state::{Shared, State, Trouble},
 };
 use crate::{
@@ -130,7 +131,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(court::open(&shared, &clock, &cutter, Box::new(directory)))
     })
     .await?;
-    let (court, clerk) = start_clerk(&shared, opened, &store);
+    let spread = SharedSpread::default();
+    let (court, clerk) = start_clerk(&shared, opened, &store, &spread);
     let courier = court.as_ref().map(|judiciary| {
         let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
         let settings = courier_settings(&policy);
@@ -154,6 +156,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         follow: follow.clone(),
         node: policy.node.name.clone(),
         court: clerk.as_ref().map(Clerk::errands),
+        spread,
     };
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
@@ -359,6 +362,7 @@ fn start_clerk(
     shared: &Shared,
     opened: Option<Opened>,
     store: &Option<Arc<Store>>,
+    spread: &SharedSpread,
 ) -> (Option<Judiciary>, Option<Clerk>) {
     let Some(Opened {
         court,
@@ -371,7 +375,7 @@ fn start_clerk(
     };
     let clerk = Clerk::start(
         Arc::clone(&court),
-        (feed, sent),
+        (feed, sent, spread.clone()),
         shared.clone(),
         store.clone(),
     );

@@ -47,6 +47,14 @@ impl Ladder {
             )
         })
     }
+
+    /// Over how many addresses mail may not be spread, and in what time.
+    pub fn spreads(&self) -> impl Iterator<Item = (u64, Span)> {
+        self.offences.iter().filter_map(|rule| match rule.when {
+            When::SpreadAddresses { at_least, within } => Some((at_least, within)),
+            _ => None,
+        })
+    }
 }
 
 words! {

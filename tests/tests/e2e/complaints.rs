@@ -8,9 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use limiter_tests::{
-    Agent, Config, Guest, Node, OUTSIDE_MX, Reached, Wiring, mx, process, wait,
-};
+use limiter_tests::{Agent, Config, Guest, Node, OUTSIDE_MX, Reached, Wiring, mx, process, wait};
 use limiter_user::{ledger::Ledger, offence::Moment, report::store::Reader};
 use serde_json::Value;
 

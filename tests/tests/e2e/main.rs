@@ -46,6 +46,7 @@ mod reboot;
 mod reload;
 mod sanctions;
 mod sockets;
+mod spread;
 mod stage;
 mod survival;
 mod suspension;
