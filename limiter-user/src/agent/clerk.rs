@@ -18,7 +18,7 @@ use log::{error, warn};
 use super::{feed::Feed, sent::Sent, spread::SharedSpread, state::Shared};
 use crate::{
     court::Court,
-    offence::{Book, Span},
+    offence::{Book, Ladder, Span},
     report::{
         event::EventRecord,
         store::{EventFilter, Reader, Store},
@@ -200,16 +200,24 @@ impl Desk {
         false
     }
 
-    /// Forgets what is older than the configuration keeps cases, and than any policy wants.
+    /// Forgets what is older than the configuration keeps cases, and than any policy wants; what only
+    /// counted, as soon as events are.
     fn tidy(&self) {
-        let configured = self.shared.lock().policy.node.retention.cases;
-        let before = self.court.study(|study| {
+        let retention = self.shared.lock().policy.node.retention.clone();
+        let (before, counts, window) = self.court.study(|study| {
             let ladders = study.book.ladders.values();
             let wanted = ladders.filter_map(|it| it.keep_records).max();
-            let keep = wanted.unwrap_or_default().max(Span::from(configured));
-            study.now.minus(keep)
+            let keep = wanted.unwrap_or_default().max(Span::from(retention.cases));
+            let windows = study.book.ladders.values().map(Ladder::longest_window);
+            // Buckets are a minute wide.
+            let window = windows.max().unwrap_or_default();
+            let window = Span(window.0.saturating_add(60_000));
+            let counts = window.max(Span::from(retention.events));
+            (study.now.minus(keep), study.now.minus(counts), window)
         });
-        if let Err(error) = self.court.forget_before(before) {
+        let court = &self.court;
+        let forgotten = court.forget_before(before);
+        if let Err(error) = forgotten.and_then(|()| court.forget_counts_before(counts, window)) {
             warn!("old records are kept: {error}");
         }
     }

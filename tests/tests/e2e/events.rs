@@ -66,6 +66,9 @@ fn an_event_has_every_field() {
         "estimated",
         "limit",
         "repeated",
+        "standing",
+        "sanction",
+        "until",
     ];
     wanted.sort_unstable();
     let mut sorted = keys.clone();
@@ -84,6 +87,9 @@ fn an_event_has_every_field() {
     is("interface", "eth0".into());
     is("limit", Value::Null);
     is("repeated", 1.into());
+    is("standing", "good".into());
+    is("sanction", Value::Null);
+    is("until", Value::Null);
     assert_eq!(event["destination"]["address"], OUTSIDE_MX.to_string());
     assert_eq!(event["destination"]["port"], 25);
     assert_eq!(event["source"]["address"], NODE4.to_string());
