@@ -370,6 +370,8 @@ fn what_only_counted_is_forgotten_earlier_and_what_a_case_rests_on_is_not() {
     assert_eq!(kinds(), all[2..], "the case is open");
     // Closed, the case keeps what it rests on as long as it is kept itself.
     court.hear(vec![word(Word::Review)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
     stage.pass(Duration::from_secs(3_600));
     court.hear(vec![sent()], &[]).unwrap();
     stage.pass(Duration::from_secs(1));
