@@ -2,7 +2,7 @@
 
 /// The layout version of everything pinned. It is part of the pin path, so that an agent never
 /// mistakes the maps of another version for its own. Raise it whenever a layout here changes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Uids below this are looked up in one dense array; those above (sub-uid ranges, mostly) in a
 /// trie of prefixes.
@@ -85,8 +85,11 @@ pub mod maps {
     pub const CLIENT_LOCKS: &str = "CLIENT_LOCKS";
     /// `LruHashMap<Address, u64>`: locked mailbox clients, and until when, ns of the kernel's clock.
     pub const LOCKED: &str = "LOCKED";
+    /// `LruHashMap<DepartureKey, Departure>`: connections on their way from a guest to the uplink. Not
+    /// pinned: it is over in a moment.
+    pub const DEPARTURES: &str = "DEPARTURES";
 
-    /// All of them: what is pinned.
+    /// What is pinned.
     pub const ALL: &[&str] = &[
         TENANTS,
         STATS,

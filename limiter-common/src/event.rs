@@ -74,11 +74,19 @@ pub struct Event {
 }
 assert_layout!(Event, 128, 8);
 
+/// Bits of [`Attempt::flags`].
+pub mod attempt_flags {
+    /// Where an attempt left from, which was told before by a record of the same moment: no
+    /// attempt of its own. Its source is what the world saw, behind all address translation of
+    /// this node. Who called is not known.
+    pub const DEPARTURE: u8 = 1;
+}
+
 /// An allowed attempt, kept for matching complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Attempt {
-    /// When, ns of the kernel's monotonic clock.
+    /// When it was judged, ns of the kernel's monotonic clock.
     pub time_ns: u64,
     /// The tenant who paid for it.
     pub tenant: u32,
@@ -88,11 +96,17 @@ pub struct Attempt {
     pub pid: u32,
     /// Destination port in host order.
     pub destination_port: u16,
+    /// Source port in host order, 0 if it has none yet.
+    pub source_port: u16,
     /// A [`Layer`](crate::verdict::Layer).
     pub layer: u8,
+    /// [`attempt_flags`].
+    pub flags: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 6],
+    /// Source address, zero if it has none yet.
+    pub source: Address,
     /// Destination address.
     pub destination: Address,
 }
-assert_layout!(Attempt, 40, 8);
+assert_layout!(Attempt, 64, 8);

@@ -32,6 +32,46 @@ pub mod interface_flags {
 /// minds a mark only in what this node itself forwarded.
 pub const JUDGED_MARK: u32 = 0x11a7;
 
+/// As [`JUDGED_MARK`], on the first packet of a connection: the uplink also tells where it leaves
+/// from. The two differ in the lowest bit.
+pub const DEPARTS_MARK: u32 = JUDGED_MARK & !1;
+
+/// Whether a mark says that the packet was judged.
+#[must_use]
+#[inline(always)]
+pub const fn is_judged(mark: u32) -> bool {
+    mark | 1 == JUDGED_MARK
+}
+
+/// A first packet, by what address translation leaves as it is: nobody guesses the number of
+/// another's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct DepartureKey {
+    /// Destination address.
+    pub destination: Address,
+    /// Its sequence number.
+    pub isn: u32,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+assert_layout!(DepartureKey, 24, 4);
+
+/// Whose a first packet is that is on its way to the uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Departure {
+    /// When it was judged, ns of the kernel's clock.
+    pub since_ns: u64,
+    /// Who paid for it.
+    pub tenant: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+assert_layout!(Departure, 16, 8);
+
 /// A connection as a packet layer sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -62,6 +102,8 @@ pub mod flow_flags {
     pub const TOLD: u32 = 1 << 3;
     /// Of a socket: connect saw that it goes to a port for mail.
     pub const CONNECTED: u32 = 1 << 4;
+    /// Of a socket: where it leaves from is still to be told.
+    pub const DEPARTS: u32 = 1 << 5;
 }
 
 /// How long repeated first packets of one connection count as one attempt, ns: longer than any
@@ -94,7 +136,13 @@ assert_layout!(Flow, 24 + size_of::<Session>(), 8);
 pub struct SocketState {
     /// [`flow_flags`].
     pub flags: u64,
+    /// When connect judged it, ns of the kernel's clock.
+    pub since_ns: u64,
+    /// Who paid for it then.
+    pub tenant: u32,
+    /// Zero.
+    pub reserved: u32,
     /// What it said.
     pub session: Session,
 }
-assert_layout!(SocketState, 8 + size_of::<Session>(), 8);
+assert_layout!(SocketState, 24 + size_of::<Session>(), 8);

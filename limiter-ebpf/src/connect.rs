@@ -112,6 +112,23 @@ fn note_connected(ctx: &SockAddrContext) {
     }
 }
 
+/// Remembers who pays: where it leaves from is not known before the socket has an address, and told
+/// at the uplink. A frame of its own.
+#[inline(never)]
+fn note_departure(ctx: &SockAddrContext, facts: &Facts) -> u32 {
+    // SAFETY: the socket of the context, which is never null here.
+    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if let Some(state) = sockets::state_of(socket, true) {
+        // SAFETY: looked up; nobody else sends through a socket that is being connected.
+        unsafe {
+            core::ptr::write_volatile(&raw mut (*state).since_ns, facts.now_ns);
+            core::ptr::write_volatile(&raw mut (*state).tenant, facts.tenant);
+        }
+        sockets::note(state, flow_flags::DEPARTS);
+    }
+    0
+}
+
 /// While one of these is set, connections to any port are judged.
 const UNUSUAL: u32 = settings::flags::SUSPENSIONS | settings::flags::BLOCKED;
 
@@ -248,6 +265,7 @@ fn tell(
         if let Some(settings) = maps::SETTINGS.get(0) {
             report::allowed::<true>(settings, &facts);
         }
+        note_departure(ctx, &facts);
         return;
     }
     let mut ruling = judgement.ruling();
@@ -255,6 +273,9 @@ fn tell(
         ruling.verdict = Verdict::Redirected;
     }
     report::notable::<true>(&facts, &ruling);
+    if !judgement.refuses() {
+        note_departure(ctx, &facts);
+    }
 }
 
 /// Sends the connection to the local MTA. Not if it is bound to a device or an address: it would

@@ -93,7 +93,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         Act::Judged => {
             // Only mail: what is made mail on the way through this node is not judged yet.
             if !matches!(seen.group(), PortGroup::Other) {
-                skb.set_judged_mark(JUDGED_MARK);
+                skb.set_judged_mark(JUDGED_MARK - seen::leave(&seen));
             }
             PASS
         }

@@ -5,8 +5,9 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated};
 use limiter_common::{
     address::Address,
-    event::{self, Attempt, COMM_LEN},
+    event::{self, COMM_LEN, attempt_flags},
     limit::LimitDef,
+    packet::Packet,
     settings::{self, Settings},
     stats::{Health, Stats},
     verdict::{Layer, Reason, Verdict},
@@ -87,19 +88,59 @@ pub fn went(tenant: u32, messages: u64) -> bool {
 /// Hands an allowed attempt to the agent.
 #[inline(never)]
 fn record<const TASK: bool>(facts: &Facts) {
-    let attempt = Attempt {
-        time_ns: facts.now_ns,
-        tenant: facts.tenant,
-        uid: uid::<TASK>(facts),
-        pid: if TASK { current_pid() } else { 0 },
-        destination_port: facts.destination_port,
-        layer: facts.layer as u8,
-        reserved: 0,
-        destination: facts.destination,
-    };
-    if maps::ATTEMPTS.output(attempt, 0).is_err() {
+    // Filled in the ring: there is no room for it on the stack.
+    let Some(mut place) = maps::ATTEMPTS.reserve(0) else {
         health(|health| health.attempts_lost += 1);
+        return;
+    };
+    // SAFETY: reserved for one attempt, of which every field is written.
+    unsafe {
+        let attempt = place.as_mut_ptr();
+        (*attempt).time_ns = facts.now_ns;
+        (*attempt).tenant = facts.tenant;
+        (*attempt).uid = uid::<TASK>(facts);
+        (*attempt).pid = if TASK { current_pid() } else { 0 };
+        (*attempt).destination_port = facts.destination_port;
+        (*attempt).source_port = facts.source_port;
+        (*attempt).layer = facts.layer as u8;
+        (*attempt).flags = 0;
+        zero(&mut (*attempt).reserved);
+        (*attempt).source = facts.source;
+        (*attempt).destination = facts.destination;
     }
+    place.submit(0);
+}
+
+/// Tells where an attempt left from that was told before.
+#[inline(never)]
+pub fn departed(packet: &Packet, tenant: u32, since_ns: u64) {
+    let Some(settings) = maps::SETTINGS.get(0) else {
+        internal();
+        return;
+    };
+    if settings.flags & settings::flags::RECORD_ALLOWED == 0 {
+        return;
+    }
+    let Some(mut place) = maps::ATTEMPTS.reserve(0) else {
+        health(|health| health.attempts_lost += 1);
+        return;
+    };
+    // SAFETY: reserved for one attempt, of which every field is written.
+    unsafe {
+        let attempt = place.as_mut_ptr();
+        (*attempt).time_ns = since_ns;
+        (*attempt).tenant = tenant;
+        (*attempt).uid = 0;
+        (*attempt).pid = 0;
+        (*attempt).destination_port = packet.destination_port;
+        (*attempt).source_port = packet.source_port;
+        (*attempt).layer = Layer::Uplink as u8;
+        (*attempt).flags = attempt_flags::DEPARTURE;
+        zero(&mut (*attempt).reserved);
+        (*attempt).source = packet.source;
+        (*attempt).destination = packet.destination;
+    }
+    place.submit(0);
 }
 
 /// Counts an attempt that was not simply allowed, and tells of it if that is due.
@@ -184,16 +225,22 @@ fn tell<const TASK: bool>(facts: &Facts, ruling: &Ruling, repeated: u64, total: 
         } else {
             (*event).comm = [0; COMM_LEN];
         }
-        // Byte by byte: all at once would become a call, with a frame of its own.
-        let mut at = 0;
-        while at < (*event).reserved.len() {
-            core::ptr::write_volatile(&raw mut (*event).reserved[at], 0);
-            at += 1;
-        }
+        zero(&mut (*event).reserved);
         (*event).source = facts.source;
         (*event).destination = facts.destination;
     }
     place.submit(0);
+}
+
+/// Byte by byte: all at once would become a call, with a frame of its own.
+#[inline(always)]
+fn zero(bytes: &mut [u8]) {
+    let mut at = 0;
+    while at < bytes.len() {
+        // SAFETY: inside of the slice.
+        unsafe { core::ptr::write_volatile(&raw mut bytes[at], 0) };
+        at += 1;
+    }
 }
 
 /// Whose uid is told. Where there is no task the helpers for it are not even named: not all

@@ -5,7 +5,7 @@ use limiter_common::{
     abi::{DEFAULT, NOBODY},
     address::{self, Address},
     event,
-    flow::{Flow, FlowKey, RETRY_NS, flow_flags},
+    flow::{Departure, DepartureKey, Flow, FlowKey, RETRY_NS, flow_flags},
     owner::{Owner, Parties},
     packet::{Kind, Packet},
     settings::{self, Settings},
@@ -463,6 +463,49 @@ pub fn note(seen: &Seen, flags: u32) -> u32 {
 #[inline(never)]
 pub fn flow_of(seen: &Seen) -> Option<*mut Flow> {
     maps::FLOWS.get_ptr_mut(seen.key())
+}
+
+/// Notes down whose the first packet of a connection is, for the uplink to tell where it leaves
+/// from. 1 if it is one, else 0. A frame of its own, for its key.
+#[inline(never)]
+pub fn leave(seen: &Seen) -> u32 {
+    let packet = &seen.packet;
+    if !packet.opens() {
+        return 0;
+    }
+    let Some(flow) = flow_of(seen) else { return 0 };
+    // SAFETY: looked up.
+    let departure = unsafe {
+        Departure {
+            since_ns: core::ptr::read_volatile(&raw const (*flow).since_ns),
+            tenant: core::ptr::read_volatile(&raw const (*flow).tenant),
+            reserved: 0,
+        }
+    };
+    // Without room for it nobody learns where it left from, and nothing else is lost.
+    let _ = maps::DEPARTURES.insert(departure_key(packet), departure, 0);
+    1
+}
+
+/// Tells where a connection leaves from whose first packet a guest sent. A frame of its own.
+#[inline(never)]
+pub fn depart(packet: &Packet) -> u32 {
+    // SAFETY: only this connection's first packet changes it.
+    let found = unsafe { maps::DEPARTURES.get(departure_key(packet)) };
+    if let Some(departure) = found {
+        report::departed(packet, departure.tenant, departure.since_ns);
+    }
+    0
+}
+
+#[inline(always)]
+fn departure_key(packet: &Packet) -> DepartureKey {
+    DepartureKey {
+        destination: packet.destination,
+        isn: packet.seq,
+        destination_port: packet.destination_port,
+        reserved: 0,
+    }
 }
 
 /// Counts and tells what became of a packet. A frame of its own: what is told is large.

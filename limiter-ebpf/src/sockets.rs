@@ -4,9 +4,12 @@ use aya_ebpf::{
     bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
     helpers::generated,
 };
-use limiter_common::flow::{SocketState, flow_flags};
+use limiter_common::{
+    flow::{SocketState, flow_flags},
+    packet::Packet,
+};
 
-use crate::maps;
+use crate::{maps, report};
 
 /// What is remembered of a socket; made if it is not there and `make` says so.
 #[inline(always)]
@@ -59,6 +62,32 @@ pub fn note(state: *mut SocketState, flags: u32) {
         let old = core::ptr::read_volatile(&raw const (*state).flags);
         core::ptr::write_volatile(&raw mut (*state).flags, old | u64::from(flags));
     }
+}
+
+/// Tells where a socket's connection leaves from, if that is still to be told: `packet` is its first
+/// one, on the way out. A frame of its own.
+#[inline(never)]
+pub fn depart(socket: *mut bpf_sock, packet: &Packet) -> u32 {
+    let Some(state) = state_of(socket, false) else {
+        return 0;
+    };
+    // SAFETY: looked up; whole words.
+    let (tenant, since_ns) = unsafe {
+        let flags = core::ptr::read_volatile(&raw const (*state).flags);
+        if flags & u64::from(flow_flags::DEPARTS) == 0 {
+            return 0;
+        }
+        core::ptr::write_volatile(
+            &raw mut (*state).flags,
+            flags & !u64::from(flow_flags::DEPARTS),
+        );
+        (
+            core::ptr::read_volatile(&raw const (*state).tenant),
+            core::ptr::read_volatile(&raw const (*state).since_ns),
+        )
+    };
+    report::departed(packet, tenant, since_ns);
+    0
 }
 
 /// Whether it is a TCP socket, and not one whose packets are made by hand.

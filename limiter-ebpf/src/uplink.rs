@@ -5,7 +5,7 @@ use aya_ebpf::{bindings::bpf_sock, macros::classifier, programs::TcContext};
 use limiter_common::{
     abi::DEFAULT,
     address, event,
-    flow::{JUDGED_MARK, flow_flags, interface_flags},
+    flow::{self, DEPARTS_MARK, flow_flags, interface_flags},
     owner::Owner,
     packet::{Kind, Packet},
     sanction::{self, Sanction},
@@ -57,15 +57,24 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
         return PASS;
     }
     let from = came_from(skb);
-    if from != 0 && skb.judged_mark() == JUDGED_MARK && is_judged(from) {
-        return PASS;
+    let mut departs = 0_u32;
+    if from != 0 && flow::is_judged(skb.judged_mark()) && is_judged(from) {
+        if skb.judged_mark() != DEPARTS_MARK {
+            return PASS;
+        }
+        departs = 1;
     }
+    kernel::forget(&mut departs);
     let mut seen = Seen::new(Layer::Uplink, from);
     if from == 0 {
         seen.interface = skb.interface();
     }
     kernel::forget(&mut seen);
     seen.read::<L2>(skb);
+    if departs != 0 {
+        seen::depart(&seen.packet);
+        return PASS;
+    }
     let now_ns = kernel::now_ns(settings);
     // Whoever sends it.
     if settings.flags & settings::flags::NULL_ROUTES != 0 {
@@ -141,9 +150,10 @@ fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
     // What a fast macvtap sends has no socket; it was judged where it goes out of that.
     if pointer.is_null()
         && skb.came_from() == 0
-        && skb.judged_mark() == JUDGED_MARK
+        && flow::is_judged(skb.judged_mark())
         && !skb.is_routed()
     {
+        depart_marked(skb, seen);
         return LET_GO;
     }
     if !pointer.is_null() {
@@ -157,15 +167,18 @@ fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
                 || sockets::has(pointer, flow_flags::CONNECTED))
         {
             // Connect judged it, and the socket layer whatever came after.
-            return if sockets::is_cut(pointer) {
-                CUT
-            } else {
-                LET_GO
-            };
+            if sockets::is_cut(pointer) {
+                return CUT;
+            }
+            if seen.packet.opens() {
+                sockets::depart(pointer, &seen.packet);
+            }
+            return LET_GO;
         }
         // A macvtap's guest was judged where its frames go out. Only this node's programs leave
         // marks there.
-        if local && skb.judged_mark() == JUDGED_MARK && !who::is_program(pointer) {
+        if local && flow::is_judged(skb.judged_mark()) && !who::is_program(pointer) {
+            depart_marked(skb, seen);
             return LET_GO;
         }
         // Somebody else's part of the node: connect is not attached there either.
@@ -181,6 +194,14 @@ fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
     }
     seen.came_in(who::interface(from).owner);
     JUDGE
+}
+
+/// Tells where a connection leaves from whose first packet the guest layer marked.
+#[inline(always)]
+fn depart_marked(skb: Skb, seen: &Seen) {
+    if skb.judged_mark() == DEPARTS_MARK {
+        seen::depart(&seen.packet);
+    }
 }
 
 /// Whether the packet goes where its socket is connected to: then connect saw where it goes.

@@ -18,6 +18,7 @@ use super::{
     judiciary::Judiciary,
     live::Cutter,
     run::courier_settings,
+    spread::SharedSpread,
     state::{Shared, Trouble},
     warden::Warden,
 };
@@ -126,6 +127,7 @@ pub struct Porter {
     pub cutter: Arc<dyn Cutter>,
     pub directory: Directory,
     pub store: Option<Arc<Store>>,
+    pub spread: SharedSpread,
     pub door: Arc<Door>,
 }
 
@@ -235,7 +237,7 @@ impl Porter {
         } = opened;
         let clerk = Clerk::start(
             Arc::clone(&court),
-            (feed, sent),
+            (feed, sent, self.spread.clone()),
             self.shared.clone(),
             self.store.clone(),
         );

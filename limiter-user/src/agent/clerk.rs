@@ -15,13 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 use limiter_common::stats::Stats;
 use log::{error, warn};
 
-use super::{feed::Feed, sent::Sent, state::Shared};
+use super::{feed::Feed, sent::Sent, spread::SharedSpread, state::Shared};
 use crate::{
     court::Court,
-    offence::{Book, Span},
+    offence::{Book, Ladder, Span},
     report::{
         event::EventRecord,
-        store::{EventFilter, Store},
+        store::{EventFilter, Reader, Store},
     },
 };
 
@@ -75,7 +75,7 @@ impl Clerk {
     /// There is no thread to be had.
     pub fn start(
         court: Arc<Court>,
-        counted: (Feed, Sent),
+        counted: (Feed, Sent, SharedSpread),
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> std::io::Result<Self> {
@@ -108,6 +108,7 @@ struct Desk {
     court: Arc<Court>,
     feed: Feed,
     sent: Sent,
+    spread: SharedSpread,
     shared: Shared,
     store: Option<Arc<Store>>,
     since: Instant,
@@ -120,13 +121,15 @@ struct Desk {
 impl Desk {
     fn new(
         court: Arc<Court>,
-        (mut feed, mut sent): (Feed, Sent),
+        (mut feed, mut sent, spread): (Feed, Sent, SharedSpread),
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> Self {
         let book = court.book();
         feed.set_book(&book);
         sent.set_book(&book);
+        spread.lock().set_book(&book);
+        spread.recall(Reader::new(&shared.lock().state_dir()));
         let mut looked = false;
         if feed.is_new() {
             // Nobody listened before: what was refused then is nobody's offence.
@@ -137,6 +140,7 @@ impl Desk {
             court,
             feed,
             sent,
+            spread,
             shared,
             store,
             since: Instant::now(),
@@ -166,6 +170,7 @@ impl Desk {
             }
             let now = Instant::now();
             self.feed.bring(&self.court, now, stop);
+            self.spread.bring(&self.court, now);
             if stop || self.sent.is_due(now) {
                 let totals = self.shared.lock().totals(|stats| stats.allowed);
                 self.sent.bring(&self.court, now, totals);
@@ -195,6 +200,7 @@ impl Desk {
             Errand::Book(book) => {
                 self.feed.set_book(&book);
                 self.sent.set_book(&book);
+                self.spread.lock().set_book(&book);
                 self.court.set_book(*book);
             }
             Errand::Stop => return true,
@@ -208,16 +214,24 @@ impl Desk {
         total.is_some_and(|total| self.feed.is_behind(tenant, total))
     }
 
-    /// Forgets what is older than the configuration keeps cases, and than any policy wants.
+    /// Forgets what is older than the configuration keeps cases, and than any policy wants; what only
+    /// counted, as soon as events are.
     fn tidy(&self) {
-        let configured = self.shared.lock().policy.node.retention.cases;
-        let before = self.court.study(|study| {
+        let retention = self.shared.lock().policy.node.retention.clone();
+        let (before, counts, window) = self.court.study(|study| {
             let ladders = study.book.ladders.values();
             let wanted = ladders.filter_map(|it| it.keep_records).max();
-            let keep = wanted.unwrap_or_default().max(Span::from(configured));
-            study.now.minus(keep)
+            let keep = wanted.unwrap_or_default().max(Span::from(retention.cases));
+            let windows = study.book.ladders.values().map(Ladder::longest_window);
+            // Buckets are a minute wide.
+            let window = windows.max().unwrap_or_default();
+            let window = Span(window.0.saturating_add(60_000));
+            let counts = window.max(Span::from(retention.events));
+            (study.now.minus(keep), study.now.minus(counts), window)
         });
-        if let Err(error) = self.court.forget_before(before) {
+        let court = &self.court;
+        let forgotten = court.forget_before(before);
+        if let Err(error) = forgotten.and_then(|()| court.forget_counts_before(counts, window)) {
             warn!("old records are kept: {error}");
         }
     }

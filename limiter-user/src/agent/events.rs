@@ -12,7 +12,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{chambers::Door, names::NodeNames, state::Shared, tally::Tally};
+use super::{chambers::Door, names::NodeNames, spread::SharedSpread, state::Shared, tally::Tally};
 use crate::{
     kernel::{
         clock,
@@ -45,6 +45,8 @@ pub struct Sink {
     pub node: String,
     /// The way to the court, to which refusals are brought once it is open.
     pub court: Arc<Door>,
+    /// From where allowed attempts left.
+    pub spread: SharedSpread,
 }
 
 /// Reads reports until the agent stops.
@@ -136,8 +138,10 @@ impl Reader {
     }
 
     fn keep(&self, attempt: &Attempt, clock: Clock) {
+        let record = AttemptRecord::new(attempt, clock, &self.names);
+        self.sink.spread.lock().note(&record);
         if let Some(store) = &self.sink.store {
-            store.record_attempt(AttemptRecord::new(attempt, clock, &self.names));
+            store.record_attempt(record);
         }
     }
 

@@ -291,7 +291,7 @@ impl Waiting {
 }
 
 /// What counts as one address: of IPv6 the network, in which everybody takes as many as they like.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

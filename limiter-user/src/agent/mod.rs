@@ -26,6 +26,7 @@ mod networks;
 mod queues;
 mod run;
 mod sent;
+mod spread;
 mod state;
 mod tally;
 mod warden;

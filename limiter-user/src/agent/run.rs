@@ -28,6 +28,7 @@ use super::{
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
     queues,
+    spread::SharedSpread,
     state::{Shared, State, Trouble},
 };
 use crate::{
@@ -120,12 +121,14 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
     let directory = Directory::default();
     directory.follow(&policy);
+    let spread = SharedSpread::default();
     let door = Arc::new(Door::default());
     let porter = Porter {
         shared: shared.clone(),
         cutter: Arc::clone(&cutter),
         directory: directory.clone(),
         store: store.clone(),
+        spread: spread.clone(),
         door: Arc::clone(&door),
     };
     let mut staff = porter.open().await?;
@@ -152,6 +155,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         follow: follow.clone(),
         node: policy.node.name.clone(),
         court: Arc::clone(&door),
+        spread,
     };
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 

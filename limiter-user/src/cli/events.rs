@@ -1,11 +1,11 @@
 //! `limiter events`
 
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Global,
@@ -13,6 +13,7 @@ use super::{
     error::CliError,
     output::Output,
     places::places,
+    standings::Standings,
 };
 use crate::{
     control::{client::ClientError, node::NodeError},
@@ -21,6 +22,8 @@ use crate::{
         episode::Joiner,
         event::EventRecord,
         event_text::Lines,
+        status::{Sanction, Standing},
+        status_text::{self, Style},
         store::{EventFilter, Reader},
     },
 };
@@ -58,7 +61,12 @@ pub fn run(args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
         since: since.map(before),
         tenant: args.tenant.clone(),
     };
-    let mut show = Show::new(&args, global);
+    let standings = if args.follow {
+        Standings::default()
+    } else {
+        Standings::now(global, args.tenant.as_deref())
+    };
+    let mut show = Show::new(&args, global, standings);
     match block_on(from_agent(global, &filter, args.follow, &mut show)) {
         Err(CliError::Client(ClientError::NotRunning { .. })) if !args.follow => {
             from_files(global, &filter, &mut show)?;
@@ -82,7 +90,15 @@ async fn from_agent(
     show: &mut Show,
 ) -> Result<(), CliError> {
     let mut lines = client(global).events(filter, follow).await?;
+    let asked = client(global);
     while let Some(line) = lines.next().await? {
+        if follow
+            && show.json
+            && let Ok(event) = serde_json::from_slice::<EventRecord>(&line)
+            && let Some(tenant) = &event.tenant
+        {
+            show.standings.refresh(&asked, tenant).await;
+        }
         show.line(&line)?;
     }
     Ok(())
@@ -95,6 +111,18 @@ fn from_files(global: &Global, filter: &EventFilter, show: &mut Show) -> Result<
         show.event(event.map_err(NodeError::from)?)?;
     }
     Ok(())
+}
+
+/// An event, and how its tenant stands with the node now.
+#[derive(Serialize)]
+struct Shown<'e> {
+    #[serde(flatten)]
+    event: &'e EventRecord,
+    /// Null where nobody can tell.
+    standing: Option<Standing>,
+    /// The strongest sanction that it is under, and until when.
+    sanction: Option<Sanction>,
+    until: Option<Timestamp>,
 }
 
 /// What the agent says between events.
@@ -112,10 +140,13 @@ struct Show {
     /// Joins the records; `None` where every record is shown at once.
     joiner: Option<Joiner>,
     shown: bool,
+    standings: Standings,
+    /// Whose events were shown.
+    tenants: BTreeSet<String>,
 }
 
 impl Show {
-    fn new(args: &Arguments, global: &Global) -> Self {
+    fn new(args: &Arguments, global: &Global, standings: Standings) -> Self {
         let each = args.each || args.follow || global.json;
         Self {
             out: Output::new(),
@@ -124,17 +155,18 @@ impl Show {
             lines: Lines::new(TimeZone::system(), Timestamp::now()),
             joiner: (!each).then(Joiner::default),
             shown: false,
+            standings,
+            tenants: BTreeSet::new(),
         }
     }
 
     fn line(&mut self, line: &Bytes) -> Result<(), CliError> {
-        if self.json {
-            self.shown = true;
-            self.out.line(line)?;
-            return self.see();
-        }
         if let Ok(event) = serde_json::from_slice::<EventRecord>(line) {
             return self.event(event);
+        }
+        if self.json {
+            self.out.line(line)?;
+            return self.see();
         }
         match serde_json::from_slice::<Missed>(line) {
             Ok(Missed { missed }) => {
@@ -149,8 +181,17 @@ impl Show {
     fn event(&mut self, event: EventRecord) -> Result<(), CliError> {
         self.shown = true;
         if self.json {
-            return self.out.json(&event);
+            let tenant = event.tenant.as_deref();
+            let tenant = tenant.and_then(|tenant| self.standings.of(tenant));
+            self.out.json(&Shown {
+                event: &event,
+                standing: tenant.map(|tenant| tenant.standing),
+                sanction: tenant.and_then(|tenant| tenant.sanction),
+                until: tenant.and_then(|tenant| tenant.until),
+            })?;
+            return self.see();
         }
+        self.tenants.extend(event.tenant.clone());
         if let Some(joiner) = &mut self.joiner {
             joiner.add(event);
             return Ok(());
@@ -176,6 +217,13 @@ impl Show {
         if !self.shown && !self.json {
             let span = since.map(Seconds).unwrap_or_default();
             self.out.text(&format!("nothing in the last {span}\n"))?;
+        }
+        let style = Style {
+            zone: TimeZone::system(),
+            all: false,
+        };
+        for tenant in self.standings.held_against(&self.tenants) {
+            self.out.text(&status_text::standing(tenant, &style))?;
         }
         self.out.flush()
     }

@@ -17,6 +17,7 @@ mod reinstate;
 mod reload;
 mod report;
 mod run;
+mod standings;
 mod status;
 mod suspend;
 mod word;

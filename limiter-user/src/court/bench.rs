@@ -211,6 +211,18 @@ impl Court {
         bench.noted(forgotten)
     }
 
+    /// Forgets what only counted before `before`, and no case may rest on: none is opened for what is
+    /// older than `window`.
+    ///
+    /// # Errors
+    ///
+    /// The record book fails; then nothing is forgotten.
+    pub fn forget_counts_before(&self, before: Moment, window: Span) -> Result<(), CourtError> {
+        let mut bench = self.bench();
+        let forgotten = bench.ledger.forget_counts_before(before, window);
+        bench.noted(forgotten)
+    }
+
     /// The policies that are gone by.
     #[must_use]
     pub fn book(&self) -> Book {

@@ -369,3 +369,90 @@ fn old_records_are_forgotten_and_open_cases_are_not() {
             .is_empty()
     );
 }
+
+fn violations(count: u64, refused: bool, engine: u64) -> Submission {
+    let signal = Signal::Violations {
+        tenant: "alice".to_owned(),
+        reason: "limit".to_owned(),
+        count,
+        refused,
+        source: None,
+        happened: Moment(engine),
+    };
+    Submission {
+        evidence: vec![crate::ledger::Evidence {
+            kind: "event",
+            body: json!({ "count": count }),
+        }],
+        ..Submission::of(signal)
+    }
+}
+
+#[test]
+fn what_only_counted_is_forgotten_earlier_and_what_a_case_rests_on_is_not() {
+    let stage = Stage::new();
+    let court = stage.open();
+    let kinds = || -> Vec<(String, usize)> {
+        let signals = court.ledger(|ledger| ledger.signals("alice", Moment(0), 100));
+        let signals = signals.unwrap().into_iter();
+        signals
+            .map(|signal| (signal.kind, signal.evidence.len()))
+            .collect()
+    };
+    let kind = |kind: &str, evidence| (kind.to_owned(), evidence);
+    let sent = || {
+        Submission::of(Signal::Sent {
+            tenant: "alice".to_owned(),
+            messages: 5_000,
+        })
+    };
+    // Long ago; then what a case rests on, an hour before it is opened.
+    let long_ago = vec![violations(3, true, START), sent()];
+    court.hear(long_ago, &[]).unwrap();
+    stage.pass(Duration::from_secs(10 * 86_400));
+    court.hear(vec![sent()], &[]).unwrap();
+    stage.pass(Duration::from_secs(3_600));
+    let hard = Signal::Bounces {
+        tenant: "alice".to_owned(),
+        hard: 400,
+        soft: 0,
+        happened: Moment(u64::MAX),
+    };
+    court.hear(vec![Submission::of(hard)], &[]).unwrap();
+    assert_eq!(stage.suffers(), [InKernel::BlockSmtp]);
+    stage.pass(Duration::from_secs(1));
+    let records = || court.ledger(Ledger::state).unwrap().records;
+    let before = records();
+    let now = || Moment(START + *stage.fake.passed.lock().unwrap());
+    let all = vec![
+        kind("violations", 1),
+        kind("sent", 0),
+        kind("sent", 0),
+        kind("bounces", 0),
+    ];
+    assert_eq!(kinds(), all);
+    court
+        .forget_counts_before(Moment(START), Span::days(1))
+        .unwrap();
+    assert_eq!(kinds(), all, "none is so old");
+    court.forget_counts_before(now(), Span::days(1)).unwrap();
+    assert_eq!(kinds(), all[2..], "the case is open");
+    // Closed, the case keeps what it rests on as long as it is kept itself.
+    court.hear(vec![word(Word::Review)], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.tick();
+    stage.pass(Duration::from_secs(3_600));
+    court.hear(vec![sent()], &[]).unwrap();
+    stage.pass(Duration::from_secs(1));
+    court.forget_counts_before(now(), Span::days(1)).unwrap();
+    assert_eq!(
+        kinds(),
+        [kind("sent", 0), kind("bounces", 0), kind("word", 0)]
+    );
+    // The engine goes on with what it knows, also the next one.
+    assert_eq!(before["alice"].ladders["hostup"].cases, 1);
+    let known = records();
+    drop(court);
+    let court = stage.open();
+    assert_eq!(court.ledger(Ledger::state).unwrap().records, known);
+}

@@ -16,7 +16,7 @@ use aya::{
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_TENANT_NAME, maps},
     address::{Address, ExemptKey, ExemptPorts},
-    flow::{Flow, FlowKey, InterfaceInfo, SocketState},
+    flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState},
     limit::{Block, LimitSet, LockCell, Scratch},
     mailbox::Client,
     sanction::Sanctions,
@@ -525,6 +525,7 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::BLOCKED_FILTER => (4, 8),
         maps::FLOWS => (size_of::<FlowKey>(), size_of::<Flow>()),
         maps::SOCKETS => (4, size_of::<SocketState>()),
+        maps::DEPARTURES => (size_of::<DepartureKey>(), size_of::<Departure>()),
         maps::SANCTIONS => (4, size_of::<Sanctions>()),
         maps::CLIENTS => (size_of::<Address>(), size_of::<Client>()),
         maps::CLIENT_LOCKS => (4, size_of::<LockCell>()),

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::{Ledger, LedgerError};
-use crate::offence::Moment;
+use crate::offence::{Moment, Span};
 
 impl Ledger {
     /// Forgets what was heard, done and told before `before`. A tenant's open cases keep all that
@@ -44,5 +44,28 @@ impl Ledger {
             change.commit()
         };
         run(&mut self.db).map_err(failed)
+    }
+
+    /// Forgets what only counted before `before`: violations, mail that was sent, and from where. Kept
+    /// is what a case may rest on, from `window` before it was opened on, and what was charged or told
+    /// for. What the engine still counts with stands in its state.
+    ///
+    /// # Errors
+    ///
+    /// The database fails; then nothing is forgotten.
+    pub fn forget_counts_before(
+        &mut self,
+        before: Moment,
+        window: Span,
+    ) -> Result<(), LedgerError> {
+        let forgotten = self.db.execute(
+            "DELETE FROM signals WHERE at < ?1 AND kind IN ('violations', 'sent', 'sources')
+             AND NOT EXISTS (
+                SELECT 1 FROM cases WHERE cases.tenant = signals.tenant
+                AND opened - ?2 <= signals.at AND (closed IS NULL OR closed >= signals.at))
+             AND id NOT IN (SELECT signal FROM charges UNION SELECT signal FROM notices)",
+            params![before.millis(), Moment(window.0).millis()],
+        );
+        forgotten.map(drop).map_err(self.failed("clean up"))
     }
 }

@@ -1,7 +1,8 @@
 -- The record book of a node. Times are the engine's milliseconds (see offence::Clock) unless a
 -- column says otherwise; texts named `body` are JSON.
 
--- All that was heard, in the order in which it was heard: replaying it gives the same state.
+-- All that was heard, in the order in which it was heard: replaying it gives the same state, as long
+-- as nothing of it was forgotten (ledger/retention). Nothing but tests replays it.
 CREATE TABLE signals (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     -- What tells it from all others, where whoever sends it may send it twice.

@@ -71,7 +71,7 @@ impl Evidence {
             Heard::Customer { who, severity } => {
                 self.customers.add(format!("{who}: {}", severity.as_str()));
             }
-            Heard::Sent { .. } | Heard::Below => {}
+            Heard::Sent { .. } | Heard::Mail | Heard::Below => {}
         }
     }
 }

@@ -52,6 +52,19 @@ impl Work<'_> {
                 };
                 self.under_all(tenant, &sent);
             }
+            Signal::Sources { sources, .. } => {
+                // That it sends is nothing against it: no account of an offender's.
+                for (source, seen) in sources {
+                    let mail = Fact {
+                        account: None,
+                        happened: (*seen).min(self.at),
+                        ..fact(Heard::Mail, Some(*source), true)
+                    };
+                    for ladder in self.book.binding(tenant) {
+                        self.under(tenant, ladder, &mail);
+                    }
+                }
+            }
             Signal::Bounces { hard, soft, .. } => {
                 let heard = Heard::Bounces {
                     hard: *hard,

@@ -33,6 +33,8 @@ pub enum Heard<'s> {
     Sent {
         messages: u64,
     },
+    /// Mail from an address.
+    Mail,
     Bounces {
         hard: u64,
         soft: u64,

@@ -47,6 +47,31 @@ impl Ladder {
             )
         })
     }
+
+    /// Over what time any rule counts at most.
+    #[must_use]
+    pub fn longest_window(&self) -> Span {
+        let windows = self.offences.iter().filter_map(|rule| match &rule.when {
+            When::Violations { within, .. }
+            | When::Complaints { within, .. }
+            | When::SpreadAddresses { within, .. }
+            | When::SpreadAccounts { within, .. }
+            | When::Customers { within, .. } => Some(*within),
+            When::ComplaintRate(rate) | When::BounceRate(rate) | When::HardBounceRate(rate) => {
+                Some(rate.within)
+            }
+            When::Listing { .. } | When::Operator(_) => None,
+        });
+        windows.max().unwrap_or_default()
+    }
+
+    /// Over how many addresses mail may not be spread, and in what time.
+    pub fn spreads(&self) -> impl Iterator<Item = (u64, Span)> {
+        self.offences.iter().filter_map(|rule| match rule.when {
+            When::SpreadAddresses { at_least, within } => Some((at_least, within)),
+            _ => None,
+        })
+    }
 }
 
 words! {

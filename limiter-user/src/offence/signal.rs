@@ -1,6 +1,9 @@
 //! What the engine hears.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,13 @@ pub enum Signal {
         tenant: String,
         /// How many messages.
         messages: u64,
+    },
+    /// Mail went out from these addresses: what `spread` is held against.
+    Sources {
+        /// Whose.
+        tenant: String,
+        /// From where, and when last.
+        sources: BTreeMap<IpAddr, Moment>,
     },
     /// Mail came back.
     Bounces {
@@ -163,6 +173,7 @@ impl Signal {
             Self::Tick => "tick",
             Self::Violations { .. } => "violations",
             Self::Sent { .. } => "sent",
+            Self::Sources { .. } => "sources",
             Self::Bounces { .. } => "bounces",
             Self::Complaint(_) => "complaint",
             Self::Listing { .. } => "listing",
@@ -181,6 +192,7 @@ impl Signal {
             Self::Tick | Self::Settle { .. } => None,
             Self::Violations { tenant, .. }
             | Self::Sent { tenant, .. }
+            | Self::Sources { tenant, .. }
             | Self::Bounces { tenant, .. }
             | Self::Complaint(Complaint { tenant, .. })
             | Self::Listing { tenant, .. }
@@ -202,6 +214,7 @@ impl Signal {
             | Self::Offence { happened, .. } => Some(*happened),
             Self::Tick
             | Self::Sent { .. }
+            | Self::Sources { .. }
             | Self::Suspend { .. }
             | Self::Word { .. }
             | Self::Handled { .. }

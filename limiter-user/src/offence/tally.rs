@@ -91,10 +91,16 @@ impl Tally {
                 *entry = (entry.0, entry.1.max(severity));
                 thin(&mut self.customers, |(moment, _)| *moment);
             }
-            Heard::Listing { .. } | Heard::Offence { .. } | Heard::Below => {}
+            Heard::Mail | Heard::Listing { .. } | Heard::Offence { .. } | Heard::Below => {}
         }
         if let Some(source) = fact.source {
-            self.addresses.entry(source).or_default().see(at, fact.left);
+            // Mail is heard of a while after it went out.
+            let seen = match fact.heard {
+                Heard::Mail => fact.happened,
+                _ => at,
+            };
+            let entry = self.addresses.entry(source).or_default();
+            entry.see(seen, fact.left);
             thin(&mut self.addresses, |seen| seen.any);
         }
         if let Some(account) = fact.account {

@@ -244,7 +244,37 @@ fn used(usage: &Usage) -> String {
     }
 }
 
+/// How a tenant stands and what holds, without what was counted.
+#[must_use]
+pub fn standing(tenant: &TenantStatus, style: &Style) -> String {
+    let mut out = String::new();
+    what_holds(&mut out, tenant, style);
+    out
+}
+
 fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
+    what_holds(out, tenant, style);
+    if tenant.held_mail > 0 {
+        let _ = writeln!(out, "  {} held in the mail queue", held(tenant.held_mail));
+    }
+    let _ = writeln!(
+        out,
+        "  {} allowed, {} denied, {} redirected, {} would have been denied",
+        tenant.allowed, tenant.denied, tenant.redirected, tenant.would_deny
+    );
+    if tenant.usage.is_empty() {
+        out.push_str("  no limits of its own\n");
+    }
+    for usage in &tenant.usage {
+        let _ = write!(out, "  {}: {} used", usage.limit(), usage.used);
+        if let Some(free) = usage.free_at {
+            let _ = write!(out, ", free again at {}", moment(free, style));
+        }
+        out.push('\n');
+    }
+}
+
+fn what_holds(out: &mut String, tenant: &TenantStatus, style: &Style) {
     let _ = write!(out, "{}", printable(&tenant.tenant));
     if let Some(parent) = &tenant.parent {
         let _ = write!(out, " (customer of {})", printable(parent));
@@ -269,24 +299,6 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
     }
     for step in &tenant.record.next {
         let _ = writeln!(out, "  next     {}", next_words(step, style));
-    }
-    if tenant.held_mail > 0 {
-        let _ = writeln!(out, "  {} held in the mail queue", held(tenant.held_mail));
-    }
-    let _ = writeln!(
-        out,
-        "  {} allowed, {} denied, {} redirected, {} would have been denied",
-        tenant.allowed, tenant.denied, tenant.redirected, tenant.would_deny
-    );
-    if tenant.usage.is_empty() {
-        out.push_str("  no limits of its own\n");
-    }
-    for usage in &tenant.usage {
-        let _ = write!(out, "  {}: {} used", usage.limit(), usage.used);
-        if let Some(free) = usage.free_at {
-            let _ = write!(out, ", free again at {}", moment(free, style));
-        }
-        out.push('\n');
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use limiter_tests::{Agent, Config, Node, OUTSIDE_MX, Reached, mx, wait};
+use limiter_tests::{Agent, Config, Guest, Node, OUTSIDE_MX, Reached, Wiring, mx, process, wait};
 use limiter_user::{ledger::Ledger, offence::Moment, report::store::Reader};
 use serde_json::Value;
 
@@ -86,6 +86,8 @@ fn send(stage: &Stage, agent: &Agent, uid: u32, tenant: &str) {
 struct Arf<'a> {
     from: &'a str,
     source: &'a str,
+    /// From which port it came, if the report says so.
+    port: Option<u16>,
     /// What the receiving server says of itself.
     receiver: &'a str,
     message_id: &'a str,
@@ -96,6 +98,7 @@ impl Default for Arf<'_> {
         Self {
             from: "abuse@outside.example",
             source: "203.0.113.2",
+            port: None,
             receiver: "203.0.113.5",
             message_id: "1@customer.example",
         }
@@ -107,9 +110,11 @@ impl Arf<'_> {
         let Self {
             from,
             source,
+            port,
             receiver,
             message_id,
         } = self;
+        let port = port.map_or_else(String::new, |port| format!("Source-Port: {port}\n"));
         let time = Timestamp::now()
             .strftime("%a, %d %b %Y %H:%M:%S +0000")
             .to_string();
@@ -118,7 +123,7 @@ impl Arf<'_> {
              MIME-Version: 1.0\nContent-Type: multipart/report; report-type=feedback-report; \
              boundary=b\n\n--b\nContent-Type: text/plain\n\nSpam.\n--b\n\
              Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nVersion: 1\n\
-             User-Agent: test/1\nArrival-Date: {time}\nSource-IP: {source}\n\
+             User-Agent: test/1\nArrival-Date: {time}\nSource-IP: {source}\n{port}\
              Reporting-MTA: dns; outside.example ({receiver})\n\n--b\n\
              Content-Type: message/rfc822\n\n\
              Received: from node.example (node.example [{source}]) by outside.example with ESMTP id \
@@ -325,6 +330,100 @@ fn what_is_not_clear_waits_until_a_person_says_whose_it_is() {
     deliver(&agent, "again", &unclear.text().replace("Spam.", "Spam!"));
     taken_in(&agent);
     assert_eq!((heard(&agent, "alice"), heard(&agent, "bob")), (0, 1));
+}
+
+/// Of those who shared an address it is the one from whose port the mail came; a report that does not
+/// say the port waits. Who they are, and from which ports the server outside saw them.
+fn shares(agent: &Agent, senders: [(&str, u16); 2]) {
+    let [(first, port), (second, _)] = senders;
+    let report = Arf {
+        receiver: "somewhere",
+        ..Arf::default()
+    };
+    deliver(agent, "vague", &report.text());
+    // A port from which nobody sent proves nothing.
+    let unused = (20_000..).find(|port| senders.iter().all(|(_, used)| used != port));
+    let wrong = Arf {
+        port: unused,
+        message_id: "2@customer.example",
+        ..report
+    };
+    deliver(agent, "wrong", &wrong.text());
+    taken_in(agent);
+    let states = |state: &str| list(agent, &["--state", state]).len();
+    assert_eq!((states("attributed"), list(agent, &[]).len()), (0, 2));
+    let exact = Arf {
+        port: Some(port),
+        message_id: "3@customer.example",
+        ..wrong
+    };
+    deliver(agent, "exact", &exact.text());
+    taken_in(agent);
+    let found = list(agent, &["--state", "attributed"]);
+    assert_eq!(found.len(), 1, "{:#?}", list(agent, &[]));
+    assert_eq!(found[0]["tenant"], first, "{found:#?}");
+    assert_eq!(agent.tenant(first)["standing"], "blocked");
+    assert_eq!(agent.tenant(second)["standing"], "good");
+}
+
+#[test]
+fn the_source_port_says_who_of_two_users_sent() {
+    let stage = Stage::new();
+    let agent = agent(&stage.node);
+    let mut ports = Vec::new();
+    for (uid, tenant) in [(2001, "alice"), (2002, "bob")] {
+        send(&stage, &agent, uid, tenant);
+        wait::until_true("the server to notice", wait::SOON, || {
+            stage.outside.count() > ports.len()
+        });
+        let visits = stage.outside.visits();
+        ports.push(visits[ports.len()].from.port());
+    }
+    shares(&agent, [("bob", ports[1]), ("alice", ports[0])]);
+}
+
+#[test]
+fn the_source_port_that_the_world_saw_says_who_of_two_containers_sent() {
+    let stage = Stage::new();
+    let nat = "table ip hide {
+        chain out { type nat hook postrouting priority 100;
+            ip saddr 192.0.2.0/24 meta l4proto tcp oifname eth0 masquerade to :31000-31999; }
+    }\n";
+    let mut nft = stage.node.root().command("nft");
+    let _ = process::run(nft.args(["-f", "-"]), nat).success("nft");
+    let guests = [
+        Guest::unprivileged(&stage.node, Wiring::Veth, "veth-one", 1),
+        Guest::unprivileged(&stage.node, Wiring::Veth, "veth-two", 2),
+    ];
+    let config = Config::new(
+        MAIN,
+        "
+tenant: one
+direct_smtp: allow
+match: {interfaces: [veth-one]}
+---
+tenant: two
+direct_smtp: allow
+match: {interfaces: [veth-two]}
+",
+    );
+    let agent = Agent::configured(&stage.node, &config);
+    fs::write(agent.home().join("reports.yaml"), POLICY).expect("the directory is ours");
+    make(&reports(&agent));
+    agent.run();
+    let mut ports = Vec::new();
+    for guest in &guests {
+        let report = guest.sender().attempt(mx(false)).start().go().finish();
+        assert_eq!(report.connected, 1, "{report:?}");
+        wait::until_true("the server to notice", wait::SOON, || {
+            stage.outside.count() > ports.len()
+        });
+        let from = stage.outside.visits()[ports.len()].from;
+        assert_eq!(from.ip().to_string(), Arf::default().source);
+        assert!((31_000..32_000).contains(&from.port()), "{from}");
+        ports.push(from.port());
+    }
+    shares(&agent, [("one", ports[0]), ("two", ports[1])]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use limiter_tests::{NODE4, OUTSIDE_MX, Reached, mx, repeated, wait};
+use limiter_tests::{Agent, NODE4, OUTSIDE_MX, Reached, mx, repeated, wait};
 use serde_json::Value;
 
 use crate::stage::{Stage, at_once, expect};
@@ -66,6 +66,9 @@ fn an_event_has_every_field() {
         "estimated",
         "limit",
         "repeated",
+        "standing",
+        "sanction",
+        "until",
     ];
     wanted.sort_unstable();
     let mut sorted = keys.clone();
@@ -84,6 +87,9 @@ fn an_event_has_every_field() {
     is("interface", "eth0".into());
     is("limit", Value::Null);
     is("repeated", 1.into());
+    is("standing", "good".into());
+    is("sanction", Value::Null);
+    is("until", Value::Null);
     assert_eq!(event["destination"]["address"], OUTSIDE_MX.to_string());
     assert_eq!(event["destination"]["port"], 25);
     assert_eq!(event["source"]["address"], NODE4.to_string());
@@ -218,8 +224,55 @@ fn events_can_be_followed() {
     let second = next();
     assert_eq!(second["tenant"], "bob", "{second:#}");
     assert_eq!(second["verdict"], "redirected", "{second:#}");
+    assert_eq!(second["standing"], "good", "{second:#}");
+    // As it is when it comes, and not as it was at the beginning.
+    block(&agent, "bob");
+    std::thread::sleep(Duration::from_millis(2_100));
+    assert_eq!(stage.by_uid(2002).make_unexplained(), Reached::Refused);
+    let third = next();
+    assert_eq!(third["standing"], "blocked", "{third:#}");
     child.kill().expect("it is our child");
     child.wait().expect("it is our child");
+}
+
+fn block(agent: &Agent, tenant: &str) {
+    let words = ["--sanction", "block_smtp", "--for", "3h"];
+    let mut all = vec!["suspend", tenant, "--reason", "phishing site"];
+    all.extend(words);
+    agent.must(&all);
+}
+
+#[test]
+fn events_say_how_their_tenants_stand() {
+    let stage = Stage::new();
+    let agent = stage.agent("mode: enforce", TENANTS);
+    assert_eq!(at_once(&stage, 2001, 1, 2), (0, 2));
+    assert_eq!(stage.by_uid(2002).make_unexplained(), Reached::Local);
+    let events = agent.all_events("alice");
+    assert!(events.iter().all(|event| event["standing"] == "good"));
+    let text = agent.must(&["events"]);
+    assert!(!text.contains("standing"), "nothing to tell: {text}");
+
+    block(&agent, "alice");
+    let told = |agent: &Agent| {
+        let text = agent.must(&["events"]);
+        let alice = "\nalice (customer of (node)): enforce, standing blocked\n  sanction \
+                     block_smtp until ";
+        assert_eq!(text.matches("standing").count(), 1, "{text}");
+        assert!(text.contains(alice), "{text}");
+        assert!(text.contains("  why      phishing site"), "{text}");
+        assert!(text.contains("  lifted   by "), "{text}");
+        assert!(!agent.must(&["events", "--tenant", "bob"]).contains("alice"));
+        for event in agent.events(&["--tenant", "alice"]) {
+            assert_eq!(event["standing"], "blocked", "{event:#}");
+            assert_eq!(event["sanction"], "block_smtp", "{event:#}");
+            assert!(event["until"].is_string(), "{event:#}");
+        }
+    };
+    told(&agent);
+    // The same without an agent, by what the kernel enforces and the record book says.
+    agent.kill_9();
+    told(&agent);
 }
 
 #[test]

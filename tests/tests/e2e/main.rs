@@ -49,6 +49,7 @@ mod recordbook;
 mod reload;
 mod sanctions;
 mod sockets;
+mod spread;
 mod stage;
 mod survival;
 mod suspension;

@@ -13,10 +13,13 @@ use super::{
     Vouched,
     facts::{Facts, Owner, Sighting},
 };
-use crate::complaint::{
-    log::{LogEntry, LogQuery},
-    parse::host_name,
-    report::{Feedback, Report, SourceFrom},
+use crate::{
+    complaint::{
+        log::{LogEntry, LogQuery},
+        parse::host_name,
+        report::{Feedback, Report, SourceFrom},
+    },
+    report::event::Endpoint,
 };
 
 /// How long before its arrival a mail may have left: connections last, and clocks differ.
@@ -199,12 +202,15 @@ fn by_port(report: &Report, owner: &Owner, seen: &[Sighting], ours: bool, found:
     let Some(destination) = report.destination else {
         return;
     };
+    let other_port = |source: &Endpoint| {
+        report.source_port.is_some() && source.port.is_some() && source.port != report.source_port
+    };
     // A tenant with addresses of its own does not send from another's.
     let fits = |sighting: &&Sighting| {
         sighting.destination.address == destination
             && sighting
                 .source
-                .is_none_or(|source| source.address == address)
+                .is_none_or(|source| source.address == address && !other_port(&source))
             && match owner {
                 Owner::Tenant(owner) => sighting.tenant.as_ref() == Some(owner),
                 Owner::Node => true,
@@ -277,8 +283,14 @@ fn by_hour(report: &Report, seen: &[Sighting], found: &mut Found) {
             || other(source.map(|source| source.address), report.source)
             || (report.source_port.is_some() && port.is_some() && port != report.source_port)
     };
+    // Where the port itself is proved, whoever sent from nobody knows where is no rival.
+    let by_port = |(_, ground): &(String, Ground)| *ground == Ground::Port;
+    let proved = found.grounds.iter().any(by_port);
+    let rivals = seen
+        .iter()
+        .filter(|sighting| !elsewhere(sighting) && (sighting.source.is_some() || !proved));
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for sighting in seen.iter().filter(|sighting| !elsewhere(sighting)) {
+    for sighting in rivals {
         if let Some(tenant) = &sighting.tenant {
             *counts.entry(tenant).or_default() += 1;
         }

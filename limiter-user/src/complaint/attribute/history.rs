@@ -1,6 +1,6 @@
 //! Facts from the policy, the history of allowed attempts, and the mail server's logs.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,8 +13,8 @@ use crate::{
     report::{attempt::AttemptRecord, store::Reader},
 };
 
-/// The most attempts of the time in question that are looked through.
-const MOST: usize = 200_000;
+/// The most records of the time in question that are looked through; an attempt has two at most.
+const MOST: usize = 400_000;
 /// Attempts are recorded nearly in the order of their times; so far behind it reading stops.
 const DISORDER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -52,7 +52,7 @@ impl Facts for NodeFacts {
 
     fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError> {
         let end = until.checked_add(DISORDER).unwrap_or(Timestamp::MAX);
-        let mut seen = Vec::new();
+        let mut attempts = Vec::new();
         for attempt in self.history.attempts(Some(from), None)? {
             let attempt = attempt?;
             if attempt.time > end {
@@ -61,12 +61,12 @@ impl Facts for NodeFacts {
             if attempt.time > until {
                 continue;
             }
-            if seen.len() >= MOST {
+            if attempts.len() >= MOST {
                 return Err(FactsError::TooMany { most: MOST });
             }
-            seen.push(sighting(attempt));
+            attempts.push(attempt);
         }
-        Ok(seen)
+        Ok(sightings(attempts))
     }
 
     fn log(&self, query: &LogQuery) -> Result<LogFound, FactsError> {
@@ -74,13 +74,27 @@ impl Facts for NodeFacts {
     }
 }
 
-fn sighting(attempt: AttemptRecord) -> Sighting {
-    Sighting {
-        time: attempt.time,
-        tenant: attempt.tenant,
-        // Attempts are kept without it: where most of them are seen, at connect, the port is not
-        // chosen yet.
-        source: None,
-        destination: attempt.destination,
-    }
+/// Attempts, each once: what says where one left from stands for it. Of what no uplink saw leave it is
+/// not known from where the world saw it: at connect the port is not chosen yet, and a container's
+/// own addresses are translated on the way.
+fn sightings(attempts: Vec<AttemptRecord>) -> Vec<Sighting> {
+    let key = |attempt: &AttemptRecord| {
+        let tenant = attempt.tenant.clone();
+        (attempt.moment, attempt.destination, tenant)
+    };
+    let departed: HashSet<_> = attempts
+        .iter()
+        .filter(|attempt| attempt.departure)
+        .map(key)
+        .collect();
+    attempts
+        .into_iter()
+        .filter(|attempt| attempt.departure || !departed.contains(&key(attempt)))
+        .map(|attempt| Sighting {
+            time: attempt.time,
+            source: attempt.seen_from(),
+            tenant: attempt.tenant,
+            destination: attempt.destination,
+        })
+        .collect()
 }

@@ -1,6 +1,13 @@
 //! Honest complaints, and those of somebody who wants a neighbour suspended.
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use limiter_common::verdict::Layer::{Connect, Guest, Uplink};
 
 use super::*;
 use crate::{
@@ -279,6 +286,24 @@ fn the_port_decides_who_shared_an_address() {
         verdict(&report, &facts, Vouched::No),
         "tenant bob/bob.example".replace("/bob.example", "")
     );
+    // Whoever was not seen to leave may have gone anywhere, but not from this port.
+    let facts = Known {
+        seen: vec![
+            sighting("bob", Some((NODE, 41234)), "198.51.100.12"),
+            sighting("carol", None, "198.51.100.99"),
+        ],
+        ..Known::default()
+    };
+    assert_eq!(verdict(&report, &facts, Vouched::No), "tenant bob");
+    // Where two had the port in the time in question, a person decides.
+    let facts = Known {
+        seen: vec![
+            sighting("bob", Some((NODE, 41234)), "198.51.100.12"),
+            sighting("carol", Some((NODE, 41234)), "198.51.100.99"),
+        ],
+        ..Known::default()
+    };
+    assert!(verdict(&report, &facts, Vouched::No).starts_with("ambiguous"));
     // The same port of another address is none.
     let facts = Known {
         seen: vec![sighting("bob", Some((ALICE, 41234)), "198.51.100.12")],
@@ -306,6 +331,22 @@ fn the_destination_decides_and_the_hour_alone_does_not() {
     };
     assert_eq!(
         verdict(&report, &facts, Vouched::Operator),
+        "ambiguous alice/alice.example bob carol"
+    );
+    // Both went there: the port tells them apart.
+    let facts = Known {
+        seen: vec![
+            sighting("bob", Some((NODE, 41234)), "198.51.100.12"),
+            sighting("carol", Some((NODE, 41235)), "198.51.100.12"),
+        ],
+        ..Known::default()
+    };
+    let mut exact = report.clone();
+    exact.source_port = Some(41235);
+    assert_eq!(verdict(&exact, &facts, Vouched::No), "tenant carol");
+    exact.source_port = None;
+    assert_eq!(
+        verdict(&exact, &facts, Vouched::Operator),
         "ambiguous alice/alice.example bob carol"
     );
     let mut vague = report;
@@ -457,23 +498,48 @@ fn the_recorded_history_is_what_the_kernel_saw() {
     let directory = tempfile::tempdir().unwrap();
     let options = StoreOptions::new(Duration::from_secs(400 * 86_400));
     let store = Store::open(directory.path(), options).unwrap();
-    for (time, tenant) in [
-        ("2026-11-20T09:00:00Z", "early"),
-        ("2026-11-20T10:00:00Z", "bob"),
-        ("2026-11-20T10:00:01Z", "carol"),
-        ("2026-11-20T11:00:00Z", "late"),
+    let attempt = |time, moment, tenant: &str, source: Option<&str>, layer| AttemptRecord {
+        time: at(time),
+        moment,
+        tenant: Some(tenant.into()),
+        uid: 1,
+        pid: 1,
+        layer,
+        source: source.map(|source| source.parse::<SocketAddr>().unwrap().into()),
+        destination: Endpoint {
+            address: "198.51.100.12".parse().unwrap(),
+            port: Some(25),
+        },
+        departure: source.is_some() && layer == Uplink,
+    };
+    for kept in [
+        attempt("2026-11-20T09:00:00Z", 1, "early", None, Connect),
+        attempt("2026-11-20T10:00:00Z", 2, "bob", None, Connect),
+        // Of another attempt, and then bob's own.
+        attempt(
+            "2026-11-20T10:00:00Z",
+            3,
+            "bob",
+            Some("192.0.2.1:7"),
+            Uplink,
+        ),
+        attempt(
+            "2026-11-20T10:00:00Z",
+            2,
+            "bob",
+            Some("192.0.2.1:6"),
+            Uplink,
+        ),
+        attempt(
+            "2026-11-20T10:00:01Z",
+            4,
+            "carol",
+            Some("10.0.0.1:5"),
+            Guest,
+        ),
+        attempt("2026-11-20T11:00:00Z", 5, "late", None, Connect),
     ] {
-        store.record_attempt(AttemptRecord {
-            time: at(time),
-            tenant: Some(tenant.into()),
-            uid: 1,
-            pid: 1,
-            layer: limiter_common::verdict::Layer::Connect,
-            destination: Endpoint {
-                address: "198.51.100.12".parse().unwrap(),
-                port: Some(25),
-            },
-        });
+        store.record_attempt(kept);
     }
     assert!(store.flush());
     let facts = NodeFacts {
@@ -484,11 +550,20 @@ fn the_recorded_history_is_what_the_kernel_saw() {
     let seen = facts
         .sightings(at("2026-11-20T09:45:04Z"), at("2026-11-20T10:05:04Z"))
         .unwrap();
-    let tenants: Vec<_> = seen
+    let found: Vec<_> = seen
         .iter()
-        .filter_map(|seen| seen.tenant.as_deref())
+        .map(|seen| (seen.tenant.as_deref(), seen.source.map(|it| it.to_string())))
         .collect();
-    assert_eq!(tenants, ["bob", "carol"]);
+    let from = |source: &str| Some(source.to_owned());
+    // An attempt and where it left from are one; what a container calls itself is nobody's address.
+    assert_eq!(
+        found,
+        [
+            (Some("bob"), from("192.0.2.1:7")),
+            (Some("bob"), from("192.0.2.1:6")),
+            (Some("carol"), None),
+        ]
+    );
     let nowhere = NodeFacts {
         history: Reader::new(Path::new("/nonexistent")),
         ..facts

@@ -80,6 +80,10 @@ pub fn signal(signal: &Signal) -> String {
             format!("{count} {attempts} against the rules ({reason}), {what}{from}")
         }
         Signal::Sent { messages, .. } => format!("{messages} messages sent"),
+        Signal::Sources { sources, .. } => {
+            let all: Vec<String> = sources.keys().map(ToString::to_string).collect();
+            format!("mail let out from {}", all.join(", "))
+        }
         Signal::Bounces { hard, soft, .. } => {
             format!("{hard} hard and {soft} other bounces")
         }

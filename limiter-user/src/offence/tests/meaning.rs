@@ -129,3 +129,50 @@ fn a_policy_that_is_gone_ends_no_sanction() {
     world.pass(Span::hours(1));
     assert_eq!(world.suffers("alice"), []);
 }
+
+/// Mail that went out counts by when it went out, not by when it was heard of; that it went out is
+/// otherwise nothing against anybody.
+#[test]
+fn mail_from_many_addresses_is_spread() {
+    // hostup: 16 addresses in a day.
+    let mut world = World::shipped("hostup");
+    let begin = world.pass(Span(1)).now();
+    let host = |host: u8, hours: u64| (host, begin.plus(Span::hours(hours)));
+    world.pass(Span::hours(40));
+    world.hear(sources_of("alice", (0..15).map(|it| host(it, 39))));
+    assert_eq!(world.suffers("alice"), []);
+    // Of the day before yesterday; and the same once more.
+    world.hear(sources_of("alice", (20..40).map(|it| host(it, 1))));
+    world.hear(sources_of("alice", (0..15).map(|it| host(it, 40))));
+    assert_eq!(world.suffers("alice"), []);
+    assert_eq!(world.suffers("reseller"), []);
+    world.hear(sources_of("alice", [host(15, 20)]));
+    assert_eq!(world.suffers("alice"), [SuspendNetwork]);
+    assert_eq!(world.standing("bob"), Standing::Good);
+    // What had gone out when the case was closed is of that case.
+    let mut world = World::shipped("mvmcloud");
+    let now = world.pass(Span(1)).now();
+    world.hear(sources_of("alice", (0..20).map(|it| (it, now))));
+    assert_eq!(world.suffers("alice"), [SuspendNetwork]);
+    world.word("alice", Word::Contact);
+    assert_eq!(world.suffers("alice"), []);
+    world.hear(sources_of("alice", (0..20).map(|it| (it, now))));
+    assert_eq!(world.suffers("alice"), []);
+    let now = world.now();
+    world.hear(sources_of("alice", (0..20).map(|it| (it, now))));
+    let record = &world.state.records["alice"].ladders["mvmcloud"];
+    assert_eq!(record.open.as_ref().unwrap().offence(), 2);
+}
+
+/// A reseller whose customers send has many addresses and accounts below, and nothing follows.
+#[test]
+fn customers_that_send_are_no_spread_of_their_reseller() {
+    let mut world = World::shipped("strict");
+    let now = world.pass(Span(1)).now();
+    for tenant in ["alice", "bob", "shop"] {
+        world.hear(sources_of(tenant, (0..8).map(|it| (it, now))));
+    }
+    for tenant in ["alice", "bob", "shop", "reseller"] {
+        assert_eq!(world.standing(tenant), Standing::Good, "{tenant}");
+    }
+}

@@ -309,3 +309,13 @@ fn sent(tenant: &str, messages: u64) -> Signal {
         messages,
     }
 }
+
+/// Mail from these addresses, and when.
+fn sources_of(tenant: &str, hosts: impl IntoIterator<Item = (u8, Moment)>) -> Signal {
+    let address = |host| std::net::IpAddr::from([192, 0, 2, host]);
+    let sources = hosts.into_iter().map(|(host, seen)| (address(host), seen));
+    Signal::Sources {
+        tenant: tenant.to_owned(),
+        sources: sources.collect(),
+    }
+}

@@ -61,6 +61,10 @@ fn signal() -> impl Strategy<Value = Signal> {
                 happened,
             }
         ),
+        // An address and a moment stand for themselves, whatever is heard with them.
+        3 => (tenant(), prop::collection::btree_map(0..40_u8, happened(), 1..20)).prop_map(
+            |(tenant, sources)| sources_of(&tenant, sources)
+        ),
         2 => (tenant(), 1..3_000_u64).prop_map(|(tenant, messages)| sent(&tenant, messages)),
         2 => (tenant(), 0..100_u64, 0..100_u64, happened()).prop_map(
             |(tenant, hard, soft, happened)| Signal::Bounces { tenant, hard, soft, happened }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 pub enum Kind {
     /// Events, a JSON object a line.
     Events,
-    /// Allowed attempts, 40 bytes each.
+    /// Allowed attempts, 72 bytes each.
     Attempts,
     /// The names of the tenants in a file of attempts, one a line.
     Names,
@@ -25,8 +25,8 @@ impl Kind {
     const fn parts(self) -> (&'static str, &'static str) {
         match self {
             Self::Events => ("events-", ".jsonl"),
-            Self::Attempts => ("attempts-", ".bin"),
-            Self::Names => ("attempts-", ".names"),
+            Self::Attempts => ("allowed-", ".bin"),
+            Self::Names => ("allowed-", ".names"),
         }
     }
 

@@ -59,14 +59,20 @@ fn event(tenant: &str, n: u64) -> EventRecord {
 fn attempt(tenant: &str, n: u32) -> AttemptRecord {
     AttemptRecord {
         time: Timestamp::now(),
+        moment: u64::from(n),
         tenant: Some(tenant.into()),
         uid: 2001,
         pid: n,
         layer: Layer::Connect,
+        source: n.is_multiple_of(2).then(|| Endpoint {
+            address: "2001:db8::7".parse().unwrap(),
+            port: Some(40_000),
+        }),
         destination: Endpoint {
             address: "203.0.113.5".parse().unwrap(),
             port: Some(25),
         },
+        departure: n == 4,
     }
 }
 
@@ -215,7 +221,7 @@ fn attempts_come_back_with_their_tenants_after_crashes() {
     store.record_attempt(attempt("bob", 2));
     drop(store);
     let path = today(directory.path(), Kind::Attempts);
-    assert_eq!(fs::metadata(&path).unwrap().len(), 80, "40 bytes each");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 144, "72 bytes each");
     // A crash in the middle of a third, and in the middle of its tenant's name.
     for (kind, torn) in [(Kind::Attempts, &[1; 17][..]), (Kind::Names, b"car")] {
         let path = today(directory.path(), kind);
@@ -235,6 +241,11 @@ fn attempts_come_back_with_their_tenants_after_crashes() {
     assert_eq!(read(Some("alice")), [first]);
     assert_eq!(pids(Some("bob")), [2, 4]);
     assert_eq!(pids(Some("carol")), [3]);
+    let bobs = [attempt("bob", 2), attempt("bob", 4)];
+    for (read, wrote) in read(Some("bob")).into_iter().zip(bobs) {
+        let time = read.time;
+        assert_eq!(read, AttemptRecord { time, ..wrote });
+    }
     assert_eq!(pids(None), [1, 2, 3, 4]);
     let hour = Timestamp::now() + SignedDuration::from_hours(1);
     let later = Reader::new(directory.path()).attempts(Some(hour), None);
