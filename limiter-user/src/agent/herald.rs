@@ -86,6 +86,7 @@ impl Herald for Directory {
                 let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
                 let context = Context {
                     id: &id,
+                    sequence: u64::try_from(told.number).unwrap_or_default(),
                     node: &addresses.node,
                     parent: book.parent(&told.notice.tenant),
                     operator: &addresses.notices.operator,

@@ -103,6 +103,7 @@ mod tests {
         let event = NoticeEvent::Lifted {
             sanction: Sanction::Warn,
             how: How::Rule,
+            still: Vec::new(),
         };
         let facts = sample::facts(Audience::Contact, event, true);
         ids.map(|id| Delivery {

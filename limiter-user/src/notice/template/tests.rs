@@ -38,6 +38,7 @@ fn sanctioned(tenant: &str, from: &str) -> Facts {
             lift: Lift::All([Condition::Time, Condition::Acknowledgement].into()),
             note: vec!["We offer to clean the account for a fee.".to_owned()],
             then: Some((Sanction::Terminate, Moment(1_000 + 2 * 86_400_000))),
+            pending: None,
         },
     };
     let evidence = [EvidenceLine {
@@ -46,6 +47,7 @@ fn sanctioned(tenant: &str, from: &str) -> Facts {
     }];
     let context = Context {
         id: "n1",
+        sequence: 1,
         node: "web-17",
         parent: None,
         operator: &["abuse@host.example".to_owned()],

@@ -149,6 +149,7 @@ fn sanctioned() -> Facts {
         lift: Lift::Any([Condition::Contact].into()),
         note: vec!["Grüße".to_owned()],
         then: None,
+        pending: None,
     };
     Facts {
         in_place_of: None,

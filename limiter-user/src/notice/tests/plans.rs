@@ -10,6 +10,7 @@ fn notice(to: Audience) -> Facts {
     let event = NoticeEvent::Lifted {
         sanction: Sanction::BlockSmtp,
         how: How::Rule,
+        still: Vec::new(),
     };
     Facts {
         in_place_of: None,
@@ -128,6 +129,7 @@ fn whoever_cannot_read_its_mail_now_is_told_by_others_too() {
         lift: Lift::Any([Condition::Contact].into()),
         note: Vec::new(),
         then: None,
+        pending: None,
     };
     let own = ["me@mail.Alice.example".to_owned()];
     let domains = ["alice.example".to_owned()];
