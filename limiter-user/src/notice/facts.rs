@@ -75,6 +75,18 @@ impl EventKind {
         Self::Unassigned,
     ];
 
+    /// Whether it can wait for an hour if its receiver got many mails: what was imposed, proposed
+    /// or lifted cannot.
+    #[must_use]
+    pub const fn may_wait(self) -> bool {
+        match self {
+            Self::Warned | Self::Sanctioned | Self::Proposed | Self::Lifted | Self::Dropped => {
+                false
+            }
+            Self::Undecided | Self::Overdue | Self::Undelivered | Self::Unassigned => true,
+        }
+    }
+
     /// Its name in JSON, in the environment, and in the names of templates.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

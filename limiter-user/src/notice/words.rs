@@ -184,10 +184,13 @@ mod tests {
         assert!(back(false, &[Time, Never]).contains("final"));
         assert!(!back(true, &[Contact, Never]).contains("final"));
         assert!(back(true, &[]).contains("final"));
-        let terminated =
-            |conditions: &[Condition]| way_back(Sanction::Terminate, &lift(false, conditions), None);
+        let terminated = |conditions: &[Condition]| {
+            way_back(Sanction::Terminate, &lift(false, conditions), None)
+        };
         assert!(terminated(&[Never])[0].contains("final"));
         assert!(!terminated(&[Condition::Review])[0].contains("final"));
-        assert!(provisional(Some("noon"))[0].contains("until a person has decided about it, by noon"));
+        assert!(
+            provisional(Some("noon"))[0].contains("until a person has decided about it, by noon")
+        );
     }
 }

@@ -206,12 +206,16 @@ impl Work<'_> {
                     still,
                 }
             };
-            let whose = whose.as_ref().map(|(policy, case)| (policy.as_str(), *case));
+            let whose = whose
+                .as_ref()
+                .map(|(policy, case)| (policy.as_str(), *case));
             for to in tell {
                 self.notify(to, tenant, whose, event.clone());
             }
         }
-        record.untold.retain(|sanction, _| holds.contains_key(sanction));
+        record
+            .untold
+            .retain(|sanction, _| holds.contains_key(sanction));
     }
 
     fn settle_clocks(&mut self, tenant: &str, record: &mut Record) {

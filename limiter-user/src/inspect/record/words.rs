@@ -8,7 +8,8 @@ use super::{Times, name_of};
 use crate::{
     control::peer::Peer,
     offence::{
-        Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Pending, Sanction, Signal, Word,
+        Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Pending, Sanction, Signal,
+        Word,
     },
 };
 

@@ -25,7 +25,11 @@ pub(super) fn of(facts: &Facts) -> Value {
     set("sanction_name", name(facts.sanction));
     set("meanwhile_name", name(facts.meanwhile));
     set("pending_name", name(facts.pending));
-    let still: Vec<&str> = facts.still.iter().map(|still| words::name(*still)).collect();
+    let still: Vec<&str> = facts
+        .still
+        .iter()
+        .map(|still| words::name(*still))
+        .collect();
     set("still_names", (!still.is_empty()).then(|| still.join(", ")));
     set("how_words", facts.how.map(|how| words::how(how).to_owned()));
     set("reference", Some(reference(facts)));

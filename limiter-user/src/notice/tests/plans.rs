@@ -156,3 +156,17 @@ fn whoever_cannot_read_its_mail_now_is_told_by_others_too() {
     let elsewhere = ["me@notalice.example".to_owned()];
     assert_eq!(told(Sanction::SuspendMail, &elsewhere), [contact]);
 }
+
+#[test]
+fn a_parent_that_is_none_is_not_told_and_nobody_in_its_place() {
+    let orphan = Facts {
+        parent: None,
+        ..notice(Audience::Parent)
+    };
+    let planned = plan(&[orphan], &settings(), |_| Contacts::default());
+    assert_eq!(mails(&planned), []);
+    let planned = plan(&[notice(Audience::Parent)], &settings(), |_| {
+        Contacts::default()
+    });
+    assert_eq!(mails(&planned).len(), 1, "it has one, without an address");
+}

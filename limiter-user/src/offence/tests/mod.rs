@@ -6,6 +6,7 @@ mod meaning;
 mod properties;
 mod shipped;
 mod strict;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
