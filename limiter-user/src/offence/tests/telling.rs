@@ -47,7 +47,7 @@ fn what_another_proposal_still_asks_for_is_not_lifted() {
 #[test]
 fn whoever_heard_of_the_first_reason_hears_of_the_last_ones_end() {
     let mut world = World::shipped("hostup");
-    world.offence("alice", Severe);
+    world.offence("alice", Moderate).offence("alice", Severe);
     world.hear(Signal::Suspend {
         tenant: "alice".to_owned(),
         sanction: SuspendNetwork,
@@ -55,7 +55,7 @@ fn whoever_heard_of_the_first_reason_hears_of_the_last_ones_end() {
         reason: "found out".to_owned(),
         by: "root".to_owned(),
     });
-    world.offence("alice", Moderate).done();
+    world.done();
     // The operator's own goes by time; the case's holds on.
     world.pass(Span::days(3));
     assert_eq!(world.told(), [""; 0]);
