@@ -11,8 +11,8 @@ use crate::{
     court::{Court, Herald, Told},
     ledger::Page,
     notice::{
-        Contacts, Context, Delivery, Facts, LONGEST_WAIT, Lane, Outbox, OutboxError, Planned,
-        evidence, plan,
+        Backlog, Channel, Contacts, Context, Delivery, Facts, LONGEST_WAIT, Lane, Outbox,
+        OutboxError, Planned, evidence, plan,
     },
     offence::{Book, Moment, Span},
     policy::{model::Policy, notices::Notices},
@@ -86,6 +86,7 @@ impl Herald for Directory {
                 let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
                 let context = Context {
                     id: &id,
+                    sequence: u64::try_from(told.number).unwrap_or_default(),
                     node: &addresses.node,
                     parent: book.parent(&told.notice.tenant),
                     operator: &addresses.notices.operator,
@@ -141,8 +142,11 @@ impl Outbox for CourtOutbox {
             .collect())
     }
 
-    fn done(&self, ids: &[i64], _: Timestamp, receipt: &str) -> Result<(), OutboxError> {
-        Ok(self.0.ledger(|ledger| ledger.delivered(ids, receipt))?)
+    fn done(&self, ids: &[i64], now: Timestamp, receipt: &str) -> Result<(), OutboxError> {
+        let now = Moment::from(now);
+        Ok(self
+            .0
+            .ledger(|ledger| ledger.delivered(ids, now, receipt))?)
     }
 
     fn failed(&self, id: i64, error: &str, next_try: Timestamp) -> Result<(), OutboxError> {
@@ -152,9 +156,21 @@ impl Outbox for CourtOutbox {
             .ledger(|ledger| ledger.failed_delivery(id, next, error))?)
     }
 
-    fn postponed(&self, ids: &[i64], until: Timestamp) -> Result<(), OutboxError> {
+    fn postponed(&self, ids: &[i64], until: Timestamp, why: &str) -> Result<(), OutboxError> {
         let until = Moment::from(until);
-        Ok(self.0.ledger(|ledger| ledger.postponed(ids, until))?)
+        Ok(self.0.ledger(|ledger| ledger.postponed(ids, until, why))?)
+    }
+
+    fn backlog(&self, lane: Lane) -> Result<Backlog, OutboxError> {
+        Ok(self.0.ledger(|ledger| ledger.backlog(lane))?)
+    }
+
+    fn mailed(&self, since: Timestamp) -> Result<Vec<(Channel, String, Timestamp)>, OutboxError> {
+        let since = Moment::from(since);
+        let mailed = self.0.ledger(|ledger| ledger.mailed(since))?.into_iter();
+        Ok(mailed
+            .map(|(channel, tenant, at)| (channel, tenant, at.timestamp()))
+            .collect())
     }
 
     fn gave_up(

@@ -59,7 +59,7 @@ pub struct AddArguments {
     /// So many came back for another reason
     #[arg(long, value_name = "N")]
     soft_bounces: Option<u64>,
-    /// What, and how it is known, for the record
+    /// What, and how it is known, for the record: the customer is not shown it
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
 }

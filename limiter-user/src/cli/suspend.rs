@@ -36,7 +36,7 @@ pub struct Arguments {
     /// For how long: 30m, 24h, 30d [default: until `limiter reinstate`]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     duration: Option<Duration>,
-    /// Why, for the record
+    /// Why, for the record: the customer is not shown it
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
 }

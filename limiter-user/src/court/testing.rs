@@ -15,6 +15,7 @@ impl Herald for Everywhere {
             .flat_map(|told| {
                 let context = Context {
                     id: "1",
+                    sequence: 1,
                     node: "node",
                     parent: None,
                     operator: &[],

@@ -135,7 +135,7 @@ fn word(word: Word) -> Submission {
 
 fn due(court: &Court) -> Vec<crate::ledger::Due> {
     let wall = Moment(START + 1_000_000_000_000);
-    court.due(Lane::Webhook, wall, Span::days(1), 10).unwrap()
+    court.due(Lane::Mail, wall, Span::days(1), 10).unwrap()
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::{Ledger, LedgerError};
 use crate::{
-    notice::{Lane, Planned},
+    notice::{Backlog, Channel, Lane, Planned, Stuck},
     offence::{Moment, Span},
 };
 
@@ -25,7 +25,8 @@ pub struct Due {
 
 impl Ledger {
     /// Deliveries of `lane` due at `wall`, the oldest first, those about `withheld` left out. One
-    /// that is due further away than `furthest` is due, too: the clock was set back.
+    /// that is due further away than `furthest` is due, too: the clock was set back. Where order
+    /// counts, only the oldest that waits of each tenant: the others wait behind it.
     ///
     /// # Errors
     ///
@@ -42,13 +43,16 @@ impl Ledger {
             "SELECT id, created, attempts, channel, facts FROM deliveries
              WHERE state = 'waiting' AND lane = ?1 AND (next <= ?2 OR next > ?3)
              AND tenant NOT IN (SELECT value FROM json_each(?4))
+             AND (?6 OR id IN (SELECT MIN(id) FROM deliveries
+                               WHERE state = 'waiting' AND lane = ?1 GROUP BY tenant))
              ORDER BY id LIMIT ?5",
             params![
                 lane.as_str(),
                 wall.millis(),
                 wall.plus(furthest).millis(),
                 serde_json::json!(withheld).to_string(),
-                i64::try_from(most).unwrap_or(i64::MAX)
+                i64::try_from(most).unwrap_or(i64::MAX),
+                !lane.in_order()
             ],
             |row| {
                 Ok((
@@ -76,16 +80,82 @@ impl Ledger {
             .collect()
     }
 
-    /// These were delivered.
+    /// What waits of `lane`.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn backlog(&self, lane: Lane) -> Result<Backlog, LedgerError> {
+        let count = |value: Option<i64>| u64::try_from(value.unwrap_or_default()).unwrap_or(0);
+        let mut counted = self.rows(
+            "SELECT COUNT(*), SUM(attempts > 0), SUM(attempts = 0 AND said IS NOT NULL)
+             FROM deliveries WHERE state = 'waiting' AND lane = ?1",
+            [lane.as_str()],
+            |row| {
+                Ok(Backlog {
+                    waiting: count(row.get(0)?),
+                    failing: count(row.get(1)?),
+                    postponed: count(row.get(2)?),
+                    ..Backlog::default()
+                })
+            },
+        )?;
+        let mut backlog = counted.pop().unwrap_or_default();
+        let first = |failed: bool| {
+            let mut found = self.rows(
+                "SELECT said, next FROM deliveries
+                 WHERE state = 'waiting' AND lane = ?1 AND said IS NOT NULL AND (attempts > 0) = ?2
+                 ORDER BY next LIMIT 1",
+                params![lane.as_str(), failed],
+                |row| {
+                    Ok(Stuck {
+                        why: row.get(0)?,
+                        until: Moment::of_millis(row.get(1)?).timestamp(),
+                    })
+                },
+            )?;
+            Ok::<_, LedgerError>(found.pop())
+        };
+        if backlog.failing > 0 {
+            backlog.failed = first(true)?;
+        }
+        if backlog.postponed > 0 {
+            backlog.quota = first(false)?;
+        }
+        Ok(backlog)
+    }
+
+    /// Mails that went out since `since`: the channel, about whom, and when. Several notices that
+    /// went out as one are one.
+    ///
+    /// # Errors
+    ///
+    /// The database fails.
+    pub fn mailed(&self, since: Moment) -> Result<Vec<(Channel, String, Moment)>, LedgerError> {
+        let rows = self.rows(
+            "SELECT DISTINCT channel, tenant, next FROM deliveries
+             WHERE state = 'done' AND lane = 'mail' AND next > ?1 ORDER BY next",
+            [since.millis()],
+            |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)),
+        )?;
+        rows.into_iter()
+            .map(|(channel, tenant, at)| {
+                let channel = self.parsed(&channel, || "the channel of a mail".to_owned())?;
+                Ok((channel, tenant, Moment::of_millis(at)))
+            })
+            .collect()
+    }
+
+    /// These were delivered at `wall`.
     ///
     /// # Errors
     ///
     /// The database fails; then they are delivered again.
-    pub fn delivered(&self, ids: &[i64], said: &str) -> Result<(), LedgerError> {
+    pub fn delivered(&self, ids: &[i64], wall: Moment, said: &str) -> Result<(), LedgerError> {
         self.change(
-            "UPDATE deliveries SET state = 'done', attempts = attempts + 1, said = ?2
+            "UPDATE deliveries SET state = 'done', attempts = attempts + 1, said = ?2, next = ?3
              WHERE id IN (SELECT value FROM json_each(?1))",
-            params![serde_json::json!(ids).to_string(), said],
+            params![serde_json::json!(ids).to_string(), said, wall.millis()],
         )
     }
 
@@ -101,15 +171,16 @@ impl Ledger {
         )
     }
 
-    /// These wait until `until`.
+    /// These wait until `until`, because of `why`.
     ///
     /// # Errors
     ///
     /// The database fails.
-    pub fn postponed(&self, ids: &[i64], until: Moment) -> Result<(), LedgerError> {
+    pub fn postponed(&self, ids: &[i64], until: Moment, why: &str) -> Result<(), LedgerError> {
         self.change(
-            "UPDATE deliveries SET next = ?2 WHERE id IN (SELECT value FROM json_each(?1))",
-            params![serde_json::json!(ids).to_string(), until.millis()],
+            "UPDATE deliveries SET next = ?2, said = CASE attempts WHEN 0 THEN ?3 ELSE said END
+             WHERE id IN (SELECT value FROM json_each(?1))",
+            params![serde_json::json!(ids).to_string(), until.millis(), why],
         )
     }
 

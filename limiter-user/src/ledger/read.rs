@@ -82,7 +82,9 @@ pub struct DeliveryRow {
     pub state: String,
     /// How often it was tried.
     pub attempts: i64,
-    /// What the other end said last.
+    /// When it is tried next, milliseconds since 1970; when it was delivered, if it was.
+    pub next: i64,
+    /// What the other end said last, or why it waits.
     pub said: Option<String>,
 }
 
@@ -277,7 +279,7 @@ impl Ledger {
         )?;
         for notice in &mut found {
             notice.deliveries = self.rows(
-                "SELECT channel, state, attempts, said FROM deliveries
+                "SELECT channel, state, attempts, said, next FROM deliveries
                  WHERE notice = ?1 ORDER BY id",
                 [notice.id],
                 |row| {
@@ -286,6 +288,7 @@ impl Ledger {
                         state: row.get(1)?,
                         attempts: row.get(2)?,
                         said: row.get(3)?,
+                        next: row.get(4)?,
                     })
                 },
             )?;

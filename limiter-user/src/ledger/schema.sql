@@ -108,10 +108,12 @@ CREATE TABLE deliveries (
     attempts  INTEGER NOT NULL DEFAULT 0,
     -- The wall clock, milliseconds since 1970.
     created   INTEGER NOT NULL,
+    -- When it is tried next; when it was delivered, if it was.
     next      INTEGER NOT NULL,
     said      TEXT
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (lane, next) WHERE state = 'waiting';
+CREATE INDEX deliveries_in_order ON deliveries (lane, tenant, id) WHERE state = 'waiting';
 CREATE INDEX deliveries_of ON deliveries (notice);
 
 -- Reports of abuse as they came, for a person to look at.

@@ -1,6 +1,9 @@
 //! The record book alone.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::offence::{Moment, Span};
 
 fn ledger() -> (tempfile::TempDir, Ledger) {
     let directory = tempfile::tempdir().unwrap();
@@ -123,4 +126,91 @@ fn damage_is_found_where_it_matters_at_once_and_elsewhere_later() {
     let beside = Ledger::read_only(directory.path()).unwrap().unwrap();
     let error = beside.check().unwrap_err();
     assert!(error.remedy().contains("aside"), "{error}");
+}
+
+#[test]
+fn of_a_tenant_the_oldest_goes_first_and_what_waits_is_told() {
+    use crate::{
+        notice::{Channel, Context, Facts, Lane, Planned},
+        offence::{Action, Audience, Notice, NoticeEvent, Sanction},
+    };
+    let (_directory, mut ledger) = ledger();
+    let start = Moment(1_800_000_000_000);
+    let page = ledger.begin().unwrap();
+    let deliver = |tenant: &str, channel: Channel| {
+        let notice = Notice {
+            to: Audience::Contact,
+            tenant: tenant.to_owned(),
+            policy: None,
+            case: None,
+            event: NoticeEvent::Undecided {
+                sanction: Sanction::Warn,
+            },
+        };
+        let context = Context {
+            id: "1",
+            sequence: 1,
+            node: "node",
+            parent: None,
+            operator: &[],
+            evidence: &[],
+            at: start,
+            time: start.timestamp(),
+        };
+        let facts = Facts::new(&notice, &context);
+        let written = page.actions(1, start, start, &[Action::Notify(Box::new(notice))]);
+        let planned = Planned { channel, facts };
+        page.deliver(written.unwrap()[0].0, &planned, start)
+            .unwrap();
+    };
+    let mail = || Channel::Mail {
+        to: "a@b.de".to_owned(),
+    };
+    for tenant in ["alice", "alice", "bob"] {
+        deliver(tenant, Channel::Exec);
+        deliver(tenant, mail());
+    }
+    page.commit().unwrap();
+    let due = |ledger: &Ledger, lane, at: Moment| -> Vec<i64> {
+        let due = ledger.due(lane, at, Span::days(1), &BTreeSet::new(), 9);
+        due.unwrap().into_iter().map(|due| due.id).collect()
+    };
+    assert_eq!(due(&ledger, Lane::Exec, start), [1, 5]);
+    assert_eq!(
+        due(&ledger, Lane::Mail, start),
+        [2, 4, 6],
+        "people wait for nothing"
+    );
+    // The first of alice's failed: the second waits behind it, and that is told.
+    let later = start.plus(Span::hours(1));
+    ledger.failed_delivery(1, later, "exit 1").unwrap();
+    assert_eq!(due(&ledger, Lane::Exec, start), [5]);
+    let backlog = ledger.backlog(Lane::Exec).unwrap();
+    assert_eq!(
+        (backlog.waiting, backlog.failing, backlog.postponed),
+        (3, 1, 0)
+    );
+    let stuck = backlog.failed.unwrap();
+    assert_eq!(
+        (stuck.why.as_str(), stuck.until),
+        ("exit 1", later.timestamp())
+    );
+    assert_eq!(due(&ledger, Lane::Exec, later), [1, 5]);
+    ledger.delivered(&[1], later, "ok").unwrap();
+    assert_eq!(due(&ledger, Lane::Exec, later), [3, 5]);
+    // Mails: what went out is known after a restart, and what waits says why.
+    ledger.delivered(&[2], start, "250").unwrap();
+    ledger.delivered(&[4, 6], later, "250").unwrap();
+    let mailed = ledger.mailed(start).unwrap();
+    assert_eq!(
+        mailed,
+        [
+            (mail(), "alice".to_owned(), later),
+            (mail(), "bob".to_owned(), later)
+        ]
+    );
+    ledger.postponed(&[3], later, "10 mails an hour").unwrap();
+    let backlog = ledger.backlog(Lane::Exec).unwrap();
+    assert_eq!(backlog.failing, 0);
+    assert_eq!(backlog.quota.unwrap().why, "10 mails an hour");
 }

@@ -22,6 +22,13 @@ impl Lane {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Mail, Self::Webhook, Self::Exec];
 
+    /// Whether a tenant's deliveries are made one after the other: machines act on what they hear
+    /// last. A mail is read by people, and one that does not get through keeps no other back.
+    #[must_use]
+    pub const fn in_order(self) -> bool {
+        !matches!(self, Self::Mail)
+    }
+
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -128,6 +128,19 @@ pub fn of_case(evidence: &Evidence) -> Vec<EvidenceLine> {
     found
 }
 
+/// Leaves an operator's words out: they are for the record, not for the customer.
+pub(super) fn withhold(lines: &mut Vec<EvidenceLine>) {
+    let before = lines.len();
+    lines.retain(|line| line.kind != EvidenceKind::Word);
+    if lines.len() < before {
+        lines.push(EvidenceLine::new(
+            EvidenceKind::Word,
+            "found by us, and looked at by a person",
+            0,
+        ));
+    }
+}
+
 fn counted(kind: EvidenceKind, what: &str, ids: &Ids) -> Option<EvidenceLine> {
     (ids.total > 0).then(|| EvidenceLine {
         from: ids.listed.iter().cloned().collect(),

@@ -6,10 +6,12 @@
 //! one changes its meaning. Times are RFC 3339 in UTC, absent values null.
 //!
 //! ```json
-//! {"schema": 1, "id": "web-17-1042", "event_id": "9f2c…", "time": "2026-03-01T12:00:00Z",
+//! {"schema": 1, "id": "web-17-1042", "sequence": 1042, "event_id": "9f2c…",
+//!  "time": "2026-03-01T12:00:00Z",
 //!  "node": "web-17", "tenant": "alice", "parent": "reseller-7", "audience": "contact",
 //!  "in_place_of": null, "event": "sanctioned", "observed": false, "policy": "hostup", "case": 3,
 //!  "sanction": "block_smtp", "effect": "no mail leaves the account; …", "meanwhile": null,
+//!  "pending": null, "still": [],
 //!  "severity": "moderate", "offence": 2, "until": "2026-03-02T12:00:00Z", "deadline": null,
 //!  "lift": {"any": false, "conditions": ["time", "review"]},
 //!  "then": {"sanction": "terminate", "at": "2026-03-03T12:00:00Z"}, "how": null,
@@ -28,7 +30,9 @@ use super::{
     harmless::{self, LINE, NAME},
     time, words,
 };
-use crate::offence::{Audience, Condition, How, Moment, Notice, NoticeEvent, Sanction, Severity};
+use crate::offence::{
+    Audience, Condition, How, Moment, Notice, NoticeEvent, Pending, Sanction, Severity,
+};
 
 /// The version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -45,6 +49,8 @@ pub enum EventKind {
     Proposed,
     /// A sanction was lifted.
     Lifted,
+    /// A proposal came to its end, and was never in force.
+    Dropped,
     /// A proposal was not decided in time.
     Undecided,
     /// A complaint was not handled in time.
@@ -57,16 +63,29 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Warned,
         Self::Sanctioned,
         Self::Proposed,
         Self::Lifted,
+        Self::Dropped,
         Self::Undecided,
         Self::Overdue,
         Self::Undelivered,
         Self::Unassigned,
     ];
+
+    /// Whether it can wait for an hour if its receiver got many mails: what was imposed, proposed
+    /// or lifted cannot.
+    #[must_use]
+    pub const fn may_wait(self) -> bool {
+        match self {
+            Self::Warned | Self::Sanctioned | Self::Proposed | Self::Lifted | Self::Dropped => {
+                false
+            }
+            Self::Undecided | Self::Overdue | Self::Undelivered | Self::Unassigned => true,
+        }
+    }
 
     /// Its name in JSON, in the environment, and in the names of templates.
     #[must_use]
@@ -76,6 +95,7 @@ impl EventKind {
             Self::Sanctioned => "sanctioned",
             Self::Proposed => "proposed",
             Self::Lifted => "lifted",
+            Self::Dropped => "dropped",
             Self::Undecided => "undecided",
             Self::Overdue => "overdue",
             Self::Undelivered => "undelivered",
@@ -122,6 +142,10 @@ pub struct Facts {
     pub schema: u32,
     /// The notice's own id, unique for ever: receivers know a repeat by it.
     pub id: String,
+    /// Its number in the node's record book: a later notice has a higher one, for as long as the
+    /// book is not lost. 0: it was written before there were numbers.
+    #[serde(default)]
+    pub sequence: u64,
     /// The same for all notices about one event, whoever is told.
     pub event_id: String,
     /// When it happened.
@@ -150,6 +174,12 @@ pub struct Facts {
     pub effect: Option<String>,
     /// What holds while a proposal waits.
     pub meanwhile: Option<Sanction>,
+    /// The sanction holds only until a person decided about this one, by the deadline.
+    #[serde(default)]
+    pub pending: Option<Sanction>,
+    /// What holds although this is over, weakest first.
+    #[serde(default)]
+    pub still: Vec<Sanction>,
     /// For what.
     pub severity: Option<Severity>,
     /// The number of the offence; 0: it does not count.
@@ -190,6 +220,8 @@ pub struct Context<'c> {
     /// The notice's id: unique for ever on this node, across a lost database too (a random part,
     /// or the time it was written).
     pub id: &'c str,
+    /// The notice's number in the record book.
+    pub sequence: u64,
     /// The node's name.
     pub node: &'c str,
     /// Whose customer the tenant is.
@@ -218,10 +250,14 @@ impl Facts {
     #[must_use]
     pub fn new(notice: &Notice, context: &Context<'_>) -> Self {
         let name = |text: &str| harmless::line(text, NAME);
-        let (evidence, evidence_more) = evidence::bounded(context.evidence);
+        let (mut evidence, evidence_more) = evidence::bounded(context.evidence);
+        if notice.to != Audience::Operator {
+            evidence::withhold(&mut evidence);
+        }
         let mut facts = Self {
             schema: SCHEMA,
             id: name(context.id),
+            sequence: context.sequence,
             event_id: event_id(notice, context),
             time: context.time,
             node: name(context.node),
@@ -236,6 +272,8 @@ impl Facts {
             sanction: None,
             effect: None,
             meanwhile: None,
+            pending: None,
+            still: Vec::new(),
             severity: None,
             offence: None,
             until: None,
@@ -268,6 +306,7 @@ impl Facts {
                 lift,
                 note,
                 then,
+                pending,
             } => {
                 self.event = match sanction {
                     Sanction::Warn => EventKind::Warned,
@@ -278,15 +317,25 @@ impl Facts {
                 self.offence = Some(*offence);
                 self.until = until.map(|moment| context.wall(moment));
                 let until = self.until.map(time::human);
-                let (any, conditions) = words::conditions(lift);
-                self.lift = Some(LiftFacts { any, conditions });
                 self.notes = harmless::lines(note.iter().map(String::as_str));
                 self.then = then.map(|(sanction, at)| ThenFacts {
                     sanction,
                     at: context.wall(at),
                 });
                 self.to_do = words::to_do(&self.evidence);
-                self.way_back = words::way_back(*sanction, lift, until.as_deref());
+                match pending {
+                    Some(Pending { sanction, deadline }) => {
+                        self.pending = Some(*sanction);
+                        self.deadline = deadline.map(|moment| context.wall(moment));
+                        let by = self.deadline.map(time::human);
+                        self.way_back = words::provisional(by.as_deref());
+                    }
+                    None => {
+                        let (any, conditions) = words::conditions(lift);
+                        self.lift = Some(LiftFacts { any, conditions });
+                        self.way_back = words::way_back(*sanction, lift, until.as_deref());
+                    }
+                }
             }
             NoticeEvent::Proposed {
                 sanction,
@@ -300,10 +349,23 @@ impl Facts {
                 self.meanwhile = *meanwhile;
                 self.observed = *observed;
             }
-            NoticeEvent::Lifted { sanction, how } => {
-                self.event = EventKind::Lifted;
+            NoticeEvent::Lifted {
+                sanction,
+                how,
+                still,
+            }
+            | NoticeEvent::Dropped {
+                sanction,
+                how,
+                still,
+            } => {
+                self.event = match event {
+                    NoticeEvent::Dropped { .. } => EventKind::Dropped,
+                    _ => EventKind::Lifted,
+                };
                 self.sanction = Some(*sanction);
                 self.how = Some(*how);
+                self.still.clone_from(still);
             }
             NoticeEvent::Undecided { sanction } => {
                 self.event = EventKind::Undecided;

@@ -147,6 +147,7 @@ mod tests {
         let event = NoticeEvent::Lifted {
             sanction: Sanction::BlockSmtp,
             how: How::Rule,
+            still: Vec::new(),
         };
         sample::facts(Audience::Contact, event, true)
     }

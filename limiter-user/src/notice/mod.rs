@@ -30,7 +30,7 @@ pub use check::check;
 pub use courier::{Clock, Courier, CourierHealth, CourierSettings, HealthTeller, LaneHealth};
 pub use facts::{Context, EventKind, Facts};
 pub use message::NOTICE_HEADER;
-pub use outbox::{Delivery, Outbox, OutboxError};
+pub use outbox::{Backlog, Delivery, Outbox, OutboxError, Stuck};
 pub use plan::{Contacts, plan};
 pub use template::{Kind, Rendered, TemplateFault, Templates};
 

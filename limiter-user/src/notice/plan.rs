@@ -101,6 +101,8 @@ fn receivers<'a>(
             }
             told
         }
+        // Whoever has nobody above it has nobody there to be told.
+        Audience::Parent if facts.parent.is_none() => Vec::new(),
         Audience::Parent => vec![stand_in],
         Audience::Operator => vec![operator],
     }

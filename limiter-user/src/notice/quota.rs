@@ -15,8 +15,8 @@ const MOST_JOINED: usize = 20;
 /// Address and tenant.
 type Key = (String, String);
 
-/// When the last mails went out. It lives in memory: a restart forgets it, and then at most as
-/// many mails again may go out.
+/// When the last mails went out. It lives in memory; after a restart the outbox
+/// [reminds](Self::remember) it, so that what is new does not overtake what waits.
 #[derive(Debug, Default)]
 pub(super) struct Quota {
     sent: HashMap<Key, VecDeque<Timestamp>>,
@@ -63,16 +63,43 @@ impl Quota {
                 split.mails.push(group.drain(..count).collect());
                 sent.push_back(now);
             }
-            if sent.len() >= most
-                && let Some(first) = sent.front()
-                && !group.is_empty()
+            if sent.len() < most || group.is_empty() {
+                continue;
+            }
+            // What was imposed or lifted goes out all the same, all of it in one mail.
+            let (later, mut urgent): (VecDeque<_>, VecDeque<_>) = group
+                .into_iter()
+                .partition(|delivery| delivery.planned.facts.event.may_wait());
+            while !urgent.is_empty() && split.mails.len() < room {
+                let count = urgent.len().min(MOST_JOINED);
+                split.mails.push(urgent.drain(..count).collect());
+                sent.push_back(now);
+            }
+            // Not before so many are long ago that one more may go out.
+            if let Some(first) = sent.get(sent.len().saturating_sub(most))
+                && !later.is_empty()
             {
                 let until = first.checked_add(SPAN).unwrap_or(now);
-                let ids = group.iter().map(|delivery| delivery.id).collect();
+                let ids = later.iter().map(|delivery| delivery.id).collect();
                 split.postponed.push((until, ids));
             }
         }
         split
+    }
+
+    /// From when on mails count at `now`.
+    pub fn since(now: Timestamp) -> Timestamp {
+        now.checked_sub(SPAN).unwrap_or(Timestamp::MIN)
+    }
+
+    /// These mails went out before the start, oldest first: where to, about whom, when.
+    pub fn remember(&mut self, mailed: Vec<(Channel, String, Timestamp)>) {
+        for (channel, tenant, at) in mailed {
+            if let Channel::Mail { to } = channel {
+                let sent = self.sent.entry((to.to_lowercase(), tenant)).or_default();
+                sent.push_back(at);
+            }
+        }
     }
 
     /// A mail to `to` about `tenant` did not go out after all.
@@ -100,10 +127,14 @@ mod tests {
     };
 
     fn deliveries(ids: std::ops::Range<i64>, to: &str) -> Vec<Delivery> {
-        let event = NoticeEvent::Lifted {
-            sanction: Sanction::Warn,
-            how: How::Rule,
+        let event = NoticeEvent::Overdue {
+            complaint: "c".to_owned(),
+            clock: "answer".to_owned(),
         };
+        told(ids, to, event)
+    }
+
+    fn told(ids: std::ops::Range<i64>, to: &str, event: NoticeEvent) -> Vec<Delivery> {
         let facts = sample::facts(Audience::Contact, event, true);
         ids.map(|id| Delivery {
             id,
@@ -140,6 +171,35 @@ mod tests {
         let later = quota.split(deliveries(22..30, "a@b.de"), 3, 9, until);
         assert_eq!(sizes(&later), [1, 1, 6]);
         assert_eq!(later.postponed, []);
+    }
+
+    #[test]
+    fn what_is_lifted_waits_for_no_hour_and_a_restart_forgets_nothing() {
+        let lifted = |ids| {
+            let event = NoticeEvent::Lifted {
+                sanction: Sanction::BlockSmtp,
+                how: How::Rule,
+                still: Vec::new(),
+            };
+            told(ids, "a@b.de", event)
+        };
+        let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+        let before = start - SignedDuration::from_mins(10);
+        let mut quota = Quota::default();
+        let mail = |to: &str| Channel::Mail { to: to.to_owned() };
+        let tenant = lifted(0..1)[0].planned.facts.tenant.clone();
+        quota.remember(vec![
+            (mail("A@b.de"), tenant.clone(), before),
+            (mail("a@b.de"), tenant, start),
+        ]);
+        let mut due = deliveries(0..2, "a@b.de");
+        due.extend(lifted(2..4));
+        let split = quota.split(due, 2, 9, start);
+        assert_eq!(sizes(&split), [2]);
+        assert_eq!(split.mails[0][0].id, 2);
+        // Three went out within the hour: one may when the second is long ago.
+        assert_eq!(split.postponed, [(start + SPAN, vec![0, 1])]);
+        assert_eq!(sizes(&quota.split(lifted(4..5), 2, 0, start)), [0; 0]);
     }
 
     #[test]

@@ -38,9 +38,9 @@ pub const fn name(sanction: Sanction) -> &'static str {
 pub const fn how(how: How) -> &'static str {
     match how {
         How::Rule => "its conditions are met",
-        How::Reinstated => "we reinstated the account",
+        How::Reinstated => "we lifted it",
         How::Acquitted => "it was wrong; we are sorry",
-        How::Rejected => "it was proposed, and we decided against it",
+        How::Rejected => "we decided against what was proposed",
         How::Superseded => "another measure took its place, or the case is over",
     }
 }
@@ -76,8 +76,7 @@ pub fn way_back(sanction: Sanction, lift: &Lift, until: Option<&str>) -> Vec<Str
         ];
     }
     let (any, conditions) = conditions(lift);
-    if sanction == Sanction::Terminate
-        || conditions.is_empty()
+    if conditions.is_empty()
         || (conditions.contains(&Condition::Never) && (!any || conditions.len() == 1))
     {
         return vec![
@@ -115,6 +114,17 @@ pub fn way_back(sanction: Sanction, lift: &Lift, until: Option<&str>) -> Vec<Str
         });
     }
     lines
+}
+
+/// How the service comes back where a person has yet to decide, by `by`.
+#[must_use]
+pub fn provisional(by: Option<&str>) -> Vec<String> {
+    let by = by.map_or_else(String::new, |by| format!(", by {by} at the latest"));
+    vec![
+        format!("This is provisional: it holds until a person has decided about it{by}."),
+        "Until then reply to this message: what you say is looked at before it is decided."
+            .to_owned(),
+    ]
 }
 
 /// What the customer is to do about the evidence.
@@ -174,7 +184,13 @@ mod tests {
         assert!(back(false, &[Time, Never]).contains("final"));
         assert!(!back(true, &[Contact, Never]).contains("final"));
         assert!(back(true, &[]).contains("final"));
-        let terminated = way_back(Sanction::Terminate, &lift(true, &[Contact]), None);
-        assert!(terminated[0].contains("final"));
+        let terminated = |conditions: &[Condition]| {
+            way_back(Sanction::Terminate, &lift(false, conditions), None)
+        };
+        assert!(terminated(&[Never])[0].contains("final"));
+        assert!(!terminated(&[Condition::Review])[0].contains("final"));
+        assert!(
+            provisional(Some("noon"))[0].contains("until a person has decided about it, by noon")
+        );
     }
 }

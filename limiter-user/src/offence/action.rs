@@ -132,6 +132,9 @@ pub enum NoticeEvent {
         note: Vec<String>,
         /// What follows, and when, if it is not lifted.
         then: Option<(Sanction, Moment)>,
+        /// It holds only until a person decided about this.
+        #[serde(default)]
+        pending: Option<Pending>,
     },
     /// A sanction waits for an operator.
     Proposed {
@@ -144,12 +147,25 @@ pub enum NoticeEvent {
         /// Only because the tenant is observed.
         observed: bool,
     },
-    /// A sanction was lifted.
+    /// A sanction was lifted: nothing puts the tenant under it any more.
     Lifted {
         /// Which.
         sanction: Sanction,
         /// How.
         how: How,
+        /// What else the tenant still suffers, weakest first.
+        #[serde(default)]
+        still: Vec<Sanction>,
+    },
+    /// A proposal came to its end, and was never in force.
+    Dropped {
+        /// Which.
+        sanction: Sanction,
+        /// How.
+        how: How,
+        /// What the tenant suffers all the same, weakest first.
+        #[serde(default)]
+        still: Vec<Sanction>,
     },
     /// A proposal was not decided in time.
     Undecided {
@@ -174,13 +190,22 @@ pub enum NoticeEvent {
     },
 }
 
+/// A proposal that something provisional waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pending {
+    /// What is proposed.
+    pub sanction: Sanction,
+    /// By when it is to be decided.
+    pub deadline: Option<Moment>,
+}
+
 /// How a sanction came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum How {
     /// Its conditions were met.
     Rule,
-    /// An operator reinstated the tenant.
+    /// An operator lifted it: by a review that its rule allows, or against its rule.
     Reinstated,
     /// An operator found that it was wrong.
     Acquitted,

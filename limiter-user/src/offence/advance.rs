@@ -1,16 +1,29 @@
 //! Time passes: sanctions end, proposals are decided or overdue, cases close.
 
+use std::collections::BTreeSet;
+
 use super::{
-    action::{Action, How, NoticeEvent},
+    action::{Action, How, NoticeEvent, Pending},
     charge::{self, Cause},
-    engine::Work,
+    engine::{Work, effective},
     hold::{Hold, Status, Why},
     ladder::Ladder,
     record::{LadderRecord, Record},
     steps,
     time::Moment,
-    words::Audience,
+    words::{Audience, Sanction},
 };
+
+/// Something that is over, to be told when all that ends at this moment has ended.
+struct Over {
+    /// By which case; `None`: an operator's own word.
+    whose: Option<(String, u32)>,
+    sanction: Sanction,
+    how: How,
+    /// It was only proposed, and never in force.
+    proposed: bool,
+    tell: BTreeSet<Audience>,
+}
 
 impl Work<'_> {
     /// Lets everything happen that is due, each at its own moment, in order.
@@ -33,13 +46,15 @@ impl Work<'_> {
             return;
         };
         let names: Vec<String> = record.ladders.keys().cloned().collect();
+        let mut over = Vec::new();
         for name in &names {
             if let Some(mut ladder_record) = record.ladders.remove(name) {
-                self.settle_case(tenant, name, &mut record, &mut ladder_record);
+                self.settle_case(tenant, name, &mut record, &mut ladder_record, &mut over);
                 record.ladders.insert(name.clone(), ladder_record);
             }
         }
-        self.settle_own(tenant, &mut record);
+        self.settle_own(&mut record, &mut over);
+        self.tell_over(tenant, &mut record, over);
         self.settle_clocks(tenant, &mut record);
         self.state.records.insert(tenant.to_owned(), record);
         self.refresh(tenant);
@@ -51,6 +66,7 @@ impl Work<'_> {
         policy: &str,
         record: &mut Record,
         ladder_record: &mut LadderRecord,
+        over: &mut Vec<Over>,
     ) {
         let Some(case) = ladder_record.open.as_mut() else {
             return;
@@ -61,7 +77,7 @@ impl Work<'_> {
         let proposed = |hold: &Hold| matches!(hold.status, Status::Proposed(_));
         let waiting: Vec<bool> = case.holds.iter().map(proposed).collect();
         for hold in case.holds.iter_mut().filter(|hold| hold.is_open()) {
-            more.extend(self.settle_hold(tenant, whose, record, ladder, hold));
+            more.extend(self.settle_hold(tenant, whose, record, ladder, hold, over));
         }
         for (hold, waited) in case.holds.iter().zip(waiting) {
             if waited && hold.status == Status::InForce {
@@ -92,6 +108,7 @@ impl Work<'_> {
         record: &Record,
         ladder: Option<&Ladder>,
         hold: &mut Hold,
+        over: &mut Vec<Over>,
     ) -> Option<Hold> {
         let is_due = |moment: &Moment| *moment <= self.at;
         let end = record.said.end(hold).filter(|(moment, _)| is_due(moment));
@@ -104,18 +121,23 @@ impl Work<'_> {
             return None;
         }
         if let Some((moment, how)) = end {
-            let suffered = hold.suffered();
-            let silent = hold.status == Status::Proposed(Why::Observed);
-            hold.end(moment, how);
-            let event = |sanction| NoticeEvent::Lifted { sanction, how };
-            if let Some(sanction) = suffered {
-                for to in hold.step.tell.clone() {
-                    self.notify(to, tenant, Some(whose), event(sanction));
-                }
-            } else if !silent {
-                let event = event(hold.step.sanction);
-                self.notify(Audience::Operator, tenant, Some(whose), event);
+            let (policy, case) = whose;
+            let ended = |sanction, proposed, tell| Over {
+                whose: Some((policy.to_owned(), case)),
+                sanction,
+                how,
+                proposed,
+                tell,
+            };
+            // What was only observed ends in silence.
+            if hold.status == Status::Proposed(Why::Confirm) {
+                over.push(ended(hold.step.sanction, true, [Audience::Operator].into()));
             }
+            if let Some(sanction) = hold.suffered() {
+                let tell = hold.step.tell.iter().copied().collect();
+                over.push(ended(sanction, false, tell));
+            }
+            hold.end(moment, how);
             return None;
         }
         if !hold.alarmed && hold.deadline.is_some_and(|moment| moment <= self.at) {
@@ -132,24 +154,68 @@ impl Work<'_> {
         Some(Hold::new(step, moment, hold.severity, hold.offence, why))
     }
 
-    fn settle_own(&mut self, tenant: &str, record: &mut Record) {
+    fn settle_own(&self, record: &mut Record, over: &mut Vec<Over>) {
         let Record { said, own, .. } = record;
         let at = self.at;
-        let mut ended = Vec::new();
         own.retain(|sanction, own| {
             let by_time = own.until.is_some_and(|until| until <= at);
             let taken_back = said.own_taken_back(*sanction, own.since);
             let by_word = taken_back.is_some_and(|moment| moment <= at);
             if by_time || by_word {
                 let how = if by_time { How::Rule } else { How::Reinstated };
-                ended.push((*sanction, how));
+                over.push(Over {
+                    whose: None,
+                    sanction: *sanction,
+                    how,
+                    proposed: false,
+                    tell: [Audience::Contact].into(),
+                });
             }
             !(by_time || by_word)
         });
-        for (sanction, how) in ended {
-            let event = NoticeEvent::Lifted { sanction, how };
-            self.notify(Audience::Contact, tenant, None, event);
+    }
+
+    /// Tells what is over. What still holds for another reason is not lifted: whoever should hear
+    /// of it does when the last reason is gone.
+    fn tell_over(&mut self, tenant: &str, record: &mut Record, over: Vec<Over>) {
+        let holds = effective(record);
+        let still: Vec<Sanction> = holds.keys().copied().collect();
+        for one in over {
+            let Over {
+                whose,
+                sanction,
+                how,
+                proposed,
+                mut tell,
+            } = one;
+            let still = still.clone();
+            let event = if proposed {
+                NoticeEvent::Dropped {
+                    sanction,
+                    how,
+                    still,
+                }
+            } else if holds.contains_key(&sanction) {
+                record.untold.entry(sanction).or_default().extend(tell);
+                continue;
+            } else {
+                tell.extend(record.untold.remove(&sanction).unwrap_or_default());
+                NoticeEvent::Lifted {
+                    sanction,
+                    how,
+                    still,
+                }
+            };
+            let whose = whose
+                .as_ref()
+                .map(|(policy, case)| (policy.as_str(), *case));
+            for to in tell {
+                self.notify(to, tenant, whose, event.clone());
+            }
         }
+        record
+            .untold
+            .retain(|sanction, _| holds.contains_key(sanction));
     }
 
     fn settle_clocks(&mut self, tenant: &str, record: &mut Record) {
@@ -168,14 +234,20 @@ impl Work<'_> {
 
     /// Tells that a sanction is in force or proposed.
     pub fn tell_start(&mut self, tenant: &str, whose: (&str, u32), hold: &Hold) {
+        let pending = (hold.status == Status::Proposed(Why::Confirm)).then_some(Pending {
+            sanction: hold.step.sanction,
+            deadline: hold.deadline,
+        });
         let sanctioned = |sanction| NoticeEvent::Sanctioned {
             sanction,
             severity: Some(hold.severity),
             offence: hold.offence,
-            until: hold.until,
+            // The time of what is proposed is not that of what holds meanwhile.
+            until: hold.until.filter(|_| pending.is_none()),
             lift: hold.step.lift.clone(),
             note: hold.step.note.clone(),
             then: hold.then,
+            pending,
         };
         if let Status::Proposed(why) = hold.status {
             let event = NoticeEvent::Proposed {

@@ -85,7 +85,7 @@ impl Said {
             (after(self.acquit, hold.since), How::Acquitted),
             (taken_back, How::Reinstated),
             (after(rejected, hold.since), How::Rejected),
-            (by_rule, How::Rule),
+            (by_rule, self.by_rule(hold)),
         ]
         .into_iter()
         .filter_map(|(at, how)| at.map(|at| (at, how)))
@@ -106,6 +106,25 @@ impl Said {
                 .into_iter()
                 .max(),
         }
+    }
+
+    /// Whose doing it is when the rule of `hold` lifts it: an operator's, if the review is what
+    /// was missing.
+    fn by_rule(&self, hold: &Hold) -> How {
+        let (Lift::Any(conditions) | Lift::All(conditions)) = &hold.step.lift;
+        let others = conditions
+            .iter()
+            .filter(|condition| **condition != Condition::Review)
+            .map(|condition| self.met(*condition, hold));
+        let reviewed = conditions
+            .contains(&Condition::Review)
+            .then(|| self.met(Condition::Review, hold))
+            .flatten();
+        let decided = reviewed.is_some_and(|reviewed| match hold.step.lift {
+            Lift::Any(_) => others.flatten().all(|other| reviewed < other),
+            Lift::All(_) => others.flatten().all(|other| other < reviewed),
+        });
+        if decided { How::Reinstated } else { How::Rule }
     }
 
     /// When `condition` is met: words from the moment after they were spoken, and not before the

@@ -112,7 +112,7 @@ impl Work<'_> {
 }
 
 /// What the tenant suffers, of each kind the longest.
-fn effective(record: &Record) -> BTreeMap<Sanction, Option<Moment>> {
+pub(super) fn effective(record: &Record) -> BTreeMap<Sanction, Option<Moment>> {
     let mut effective: BTreeMap<Sanction, Option<Moment>> = BTreeMap::new();
     let mut add = |sanction: Sanction, until: Option<Moment>| {
         let entry = effective.entry(sanction).or_insert(until);

@@ -176,9 +176,13 @@ impl Work<'_> {
             severity: None,
             offence: 0,
             until,
-            lift: Lift::Any([Condition::Time, Condition::Review].into()),
+            lift: Lift::Any(match until {
+                Some(_) => [Condition::Time, Condition::Review].into(),
+                None => [Condition::Review].into(),
+            }),
             note: Vec::new(),
             then: None,
+            pending: None,
         };
         self.notify(Audience::Contact, tenant, None, event);
     }

@@ -29,7 +29,7 @@ mod tally;
 mod time;
 mod words;
 
-pub use action::{Action, How, Notice, NoticeEvent};
+pub use action::{Action, How, Notice, NoticeEvent, Pending};
 pub use book::{Book, DEFAULT_NAME, NODE_NAME, Subject};
 pub use case::{Case, Mark};
 pub use clock::{Clock, Reading};

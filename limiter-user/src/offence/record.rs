@@ -1,6 +1,6 @@
 //! What is recorded of one tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use super::{
     ladder::Ladder,
     tally::Tally,
     time::Moment,
-    words::{Sanction, words},
+    words::{Audience, Sanction, words},
 };
 
 /// A tenant's record.
@@ -32,6 +32,9 @@ pub struct Record {
     pub clocks: BTreeMap<String, Option<Moment>>,
     /// What the tenant suffers, and until when; `None`: until it is lifted.
     pub effective: BTreeMap<Sanction, Option<Moment>>,
+    /// Who heard of a sanction, and that one of its reasons is gone, but not yet that it is over:
+    /// another reason held.
+    pub untold: BTreeMap<Sanction, BTreeSet<Audience>>,
     /// When time next changes something.
     pub due: Option<Moment>,
 }

@@ -22,6 +22,8 @@ pub enum HoldState {
     Observed,
     /// It is over.
     Ended,
+    /// It was proposed, and never in force.
+    Dropped,
 }
 
 /// What follows if a sanction is not lifted in time.
@@ -216,7 +218,10 @@ pub struct Delivery {
     pub state: String,
     /// How often it was tried.
     pub attempts: i64,
-    /// What the other end said last.
+    /// When it is tried next, if it has to wait until then.
+    #[serde(default)]
+    pub next: Option<Timestamp>,
+    /// What the other end said last, or why it waits.
     pub said: Option<String>,
 }
 
@@ -252,6 +257,9 @@ pub struct Charged {
     pub plus: Vec<String>,
     /// Whether it is only proposed, because the tenant is observed.
     pub proposed: bool,
+    /// Whether its case was found wrong: nothing is owed.
+    #[serde(default)]
+    pub void: bool,
 }
 
 /// What is to be done about a complaint, and by when.

@@ -45,13 +45,18 @@ pub fn hold_words(hold: &HoldStatus, style: &Style) -> String {
         HoldState::Proposed => out.push_str(" PROPOSED"),
         HoldState::Observed => out.push_str(" only observed"),
         HoldState::Ended => out.push_str(" over"),
+        HoldState::Dropped => out.push_str(" proposed, never in force"),
     }
     let _ = write!(out, ", {}", printable(&hold.reason));
     if let Some(by) = &hold.by {
         let _ = write!(out, " ({})", printable(by));
     }
     if let (Some(ended), Some(how)) = (hold.ended, hold.how) {
-        let _ = write!(out, "; {}, {}", how_words(how), moment(ended, style));
+        let how = match (hold.state, how) {
+            (HoldState::Dropped, How::Reinstated) => "dropped by an operator",
+            (_, how) => how_words(how),
+        };
+        let _ = write!(out, "; {how}, {}", moment(ended, style));
         return out;
     }
     if let Some(deadline) = hold.deadline {
@@ -362,6 +367,9 @@ pub fn told_words(told: &Told, style: &Style) -> String {
         if delivery.attempts > 0 {
             let _ = write!(out, ", tried {} times", delivery.attempts);
         }
+        if let Some(next) = delivery.next {
+            let _ = write!(out, " until {}", clock(next, style));
+        }
         if let Some(said) = &delivery.said {
             let _ = write!(out, ": {}", printable(said));
         }
@@ -408,6 +416,9 @@ pub fn charge_words(charge: &Charged, style: &Style) -> String {
     }
     if charge.proposed {
         out.push_str(" [proposed only: the tenant is observed]");
+    }
+    if charge.void {
+        out.push_str(" [void: its case was found wrong]");
     }
     out
 }

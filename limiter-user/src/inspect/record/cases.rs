@@ -10,7 +10,7 @@ use crate::{
     control::node::NodeError,
     ledger::CaseRow,
     offence::{Moment, Span, Status, Why},
-    report::case::{CaseDetails, CaseState, CaseSummary, MarkStatus},
+    report::case::{CaseDetails, CaseState, CaseSummary, Charged, MarkStatus},
 };
 
 /// How far back what was heard before a first case is shown: as far as any policy counts.
@@ -138,7 +138,10 @@ impl Shelf {
             .charged(tenant, row.case.opened)?
             .into_iter()
             .filter(|(at, charged)| *at <= to && charged.policy == row.policy)
-            .map(|(_, charged)| charged)
+            .map(|(_, charged)| Charged {
+                void: row.case.void,
+                ..charged
+            })
             .collect();
         details.clocks = self.clocks(tenant)?;
         Ok(details)

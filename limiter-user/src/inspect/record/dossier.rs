@@ -11,6 +11,7 @@ use crate::{
     ledger::SanctionRow,
     offence::{Moment, Sanction, Span},
     report::{
+        case::Charged,
         dossier::{Complained, Counters, Dossier, Suffered},
         duration::Seconds,
     },
@@ -48,8 +49,17 @@ impl Shelf {
         let record = self.record(tenant)?.unwrap_or_default();
         let subject = self.book.tenants.get(tenant);
         let rows = self.ledger.cases(Some(tenant), false);
+        let rows = rows.map_err(shelf::unread)?;
+        // As `case show` tells it.
+        let is_void = |at: Moment, policy: &str| {
+            rows.iter().any(|row| {
+                row.case.void
+                    && row.policy == policy
+                    && row.case.opened <= at
+                    && row.case.closed.is_none_or(|closed| at <= closed)
+            })
+        };
         let cases = rows
-            .map_err(shelf::unread)?
             .iter()
             .filter(|row| row.case.closed.is_none_or(|closed| closed >= since))
             .map(|row| self.without_lists(row))
@@ -119,7 +129,10 @@ impl Shelf {
             charges: self
                 .charged(tenant, since)?
                 .into_iter()
-                .map(|(_, charged)| charged)
+                .map(|(at, charged)| Charged {
+                    void: is_void(at, &charged.policy),
+                    ..charged
+                })
                 .collect(),
         })
     }

@@ -45,7 +45,8 @@ pub(super) fn of_case(
         Status::InForce => (HoldState::InForce, None),
         Status::Proposed(Why::Confirm) => (HoldState::Proposed, None),
         Status::Proposed(Why::Observed) => (HoldState::Observed, None),
-        Status::Ended { at, how } => (HoldState::Ended, Some((at, how))),
+        Status::Ended { at, how } if hold.forced => (HoldState::Ended, Some((at, how))),
+        Status::Ended { at, how } => (HoldState::Dropped, Some((at, how))),
     };
     let name = name_of(policy, case.id);
     let what = match hold.offence {

@@ -199,6 +199,8 @@ impl Shelf {
                     .into_iter()
                     .map(|delivery| Delivery {
                         channel: delivery.channel,
+                        next: (delivery.state == "waiting" && delivery.said.is_some())
+                            .then(|| Moment::of_millis(delivery.next).timestamp()),
                         state: delivery.state,
                         attempts: delivery.attempts,
                         said: delivery.said,
@@ -227,6 +229,7 @@ impl Shelf {
                 currency: row.currency,
                 plus: serde_json::from_value(row.plus).unwrap_or_default(),
                 proposed: row.proposed,
+                void: false,
             };
             (at, charged)
         });

@@ -112,7 +112,7 @@ fn makes_suffer(hold: &HoldStatus, sanction: Sanction) -> bool {
     let suffered = match hold.state {
         HoldState::InForce => Some(hold.sanction),
         HoldState::Proposed => hold.meanwhile,
-        HoldState::Observed | HoldState::Ended => None,
+        HoldState::Observed | HoldState::Ended | HoldState::Dropped => None,
     };
     suffered.is_some_and(|suffered| {
         let in_kernel = suffered.in_kernel().map(Sanction::from);

@@ -384,3 +384,39 @@ fn an_ancestors_case_is_the_reason_below_it() {
     assert_eq!(bob.record.reason.as_deref(), Some(reason));
     assert!(bob.record.holds.is_empty());
 }
+
+#[test]
+fn what_was_only_proposed_is_not_over_and_what_was_wrong_costs_nothing() {
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Critical, "a botnet");
+    stage.word(Word::Reject(Sanction::NullRoute));
+    let name = "hostup/1".parse().unwrap();
+    let details = stage.shelf().case("alice", &name).unwrap();
+    assert_eq!(details.holds[0].state, HoldState::Dropped);
+    let words = case_text::hold_words(&details.holds[0], &STYLE);
+    assert!(
+        words.starts_with("null_route proposed, never in force, case hostup/1"),
+        "{words}"
+    );
+    assert!(words.contains("; rejected by an operator, "), "{words}");
+    let told = details.notices.iter().map(|told| told.text.as_str());
+    let told: Vec<&str> = told.collect();
+    assert!(
+        told.contains(&"null_route was proposed, and dropped: an operator rejected it"),
+        "{told:#?}"
+    );
+
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Severe, "an open relay");
+    let details = stage.shelf().case("alice", &name).unwrap();
+    assert!(!details.charges.is_empty());
+    assert!(details.charges.iter().all(|charge| !charge.void));
+    stage.word(Word::Acquit);
+    let details = stage.shelf().case("alice", &name).unwrap();
+    assert!(details.charges.iter().all(|charge| charge.void));
+    let words = case_text::charge_words(&details.charges[0], &STYLE);
+    assert!(words.contains("[void: "), "{words}");
+    let span = Duration::from_secs(3_600);
+    let dossier = stage.shelf().dossier("alice", span, About::default());
+    assert!(dossier.unwrap().charges.iter().all(|charge| charge.void));
+}

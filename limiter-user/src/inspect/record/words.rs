@@ -7,7 +7,10 @@ use serde_json::Value;
 use super::{Times, name_of};
 use crate::{
     control::peer::Peer,
-    offence::{Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Signal, Word},
+    offence::{
+        Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Pending, Sanction, Signal,
+        Word,
+    },
 };
 
 /// What lifts a sanction.
@@ -197,13 +200,27 @@ pub fn notice(notice: &Notice, times: Times) -> String {
             until,
             lift,
             then,
+            pending,
             ..
         } => {
             let mut text = sanction.as_str().to_owned();
             if let Some(until) = until {
                 text.push_str(&format!(" until {}", times.at(*until)));
             }
-            text.push_str(&format!("; lifted by {}", self::lift(lift, &notice.tenant)));
+            match pending {
+                Some(Pending { sanction, deadline }) => {
+                    text.push_str(&format!(
+                        " provisionally, until {} is decided",
+                        sanction.as_str()
+                    ));
+                    if let Some(deadline) = deadline {
+                        text.push_str(&format!(" (by {})", times.at(*deadline)));
+                    }
+                }
+                None => {
+                    text.push_str(&format!("; lifted by {}", self::lift(lift, &notice.tenant)));
+                }
+            }
             if let Some((then, at)) = then {
                 text.push_str(&format!("; {} at {}", then.as_str(), times.at(*at)));
             }
@@ -227,8 +244,25 @@ pub fn notice(notice: &Notice, times: Times) -> String {
             }
             text
         }
-        NoticeEvent::Lifted { sanction, how } => {
-            format!("{} lifted: {}", sanction.as_str(), self::how(*how))
+        NoticeEvent::Lifted {
+            sanction,
+            how,
+            still,
+        } => {
+            let what = format!("{} lifted: {}", sanction.as_str(), self::how(*how));
+            what + &self::still(still)
+        }
+        NoticeEvent::Dropped {
+            sanction,
+            how,
+            still,
+        } => {
+            let what = format!(
+                "{} was proposed, and dropped: {}",
+                sanction.as_str(),
+                self::how(*how)
+            );
+            what + &self::still(still)
         }
         NoticeEvent::Undecided { sanction } => {
             format!("{} was not decided in time", sanction.as_str())
@@ -244,11 +278,20 @@ pub fn notice(notice: &Notice, times: Times) -> String {
     }
 }
 
+/// What holds all the same.
+fn still(still: &[Sanction]) -> String {
+    if still.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = still.iter().map(|sanction| sanction.as_str()).collect();
+    format!("; still in force: {}", names.join(", "))
+}
+
 /// How a sanction ended.
 pub const fn how(how: How) -> &'static str {
     match how {
         How::Rule => "its conditions were met",
-        How::Reinstated => "an operator reinstated the tenant",
+        How::Reinstated => "an operator lifted it",
         How::Acquitted => "an operator found that it was wrong",
         How::Rejected => "an operator rejected it",
         How::Superseded => "something stronger took its place, or its case is over",

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::notice::channel::Lane;
+use crate::notice::{channel::Lane, outbox::Backlog, time};
 
 /// How a courier fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,6 +32,8 @@ pub struct LaneHealth {
     pub failing_since: Option<Timestamp>,
     /// What went wrong last while nothing gets through.
     pub error: Option<String>,
+    /// What waits.
+    pub backlog: Backlog,
     /// Why the outbox cannot be read or written.
     pub outbox_error: Option<String>,
 }
@@ -48,6 +50,26 @@ impl CourierHealth {
             }
             if let (Some(since), Some(error)) = (health.failing_since, &health.error) {
                 found.push(format!("notices by {name} fail since {since}: {error}"));
+            }
+            let Backlog {
+                waiting,
+                failing,
+                postponed,
+                failed,
+                quota,
+            } = &health.backlog;
+            if let (Some(stuck), None) = (failed, health.failing_since) {
+                let (until, why) = (time::human(stuck.until), &stuck.why);
+                found.push(format!(
+                    "notices by {name}: {failing} failed and are tried again ({waiting} wait in \
+                     all), next on {until}: {why}"
+                ));
+            }
+            if let Some(stuck) = quota {
+                let (until, why) = (time::human(stuck.until), &stuck.why);
+                found.push(format!(
+                    "notices by {name}: {postponed} wait until {until}: {why}"
+                ));
             }
             if health.given_up > 0 {
                 let count = health.given_up;

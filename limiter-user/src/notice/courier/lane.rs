@@ -14,7 +14,7 @@ use super::{
 use crate::notice::{
     backoff::Failure,
     channel::{Channel, Lane},
-    outbox::Delivery,
+    outbox::{Delivery, OutboxError},
     quota::Quota,
 };
 
@@ -41,6 +41,8 @@ struct Work {
     busy: BTreeSet<i64>,
     unwritten: Vec<Word>,
     quota: Quota,
+    /// Whether the quota knows what went out before the start.
+    reminded: bool,
 }
 
 /// Works until `stopped` says so; then finishes what is under way.
@@ -52,6 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, lane: Lane, mut stopped: watch::Rec
         busy: BTreeSet::new(),
         unwritten: Vec::new(),
         quota: Quota::default(),
+        reminded: lane != Lane::Mail,
     };
     let shared = Arc::clone(&work.shared);
     let [mail, webhook, exec] = &shared.wake;
@@ -90,14 +93,28 @@ impl Work {
             self.shared.now(),
         );
         let limit = self.busy.len().saturating_add(LOOK);
-        let due = tokio::task::spawn_blocking(move || {
-            outbox
-                .due(lane, now, limit)
-                .map_err(|error| error.to_string())
+        let remind = !self.reminded;
+        let found = tokio::task::spawn_blocking(move || {
+            let look = || {
+                let mailed = if remind {
+                    outbox.mailed(Quota::since(now))?
+                } else {
+                    Vec::new()
+                };
+                let due = outbox.due(lane, now, limit)?;
+                Ok((mailed, due, outbox.backlog(lane)?))
+            };
+            look().map_err(|error: OutboxError| error.to_string())
         });
-        let due = due.await.unwrap_or_else(|error| Err(error.to_string()));
-        let due: Vec<Delivery> = match due {
-            Ok(due) => due,
+        let found = found.await.unwrap_or_else(|error| Err(error.to_string()));
+        let due: Vec<Delivery> = match found {
+            Ok((mailed, due, backlog)) => {
+                self.quota.remember(mailed);
+                self.reminded = true;
+                let health = &self.shared.health;
+                health.of(lane, |health| health.backlog = backlog);
+                due
+            }
             Err(error) => {
                 log::error!(
                     "cannot read which notices by {} wait: {error}",
@@ -121,7 +138,12 @@ impl Work {
             let most = usize::try_from(settings.notices.mails_per_hour).unwrap_or(usize::MAX);
             let split = self.quota.split(due.collect(), most.max(1), room, now);
             let later = split.postponed.into_iter();
-            let later = later.map(|(until, ids)| Word::Postponed { ids, until });
+            let why = format!("no more than {most} mails an hour about a tenant to one address");
+            let later = later.map(|(until, ids)| Word::Postponed {
+                ids,
+                until,
+                why: why.clone(),
+            });
             self.write(later.collect()).await;
             split.mails
         } else {

@@ -2,7 +2,8 @@
 //!
 //! Each lane (mail, webhook, program) has a task of its own and a bounded number of deliveries under
 //! way, so that a dead receiver delays nobody on another lane, and on its own only for as long as one
-//! attempt may take. Every delivery is made at least once: it counts as made when the outbox has written
+//! attempt may take. Of one tenant webhook and program hear in order: the outbox gives out only the
+//! oldest that waits, and what follows waits behind it. Every delivery is made at least once: it counts as made when the outbox has written
 //! that down, and what could not be written down is remembered and not made again meanwhile.
 
 mod deliver;

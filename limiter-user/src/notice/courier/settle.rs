@@ -12,6 +12,9 @@ use crate::notice::{
     outbox::{Delivery, Outbox, OutboxError},
 };
 
+/// The longest wait between two tries where what follows waits, too.
+const LONGEST_IN_ORDER: Duration = Duration::from_secs(900);
+
 /// Something that the outbox is to know.
 #[derive(Clone, Debug)]
 pub(super) enum Word {
@@ -34,6 +37,7 @@ pub(super) enum Word {
     Postponed {
         ids: Vec<i64>,
         until: Timestamp,
+        why: String,
     },
 }
 
@@ -60,7 +64,7 @@ impl Word {
                 error,
                 also,
             } => outbox.gave_up(*id, *now, error, also),
-            Self::Postponed { ids, until } => outbox.postponed(ids, *until),
+            Self::Postponed { ids, until, why } => outbox.postponed(ids, *until, why),
         }
     }
 }
@@ -112,6 +116,12 @@ fn failed(
     let what = format!("notice {} about {}: {channel}", facts.id, facts.tenant);
     match backoff::after(failure, tries, age, settings.notices.give_up, id) {
         Some(wait) => {
+            // Others wait behind it.
+            let wait = if lane.in_order() && !failure.refused {
+                wait.min(LONGEST_IN_ORDER)
+            } else {
+                wait
+            };
             log::warn!("{what}: {error}; trying again in {} s", wait.as_secs());
             let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
             Word::Failed {

@@ -20,6 +20,7 @@ pub(super) fn of(facts: &Facts) -> Vec<(&'static str, String)> {
         ("LANG", "C.UTF-8".to_owned()),
         ("LIMITER_SCHEMA", facts.schema.to_string()),
         ("LIMITER_ID", facts.id.clone()),
+        ("LIMITER_SEQUENCE", facts.sequence.to_string()),
         ("LIMITER_EVENT_ID", facts.event_id.clone()),
         ("LIMITER_EVENT", facts.event.as_str().to_owned()),
         ("LIMITER_TIME", facts.time.to_string()),
@@ -34,6 +35,8 @@ pub(super) fn of(facts: &Facts) -> Vec<(&'static str, String)> {
             "LIMITER_MEANWHILE",
             word(facts.meanwhile.map(|s| s.as_str())),
         ),
+        ("LIMITER_PENDING", word(facts.pending.map(|s| s.as_str()))),
+        ("LIMITER_STILL", still(facts)),
         ("LIMITER_SEVERITY", word(facts.severity.map(|s| s.as_str()))),
         ("LIMITER_OFFENCE", number(facts.offence)),
         ("LIMITER_UNTIL", time(facts.until)),
@@ -55,6 +58,12 @@ pub(super) fn of(facts: &Facts) -> Vec<(&'static str, String)> {
             },
         ),
     ]
+}
+
+/// What still holds, with spaces between.
+fn still(facts: &Facts) -> String {
+    let still: Vec<&str> = facts.still.iter().map(|still| still.as_str()).collect();
+    still.join(" ")
 }
 
 fn how(facts: &Facts) -> String {

@@ -54,6 +54,7 @@ impl Hook {
         let event = NoticeEvent::Lifted {
             sanction: Sanction::BlockSmtp,
             how: How::Reinstated,
+            still: Vec::new(),
         };
         let mut facts = sample::facts(Audience::Contact, event, true);
         facts.tenant = "a$(touch /tmp/limiter-notice-was-here)`id`;'\"".to_owned();

@@ -40,6 +40,8 @@ kinds! {
     SanctionedOperator => "sanctioned.operator",
     /// The end of a sanction, for all.
     Lifted => "lifted",
+    /// The end of a proposal that was never in force.
+    Dropped => "dropped",
     /// A proposal.
     Proposed => "proposed",
     /// A proposal that nobody decided.
@@ -65,6 +67,7 @@ impl Kind {
             (EventKind::Warned, _) => Self::Warned,
             (EventKind::Sanctioned, _) => Self::Sanctioned,
             (EventKind::Lifted, _) => Self::Lifted,
+            (EventKind::Dropped, _) => Self::Dropped,
             (EventKind::Proposed, _) => Self::Proposed,
             (EventKind::Undecided, _) => Self::Undecided,
             (EventKind::Overdue, _) => Self::Overdue,

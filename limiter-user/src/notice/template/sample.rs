@@ -10,7 +10,9 @@ use crate::{
         evidence::{EvidenceKind, EvidenceLine},
         facts::{Context, Facts},
     },
-    offence::{Audience, Condition, How, Lift, Moment, Notice, NoticeEvent, Sanction, Severity},
+    offence::{
+        Audience, Condition, How, Lift, Moment, Notice, NoticeEvent, Pending, Sanction, Severity,
+    },
 };
 
 /// What a template of this kind may have to speak of.
@@ -66,6 +68,7 @@ pub(in crate::notice) fn facts(to: Audience, event: NoticeEvent, rich: bool) -> 
     };
     let context = Context {
         id: "web-17-1",
+        sequence: 1,
         node: "web-17",
         parent: rich.then_some("reseller-7"),
         operator: if rich { &operator } else { &[] },
@@ -103,6 +106,20 @@ fn events(rich: bool) -> Vec<NoticeEvent> {
                         Vec::new()
                     },
                     then: later.map(|at| (Sanction::Terminate, at)),
+                    pending: None,
+                },
+                NoticeEvent::Sanctioned {
+                    sanction,
+                    severity: None,
+                    offence: 0,
+                    until: None,
+                    lift: Lift::Any([].into()),
+                    note: Vec::new(),
+                    then: None,
+                    pending: Some(Pending {
+                        sanction: Sanction::Terminate,
+                        deadline: later,
+                    }),
                 },
                 NoticeEvent::Proposed {
                     sanction,
@@ -120,9 +137,24 @@ fn events(rich: bool) -> Vec<NoticeEvent> {
         How::Rejected,
         How::Superseded,
     ];
-    events.extend(hows.map(|how| NoticeEvent::Lifted {
-        sanction: Sanction::BlockSmtp,
-        how,
+    let still = if rich {
+        vec![Sanction::Warn, Sanction::SuspendMail]
+    } else {
+        Vec::new()
+    };
+    events.extend(hows.into_iter().flat_map(|how| {
+        [
+            NoticeEvent::Lifted {
+                sanction: Sanction::BlockSmtp,
+                how,
+                still: still.clone(),
+            },
+            NoticeEvent::Dropped {
+                sanction: Sanction::Terminate,
+                how,
+                still: still.clone(),
+            },
+        ]
     }));
     events.push(NoticeEvent::Undecided {
         sanction: Sanction::NullRoute,

@@ -6,7 +6,7 @@ use crate::{
         evidence::{EvidenceKind, EvidenceLine},
         facts::Context,
     },
-    offence::{Audience, Condition, Lift, Moment, Notice, NoticeEvent, Sanction},
+    offence::{Audience, Condition, How, Lift, Moment, Notice, NoticeEvent, Sanction},
 };
 
 #[test]
@@ -38,6 +38,7 @@ fn sanctioned(tenant: &str, from: &str) -> Facts {
             lift: Lift::All([Condition::Time, Condition::Acknowledgement].into()),
             note: vec!["We offer to clean the account for a fee.".to_owned()],
             then: Some((Sanction::Terminate, Moment(1_000 + 2 * 86_400_000))),
+            pending: None,
         },
     };
     let evidence = [EvidenceLine {
@@ -46,6 +47,7 @@ fn sanctioned(tenant: &str, from: &str) -> Facts {
     }];
     let context = Context {
         id: "n1",
+        sequence: 1,
         node: "web-17",
         parent: None,
         operator: &["abuse@host.example".to_owned()],
@@ -200,4 +202,78 @@ fn many_become_one() {
         "{}",
         text.body
     );
+}
+
+#[test]
+fn what_is_provisional_is_not_final_and_what_still_holds_is_said() {
+    let pending = NoticeEvent::Sanctioned {
+        sanction: Sanction::SuspendNetwork,
+        severity: None,
+        offence: 1,
+        until: None,
+        lift: Lift::All([Condition::Never].into()),
+        note: Vec::new(),
+        then: None,
+        pending: Some(crate::offence::Pending {
+            sanction: Sanction::Terminate,
+            deadline: Some(Moment(3_600_000)),
+        }),
+    };
+    let (text, fault) =
+        Templates::default().render(&sample::facts(Audience::Contact, pending, true));
+    assert_eq!(fault, None);
+    assert!(!text.body.contains("final"), "{}", text.body);
+    for said in [
+        "This is provisional",
+        "Thu 1 January 1970, 01:00 UTC at the latest",
+    ] {
+        assert!(text.body.contains(said), "{said}: {}", text.body);
+    }
+    let over = |still: Vec<Sanction>| {
+        let event = NoticeEvent::Lifted {
+            sanction: Sanction::BlockSmtp,
+            how: How::Reinstated,
+            still,
+        };
+        let facts = sample::facts(Audience::Contact, event, true);
+        Templates::default().render(&facts).0.body
+    };
+    let said = "What still holds: a suspension of mail";
+    assert!(over(vec![Sanction::SuspendMail]).contains(said));
+    assert!(!over(Vec::new()).contains("still holds"));
+}
+
+#[test]
+fn an_operators_words_are_not_for_the_customer() {
+    let lines = [EvidenceLine::new(
+        EvidenceKind::Word,
+        "found by us: severe: a liar (root)",
+        0,
+    )];
+    let notice = |to| Notice {
+        to,
+        tenant: "alice".to_owned(),
+        policy: None,
+        case: None,
+        event: NoticeEvent::Undecided {
+            sanction: Sanction::Terminate,
+        },
+    };
+    let context = Context {
+        id: "1",
+        sequence: 1,
+        node: "web-17",
+        parent: None,
+        operator: &[],
+        evidence: &lines,
+        at: Moment(0),
+        time: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let says = |to| {
+        Facts::new(&notice(to), &context).evidence[0]
+            .what
+            .contains("a liar")
+    };
+    assert!(says(Audience::Operator));
+    assert!(!says(Audience::Contact) && !says(Audience::Parent));
 }

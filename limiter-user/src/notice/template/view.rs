@@ -24,6 +24,13 @@ pub(super) fn of(facts: &Facts) -> Value {
     set("deadline", facts.deadline.map(time::human));
     set("sanction_name", name(facts.sanction));
     set("meanwhile_name", name(facts.meanwhile));
+    set("pending_name", name(facts.pending));
+    let still: Vec<&str> = facts
+        .still
+        .iter()
+        .map(|still| words::name(*still))
+        .collect();
+    set("still_names", (!still.is_empty()).then(|| still.join(", ")));
     set("how_words", facts.how.map(|how| words::how(how).to_owned()));
     set("reference", Some(reference(facts)));
     if let (Some(then), Some(Value::Object(map))) = (facts.then, view.get_mut("then")) {

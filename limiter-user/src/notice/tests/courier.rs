@@ -3,8 +3,8 @@
 use std::{
     net::TcpListener,
     sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -87,8 +87,13 @@ impl Node {
     }
 
     fn add(&self, id: &str, channel: Channel) -> i64 {
+        self.add_about("alice", id, channel)
+    }
+
+    fn add_about(&self, tenant: &str, id: &str, channel: Channel) -> i64 {
         let facts = Facts {
             id: id.to_owned(),
+            tenant: tenant.to_owned(),
             ..sanctioned()
         };
         let id = self.outbox.add(Planned { channel, facts }, self.now());
@@ -149,6 +154,7 @@ fn sanctioned() -> Facts {
         lift: Lift::Any([Condition::Contact].into()),
         note: vec!["Grüße".to_owned()],
         then: None,
+        pending: None,
     };
     Facts {
         in_place_of: None,
@@ -292,6 +298,83 @@ async fn what_nobody_takes_for_three_days_is_given_up_and_not_before() {
     assert_eq!(node.outbox.row(id).state, State::GivenUp);
 }
 
+/// A receiver that answers 500 as long as it is told to, and writes down whose notices it took.
+fn moody(fails: Arc<AtomicBool>) -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+    use std::io::{Read as _, Write as _};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let book = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut text = Vec::new();
+            let mut buffer = [0; 4_096];
+            let facts = loop {
+                let Ok(count @ 1..) = stream.read(&mut buffer) else {
+                    break None;
+                };
+                text.extend_from_slice(&buffer[..count]);
+                let all = String::from_utf8_lossy(&text);
+                let body = all.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+                let facts = body.and_then(|body| serde_json::from_str::<Facts>(&body).ok());
+                if facts.is_some() {
+                    break facts;
+                }
+            };
+            let Some(facts) = facts else { continue };
+            let bad = facts.tenant == "alice" && fails.load(Ordering::SeqCst);
+            let status = if bad { "500 No" } else { "200 OK" };
+            if !bad {
+                book.lock().unwrap().push(facts.id);
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, taken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_machines_hear_in_order_and_nobody_else_waits() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let (address, taken) = moody(Arc::clone(&fails));
+    let webhook = WebhookSettings {
+        url: format!("http://{address}/"),
+        key_file: None,
+        timeout: Duration::from_secs(10),
+    };
+    let node = Node::start(Notices {
+        webhook: Some(webhook),
+        ..notices(dead())
+    });
+    let first = node.add("sanctioned", Channel::Webhook);
+    node.failed(first, 1).await;
+    let second = node.add("lifted", Channel::Webhook);
+    let other = node.add_about("bob", "bobs", Channel::Webhook);
+    node.done(other).await;
+    assert!(node.outbox.row(second).errors.is_empty());
+    assert!(matches!(node.outbox.row(second).state, State::Waits { .. }));
+    // Although something got through since, what failed and waits is a problem.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let problems = node.courier.health().problems();
+        if problems
+            .iter()
+            .any(|it| it.contains("1 failed and are tried again (2 wait"))
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{problems:#?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fails.store(false, Ordering::SeqCst);
+    node.outbox.hurry();
+    node.courier.wake();
+    node.done(second).await;
+    assert_eq!(*taken.lock().unwrap(), ["bobs", "sanctioned", "lifted"]);
+    node.courier.stop(Duration::from_secs(5)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_receiver_delays_nobody_else() {
     let server = SmtpServer::start(&[Mood::Takes]);
@@ -306,7 +389,9 @@ async fn a_dead_receiver_delays_nobody_else() {
         ..notices(server.smtp())
     });
     for number in 0..20 {
-        node.add(&format!("w{number}"), Channel::Webhook);
+        // Of one tenant they go one after the other.
+        let tenant = format!("tenant-{number}");
+        node.add_about(&tenant, &format!("w{number}"), Channel::Webhook);
     }
     node.until("to be under way", |_| {
         let health = node.courier.health();
@@ -389,7 +474,12 @@ async fn many_notices_within_an_hour_become_few_mails() {
         mails_per_hour: 3,
         ..notices(server.smtp())
     });
-    let facts = sanctioned();
+    // Of a kind that may wait.
+    let overdue = NoticeEvent::Overdue {
+        complaint: "c".to_owned(),
+        clock: "answer".to_owned(),
+    };
+    let facts = sample::facts(Audience::Contact, overdue, true);
     let channel = Channel::Mail {
         to: "owner@alice.example".to_owned(),
     };

@@ -7,7 +7,9 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-use crate::notice::{Delivery, LONGEST_WAIT, Lane, Outbox, OutboxError, Planned};
+use crate::notice::{
+    Backlog, Channel, Delivery, LONGEST_WAIT, Lane, Outbox, OutboxError, Planned, Stuck,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
@@ -101,14 +103,48 @@ impl Outbox for Memory {
             _ => false,
         };
         let rows = self.rows.lock().unwrap();
+        let mut met = std::collections::BTreeSet::new();
         let rows = rows
             .iter()
-            .filter(|row| row.delivery.planned.channel.lane() == lane);
+            .filter(|row| row.delivery.planned.channel.lane() == lane)
+            .filter(|row| matches!(row.state, State::Waits { .. }))
+            .filter(|row| {
+                met.insert(row.delivery.planned.facts.tenant.clone()) || !lane.in_order()
+            });
         Ok(rows
             .filter(due)
             .take(limit)
             .map(|row| row.delivery.clone())
             .collect())
+    }
+
+    fn backlog(&self, lane: Lane) -> Result<Backlog, OutboxError> {
+        let rows = self.rows();
+        let waiting: Vec<(&Row, Timestamp)> = rows
+            .iter()
+            .filter(|row| row.delivery.planned.channel.lane() == lane)
+            .filter_map(|row| match row.state {
+                State::Waits { next_try } => Some((row, next_try)),
+                _ => None,
+            })
+            .collect();
+        let failing: Vec<_> = waiting
+            .iter()
+            .filter(|(row, _)| !row.errors.is_empty())
+            .collect();
+        Ok(Backlog {
+            waiting: waiting.len() as u64,
+            failing: failing.len() as u64,
+            failed: failing.first().map(|(row, until)| Stuck {
+                why: row.errors[0].clone(),
+                until: *until,
+            }),
+            ..Backlog::default()
+        })
+    }
+
+    fn mailed(&self, _: Timestamp) -> Result<Vec<(Channel, String, Timestamp)>, OutboxError> {
+        Ok(Vec::new())
     }
 
     fn done(&self, ids: &[i64], _: Timestamp, receipt: &str) -> Result<(), OutboxError> {
@@ -127,7 +163,7 @@ impl Outbox for Memory {
         })
     }
 
-    fn postponed(&self, ids: &[i64], until: Timestamp) -> Result<(), OutboxError> {
+    fn postponed(&self, ids: &[i64], until: Timestamp, _: &str) -> Result<(), OutboxError> {
         self.write(ids, |row| {
             row.postponed += 1;
             row.state = State::Waits { next_try: until };

@@ -10,6 +10,7 @@ fn notice(to: Audience) -> Facts {
     let event = NoticeEvent::Lifted {
         sanction: Sanction::BlockSmtp,
         how: How::Rule,
+        still: Vec::new(),
     };
     Facts {
         in_place_of: None,
@@ -128,6 +129,7 @@ fn whoever_cannot_read_its_mail_now_is_told_by_others_too() {
         lift: Lift::Any([Condition::Contact].into()),
         note: Vec::new(),
         then: None,
+        pending: None,
     };
     let own = ["me@mail.Alice.example".to_owned()];
     let domains = ["alice.example".to_owned()];
@@ -153,4 +155,18 @@ fn whoever_cannot_read_its_mail_now_is_told_by_others_too() {
     assert_eq!(told(Sanction::SuspendMail, &own), [contact, operator]);
     let elsewhere = ["me@notalice.example".to_owned()];
     assert_eq!(told(Sanction::SuspendMail, &elsewhere), [contact]);
+}
+
+#[test]
+fn a_parent_that_is_none_is_not_told_and_nobody_in_its_place() {
+    let orphan = Facts {
+        parent: None,
+        ..notice(Audience::Parent)
+    };
+    let planned = plan(&[orphan], &settings(), |_| Contacts::default());
+    assert_eq!(mails(&planned), []);
+    let planned = plan(&[notice(Audience::Parent)], &settings(), |_| {
+        Contacts::default()
+    });
+    assert_eq!(mails(&planned).len(), 1, "it has one, without an address");
 }

@@ -21,6 +21,7 @@ fn facts() -> Facts {
     let event = NoticeEvent::Lifted {
         sanction: Sanction::BlockSmtp,
         how: How::Rule,
+        still: Vec::new(),
     };
     sample::facts(Audience::Contact, event, true)
 }

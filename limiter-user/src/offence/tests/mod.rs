@@ -6,6 +6,7 @@ mod meaning;
 mod properties;
 mod shipped;
 mod strict;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -217,6 +218,7 @@ impl World {
                 }
                 NoticeEvent::Proposed { sanction, .. } => format!("proposed {}", sanction.as_str()),
                 NoticeEvent::Lifted { sanction, .. } => format!("lifted {}", sanction.as_str()),
+                NoticeEvent::Dropped { sanction, .. } => format!("dropped {}", sanction.as_str()),
                 NoticeEvent::Undecided { sanction } => format!("undecided {}", sanction.as_str()),
                 NoticeEvent::Overdue { clock, .. } => format!("overdue {clock}"),
                 NoticeEvent::Unassigned { .. } => "unassigned".to_owned(),
