@@ -49,7 +49,16 @@ impl Judiciary {
             word,
             by: by.to_string(),
         };
-        self.court.hear(vec![submission(signal, reason, by)], &[])?;
+        self.say(submission(signal, reason, by))
+    }
+
+    /// Hears what a person says, and what follows from it at once.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then it was not said.
+    pub fn say(&self, said: Submission) -> Result<(), CourtError> {
+        self.court.hear(vec![said], &[])?;
         thread::sleep(NEXT_MOMENT);
         self.court.tick();
         Ok(())
@@ -101,8 +110,9 @@ impl LiveNode {
         by: &Peer,
     ) -> Result<SanctionOutcome, NodeError> {
         let Some(in_kernel) = sanction.in_kernel() else {
-            return Err(NodeError::Invalid {
-                what: "a warning comes from an offence: `limiter offence add`".to_owned(),
+            return Err(NodeError::Refused {
+                what: "a warning comes from an offence".to_owned(),
+                remedy: "`limiter offence add TENANT --severity S --reason …`".to_owned(),
             });
         };
         if duration.is_some_and(|length| !(SHORTEST_SANCTION..=LONGEST_SANCTION).contains(&length))
@@ -249,13 +259,15 @@ fn word(record: &Record, sanction: Option<Sanction>, overriding: bool) -> Result
             });
             match by_case {
                 None => Ok(Word::Lift(sanction)),
-                Some((policy, case)) => Err(NodeError::Invalid {
+                Some((policy, case)) => Err(NodeError::Refused {
                     what: format!(
-                        "{} follows from case {policy}/{}: `limiter reinstate` without --sanction \
-                         lifts what its rules let a review lift, --override lifts it against them",
+                        "{} follows from case {policy}/{}",
                         sanction.as_str(),
                         case.id
                     ),
+                    remedy: "`limiter reinstate` without --sanction lifts what its rules let a \
+                             review lift; with --override it is lifted against them"
+                        .to_owned(),
                 }),
             }
         }

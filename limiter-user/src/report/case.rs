@@ -291,6 +291,15 @@ pub struct CaseDetails {
     pub clocks: Vec<ComplaintClock>,
 }
 
+/// What waited for an operator, and waits no more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The case: `hostup/1`.
+    pub case: String,
+    /// What was proposed.
+    pub sanction: Sanction,
+}
+
 /// What became of something that was brought before the court.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeardOutcome {
@@ -304,6 +313,18 @@ pub struct HeardOutcome {
     pub opened: Vec<String>,
     /// Cases that were closed by it.
     pub closed: Vec<String>,
+    /// Closed cases that count no more.
+    #[serde(default)]
+    pub voided: Vec<String>,
+    /// What waited for an operator, and was not carried out.
+    #[serde(default)]
+    pub dropped: Vec<Dropped>,
+    /// What else to do, where it did not do all that was asked for.
+    #[serde(default)]
+    pub hints: Vec<String>,
+    /// What comes next.
+    #[serde(default)]
+    pub next: Vec<NextStep>,
     /// Sanctions that came into force, or have another end.
     pub applied: Vec<Sanction>,
     /// Sanctions that were lifted.

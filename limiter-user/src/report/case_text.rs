@@ -453,6 +453,20 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
             let _ = writeln!(out, "{tenant}: case {} {what}", printable(case));
         }
     }
+    for case in &outcome.voided {
+        let _ = writeln!(
+            out,
+            "{tenant}: case {} was wrong: it counts no more; what followed from it elsewhere stands",
+            printable(case)
+        );
+    }
+    for it in &outcome.dropped {
+        let (sanction, case) = (it.sanction.as_str(), printable(&it.case));
+        let _ = writeln!(
+            out,
+            "{tenant}: {sanction} of case {case} is not carried out"
+        );
+    }
     if !outcome.lifted.is_empty() {
         let _ = writeln!(out, "{tenant}: {} lifted", names(&outcome.lifted));
     }
@@ -480,6 +494,12 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     let _ = writeln!(out, "  standing {}", standing_words(outcome.standing));
     for hold in &outcome.holds {
         let _ = writeln!(out, "  {}", hold_words(hold, style));
+    }
+    for hint in &outcome.hints {
+        let _ = writeln!(out, "  {}", printable(hint));
+    }
+    for step in &outcome.next {
+        let _ = writeln!(out, "  next: {}", next_words(step, style));
     }
     out
 }

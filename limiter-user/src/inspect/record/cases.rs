@@ -68,7 +68,7 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
         case: name_of(&row.policy, case.id),
         tenant: row.tenant.clone(),
         state: match case.closed {
-            _ if case.void => CaseState::Void,
+            _ if case.is_void() => CaseState::Void,
             None => CaseState::Open,
             Some(_) => CaseState::Closed,
         },

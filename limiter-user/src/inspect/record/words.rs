@@ -116,6 +116,15 @@ pub fn signal(signal: &Signal) -> String {
         Signal::Handled {
             complaint, clock, ..
         } => format!("complaint {complaint}: {clock} done"),
+        Signal::Withdrawn { complaint, .. } => {
+            format!("complaint {complaint} was wrong: it counts no more")
+        }
+        Signal::Void { policy, case, .. } => {
+            format!(
+                "case {} was wrong: it counts no more",
+                name_of(policy, *case)
+            )
+        }
         Signal::Settle { .. } => "the wall clock was declared right".to_owned(),
     }
 }

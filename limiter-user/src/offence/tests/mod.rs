@@ -6,6 +6,7 @@ mod meaning;
 mod properties;
 mod shipped;
 mod strict;
+mod void;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
