@@ -282,7 +282,8 @@ impl LiveNode {
         self.judiciary()
     }
 
-    fn speak_of(
+    /// Speaks before the court: what is different then.
+    pub(super) fn speak_of(
         &self,
         judiciary: &Judiciary,
         tenant: &str,
@@ -380,7 +381,7 @@ fn open_cases(record: &Record) -> BTreeSet<String> {
 }
 
 /// What a further offence would lead to now.
-pub(super) fn next(judiciary: &Judiciary, tenant: &str, record: &Record) -> Vec<NextStep> {
+fn next(judiciary: &Judiciary, tenant: &str, record: &Record) -> Vec<NextStep> {
     let steps = |study: &crate::court::Study<'_>| next_steps(tenant, record, study);
     judiciary.court.study(steps)
 }

@@ -200,13 +200,11 @@ impl LiveNode {
             let state = self.shared.lock();
             in_force(state.own_sanctions(tenant)?)
         };
-        match self.door.judiciary() {
+        let heard = match self.door.judiciary() {
             Some(judiciary) => {
                 let (record, ..) = judiciary.court.record(tenant);
                 let word = word(&record, sanction, overriding)?;
-                judiciary
-                    .speak(tenant, word, reason, by)
-                    .map_err(|error| unheard(&error))?;
+                Some(self.speak_of(judiciary, tenant, word, reason, by)?)
             }
             None => {
                 let in_kernel = sanction.and_then(Sanction::in_kernel);
@@ -223,8 +221,9 @@ impl LiveNode {
                 };
                 self.door.hear_later(submission(signal, reason, by));
                 self.door.follow();
+                None
             }
-        }
+        };
         let state = self.shared.lock();
         let after = in_force(state.own_sanctions(tenant)?);
         let lifted: Vec<InKernel> = before
@@ -236,10 +235,16 @@ impl LiveNode {
         for sanction in &lifted {
             info!("{by} takes {} back from {tenant:?}", sanction.as_str());
         }
+        let of_record = heard.map(|heard| (heard.dropped, heard.closed, heard.hints, heard.next));
+        let (dropped, closed, hints, next) = of_record.unwrap_or_default();
         Ok(ReinstateOutcome {
             tenant: tenant.to_owned(),
             lifted,
             remaining,
+            dropped,
+            closed,
+            hints,
+            next,
         })
     }
 }

@@ -83,6 +83,12 @@ pub struct NextStep {
     pub policy: String,
     /// Whether it would wait for an operator.
     pub proposed: bool,
+    /// What would hold at once, while it waits.
+    #[serde(default)]
+    pub meanwhile: Option<Sanction>,
+    /// Whether an open case is as grave already, so that nothing more would follow.
+    #[serde(default)]
+    pub already: bool,
 }
 
 /// What the record says of a tenant, as part of [`TenantStatus`](super::status::TenantStatus).
@@ -176,8 +182,11 @@ pub struct MarkStatus {
 pub struct Heard {
     /// Its number in the record book.
     pub id: i64,
-    /// When, by the wall clock as it was then.
+    /// When it was heard, by the wall clock as it was then.
     pub time: Timestamp,
+    /// When it happened, if it says so.
+    #[serde(default)]
+    pub happened: Option<Timestamp>,
     /// What kind: `violations`, `complaint`, `word`…
     pub kind: String,
     /// What, in words.

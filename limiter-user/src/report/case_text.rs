@@ -13,6 +13,9 @@ use super::{
 use crate::notice::Channel;
 use crate::offence::{Evidence, How, Ids, Sanction, Standing};
 
+/// How long something may be on its way to the record book without a word.
+const ON_THE_WAY: std::time::Duration = std::time::Duration::from_secs(90);
+
 /// How much of what was heard a case shows unless all is asked for.
 const MOST_HEARD: usize = 20;
 
@@ -31,7 +34,7 @@ pub fn proposal_words(proposal: &Proposal, style: &Style) -> String {
     }
     let _ = write!(
         out,
-        "\n   do: limiter case confirm {tenant} {case} --reason … (or reject)\n"
+        "\n   do: limiter case confirm {tenant} {case} --sanction {sanction} --reason … (or reject)\n"
     );
     out
 }
@@ -96,18 +99,23 @@ pub const fn how_words(how: How) -> &'static str {
 /// A next step in one line.
 #[must_use]
 pub fn next_words(step: &NextStep, style: &Style) -> String {
-    let mut out = match (step.at, step.severity) {
-        (Some(at), _) => format!("{}: {}", moment(at, style), step.sanction.as_str()),
-        (None, Some(severity)) => format!(
-            "a further {} offence: {}",
-            severity.as_str(),
-            step.sanction.as_str()
-        ),
-        (None, None) => step.sanction.as_str().to_owned(),
-    };
-    if step.proposed {
-        out.push_str(" proposed");
+    let mut what = String::new();
+    if let Some(meanwhile) = step.meanwhile {
+        let _ = write!(what, "{} at once, ", meanwhile.as_str());
     }
+    what.push_str(step.sanction.as_str());
+    if step.proposed {
+        what.push_str(" proposed");
+    }
+    let mut out = match (step.at, step.severity) {
+        (Some(at), _) => format!("{}: {what}", moment(at, style)),
+        (None, Some(severity)) if step.already => format!(
+            "a further {} offence: joins the open case, which has led to {what} already",
+            severity.as_str()
+        ),
+        (None, Some(severity)) => format!("a further {} offence: {what}", severity.as_str()),
+        (None, None) => what,
+    };
     let _ = write!(out, " ({})", printable(&step.policy));
     out
 }
@@ -247,13 +255,28 @@ fn section<T>(out: &mut String, title: &str, items: &[T], words: impl Fn(&T) -> 
     }
 }
 
+/// So many attempts, by the reason for which they were refused.
+#[must_use]
+pub fn attempts(reason: &str, count: u64) -> String {
+    let attempts = if count == 1 { "attempt" } else { "attempts" };
+    match reason {
+        // Under some sanctions more is refused than mail: no word of mail here.
+        "suspended" => format!("{count} {attempts} to connect while under a sanction"),
+        "null_route" => format!("{count} {attempts} to connect while null-routed"),
+        reason => format!(
+            "{count} {attempts} against the rules ({})",
+            printable(reason)
+        ),
+    }
+}
+
 /// What a case rests on, in numbers.
 #[must_use]
 pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
     let mut lines: Vec<String> = evidence
         .violations
         .iter()
-        .map(|(reason, count)| format!("{count} attempts against the rules: {}", printable(reason)))
+        .map(|(reason, count)| attempts(reason, *count))
         .collect();
     if evidence.bounces != (0, 0) {
         let (hard, soft) = evidence.bounces;
@@ -278,7 +301,15 @@ pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
 /// Something that was heard, in one line.
 #[must_use]
 pub fn heard_words(heard: &Heard, style: &Style) -> String {
-    let mut out = format!("{}: {}", clock(heard.time, style), printable(&heard.text));
+    // When it happened is what counts; a few seconds on the way are not worth a word.
+    let long = |happened: &jiff::Timestamp| {
+        happened.duration_until(heard.time).unsigned_abs() > ON_THE_WAY
+    };
+    let happened = heard.happened.unwrap_or(heard.time);
+    let mut out = format!("{}: {}", clock(happened, style), printable(&heard.text));
+    if heard.happened.as_ref().is_some_and(long) {
+        let _ = write!(out, ", heard {}", clock(heard.time, style));
+    }
     if let Some(by) = &heard.by {
         let _ = write!(out, ", by {}", printable(by));
     }

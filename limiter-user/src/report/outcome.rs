@@ -68,4 +68,16 @@ pub struct ReinstateOutcome {
     pub lifted: Vec<Sanction>,
     /// What is in force for it still: other sanctions of its own, and its ancestors'.
     pub remaining: Vec<SanctionStatus>,
+    /// What waited for an operator, and was not carried out.
+    #[serde(default)]
+    pub dropped: Vec<super::case::Dropped>,
+    /// Cases that were closed by it.
+    #[serde(default)]
+    pub closed: Vec<String>,
+    /// What else to do, where it did not do all that was asked for.
+    #[serde(default)]
+    pub hints: Vec<String>,
+    /// What comes next.
+    #[serde(default)]
+    pub next: Vec<super::case::NextStep>,
 }

@@ -206,6 +206,10 @@ impl Node for FakeNode {
             from: Some("reseller-7".into()),
         });
         Ok(ReinstateOutcome {
+            dropped: Vec::new(),
+            closed: Vec::new(),
+            hints: Vec::new(),
+            next: Vec::new(),
             tenant: tenant.into(),
             lifted: vec![Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),

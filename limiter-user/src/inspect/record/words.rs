@@ -8,6 +8,7 @@ use super::{Times, name_of};
 use crate::{
     control::peer::Peer,
     offence::{Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Signal, Word},
+    report::case_text,
 };
 
 /// What lifts a sanction.
@@ -76,8 +77,8 @@ pub fn signal(signal: &Signal) -> String {
         } => {
             let what = if *refused { "refused" } else { "let out" };
             let from = source.map_or_else(String::new, |source| format!(", from {source}"));
-            let attempts = if *count == 1 { "attempt" } else { "attempts" };
-            format!("{count} {attempts} against the rules ({reason}), {what}{from}")
+            let attempts = case_text::attempts(reason, *count);
+            format!("{attempts}, {what}{from}")
         }
         Signal::Sent { messages, .. } => format!("{messages} messages sent"),
         Signal::Sources { sources, .. } => {
@@ -141,6 +142,9 @@ fn word(word: Word) -> String {
         Word::Acquit => "everything was lifted, and was wrong".to_owned(),
     }
 }
+
+/// A review that lifted nothing: that it is in order nobody can say.
+pub const REVIEW_IN_VAIN: &str = "asked for a review; the rules did not let it lift anything";
 
 /// What came of something, if that is worth a word; notices stand on their own.
 pub fn action(action: &Action, times: Times) -> Option<String> {
