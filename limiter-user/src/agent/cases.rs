@@ -5,11 +5,13 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use log::info;
 
 use super::{
+    desk::owners_of,
     hints as advice,
     judiciary::{Judiciary, submission, unheard},
     live::LiveNode,
 };
 use crate::{
+    complaint::attribute::Owner,
     control::{
         node::NodeError,
         peer::Peer,
@@ -53,6 +55,15 @@ impl LiveNode {
         by: &Peer,
     ) -> Result<HeardOutcome, NodeError> {
         let judiciary = self.court_for(tenant)?;
+        if let Added::Listing {
+            address,
+            force: false,
+            ..
+        } = added
+        {
+            let owner = owners_of(&self.shared.lock()).owner(*address);
+            is_ours(*address, &owner)?;
+        }
         let (before, happened, _) = judiciary.court.record(tenant);
         let tenant = tenant.to_owned();
         let signal = match added {
@@ -67,6 +78,7 @@ impl LiveNode {
                 list,
                 address,
                 incident,
+                force: _,
             } => Signal::Listing {
                 tenant,
                 id: incident_id(list, *address, incident.as_deref()),
@@ -409,6 +421,19 @@ fn dropped(before: &Record, after: &Record) -> Vec<Dropped> {
     gone.into_iter().filter(|it| !carried_out(it)).collect()
 }
 
+/// A blacklisting counts where it hits an address of the provider.
+fn is_ours(address: IpAddr, owner: &Owner) -> Result<(), NodeError> {
+    if !matches!(owner, Owner::Foreign) {
+        return Ok(());
+    }
+    Err(NodeError::Refused {
+        what: format!("{address} is neither an address of this node nor a tenant's"),
+        remedy: "look at the address again; --force takes it all the same, where the node's mail \
+                 leaves by an address that is translated further on"
+            .to_owned(),
+    })
+}
+
 /// What tells a listing from all others.
 fn incident_id(list: &str, address: IpAddr, incident: Option<&str>) -> String {
     let (list, address) = (list.trim(), address.to_canonical());
@@ -486,6 +511,16 @@ fn nothing_else(tenant: &str, name: &CaseName, record: &Record) -> Result<(), No
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listing_of_a_strangers_address_is_refused() {
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let refused = is_ours(address, &Owner::Foreign).unwrap_err();
+        assert!(refused.remedy().contains("--force"), "{refused}");
+        for owner in [Owner::Node, Owner::Tenant("alice".to_owned())] {
+            assert!(is_ours(address, &owner).is_ok());
+        }
+    }
 
     #[test]
     fn an_incident_is_known_by_list_and_address() {

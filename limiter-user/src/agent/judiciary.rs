@@ -226,10 +226,17 @@ impl LiveNode {
         };
         let state = self.shared.lock();
         let after = in_force(state.own_sanctions(tenant)?);
-        let lifted: Vec<InKernel> = before
-            .into_iter()
-            .filter(|which| !after.contains(which))
-            .collect();
+        // By the names of the record: the kernel knows a termination as a suspension.
+        let mut lifted = heard
+            .as_ref()
+            .map_or_else(Vec::new, |heard| heard.lifted.clone());
+        let named: Vec<InKernel> = lifted.iter().filter_map(|it| it.in_kernel()).collect();
+        let others = before.into_iter().filter(|which| !after.contains(which));
+        lifted.extend(
+            others
+                .filter(|which| !named.contains(which))
+                .map(Sanction::of_kernel),
+        );
         let remaining = state.view().sanctions_of(tenant)?;
         drop(state);
         for sanction in &lifted {

@@ -114,8 +114,6 @@ fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
 
 #[cfg(test)]
 mod tests {
-    use limiter_common::sanction::Sanction as InKernel;
-
     use super::*;
     use crate::report::status::{self, SanctionStatus};
 
@@ -123,7 +121,7 @@ mod tests {
     fn what_an_ancestor_has_is_not_taken_back() {
         let outcome = ReinstateOutcome {
             tenant: "alice".to_owned(),
-            lifted: vec![InKernel::BlockSmtp],
+            lifted: vec![Sanction::BlockSmtp],
             remaining: vec![SanctionStatus {
                 sanction: status::Sanction::SuspendNetwork,
                 until: None,

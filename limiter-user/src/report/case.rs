@@ -158,6 +158,9 @@ pub struct CaseSummary {
     pub sanction: Option<Sanction>,
     /// The strongest that waits for an operator.
     pub proposed: Option<Sanction>,
+    /// All that wait for an operator, strongest first.
+    #[serde(default)]
+    pub waiting: Vec<Sanction>,
     /// By when that is to be decided.
     pub deadline: Option<Timestamp>,
 }

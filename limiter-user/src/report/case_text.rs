@@ -139,15 +139,10 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
         return "no cases\n".to_owned();
     }
     let rows = cases.iter().map(|case| {
-        let what = match (case.sanction, case.proposed) {
-            (sanction, Some(proposed)) => format!(
-                "{}{} PROPOSED",
-                sanction.map_or_else(String::new, |it| format!("{}, ", it.as_str())),
-                proposed.as_str()
-            ),
-            (Some(sanction), None) => sanction.as_str().to_owned(),
-            (None, None) => String::new(),
-        };
+        let in_force = case.sanction.iter().map(|it| it.as_str().to_owned());
+        let waiting = case.waiting.iter();
+        let waiting = waiting.map(|it| format!("{} PROPOSED", it.as_str()));
+        let what = in_force.chain(waiting).collect::<Vec<_>>().join(", ");
         let opened = case.opened.to_zoned(style.zone.clone());
         [
             case.tenant.clone(),
@@ -165,7 +160,7 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
             ("STATE", 6, Align::Left),
             ("SEVERITY", 8, Align::Left),
             ("OPENED", 16, Align::Left),
-            ("IN FORCE", 40, Align::Left),
+            ("IN FORCE", 72, Align::Left),
         ],
         rows,
     )

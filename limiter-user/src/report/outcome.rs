@@ -1,11 +1,11 @@
 //! What became of the commands that change something.
 
 use jiff::Timestamp;
-use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize};
 
-use super::{faults::FaultReport, names, status::SanctionStatus};
+use super::{faults::FaultReport, status::SanctionStatus};
 use crate::offence;
+use crate::offence::Sanction;
 
 /// What became of `reload`: all or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +63,7 @@ pub struct CutOutcome {
 pub struct ReinstateOutcome {
     /// The tenant.
     pub tenant: String,
-    /// Its own sanctions that are taken back.
-    #[serde(with = "names::list")]
+    /// Its own sanctions that are taken back, by the names under which they were put there.
     pub lifted: Vec<Sanction>,
     /// What is in force for it still: other sanctions of its own, and its ancestors'.
     pub remaining: Vec<SanctionStatus>,

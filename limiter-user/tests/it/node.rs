@@ -11,7 +11,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use limiter_common::{
     limit::{Kind, Unit},
-    sanction::Sanction,
     verdict::{Layer, PortGroup, Reason, Verdict},
 };
 use limiter_user::{
@@ -211,7 +210,7 @@ impl Node for FakeNode {
             hints: Vec::new(),
             next: Vec::new(),
             tenant: tenant.into(),
-            lifted: vec![Sanction::SuspendNetwork],
+            lifted: vec![offence::Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),
         })
     }

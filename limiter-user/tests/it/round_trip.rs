@@ -141,7 +141,10 @@ async fn sanctions_travel_and_are_recorded() {
         reason: "cleaned".into(),
     };
     let outcome = client.reinstate(&back).await.unwrap();
-    assert_eq!(outcome.lifted, [Sanction::SuspendNetwork]);
+    assert_eq!(
+        outcome.lifted,
+        [limiter_user::offence::Sanction::SuspendNetwork]
+    );
 
     // Who may not be is refused by the node, and recorded; no reason never reaches it.
     request.tenant = "(node)".into();

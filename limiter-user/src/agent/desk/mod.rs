@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use log::{info, warn};
 use serde_json::Value;
 
+pub(super) use self::around::owners_of;
 pub use self::{
     around::{Around, NodeAround},
     mailbox::Mailroom,
