@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{faults::FaultReport, status::SanctionStatus};
-use crate::offence;
 use crate::offence::Sanction;
 
 /// What became of `reload`: all or nothing.
@@ -33,7 +32,7 @@ pub struct SanctionOutcome {
     /// The tenant.
     pub tenant: String,
     /// What it is under now.
-    pub sanction: offence::Sanction,
+    pub sanction: Sanction,
     /// When it ends by itself; null: without end.
     pub until: Option<Timestamp>,
     /// Whether the same sanction was in force before, perhaps with another end.
