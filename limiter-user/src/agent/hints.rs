@@ -37,3 +37,42 @@ pub fn hints(tenant: &str, word: Word, outcome: &HeardOutcome) -> Vec<String> {
     }
     hints
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn outcome(state: &str) -> HeardOutcome {
+        serde_json::from_value(json!({
+            "tenant": "alice", "duplicate": false, "no_policy": false, "opened": [], "closed": [],
+            "applied": [], "lifted": [], "owed": [], "standing": "suspended", "cut": null,
+            "holds": [{
+                "sanction": "null_route", "state": state, "case": "hostup/1",
+                "severity": "critical", "offence": 1, "reason": "case hostup/1", "by": null,
+                "since": "2026-11-20T12:00:00Z", "until": null, "not_before": null, "lift": "nothing",
+                "deadline": null, "meanwhile": "suspend_network", "then": null, "ended": null,
+                "how": null,
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_reviews_in_vain_is_told_what_helps() {
+        let hints = |word, state| hints("alice", word, &outcome(state)).join("\n");
+        let proposed = hints(Word::Review, "proposed");
+        assert!(
+            proposed.contains("`limiter case reject alice hostup/1 --sanction null_route")
+                && proposed.contains("suspend_network holds until that is decided"),
+            "{proposed}"
+        );
+        let in_force = hints(Word::Review, "in_force");
+        assert!(
+            in_force.contains("--override") && in_force.contains("--acquit"),
+            "{in_force}"
+        );
+        assert_eq!(hints(Word::Reinstate, "in_force"), "");
+    }
+}

@@ -110,7 +110,7 @@ pub fn next_words(step: &NextStep, style: &Style) -> String {
     let mut out = match (step.at, step.severity) {
         (Some(at), _) => format!("{}: {what}", moment(at, style)),
         (None, Some(severity)) if step.already => format!(
-            "a further {} offence: joins the open case, which has led to {what} already",
+            "a further {} offence: joins the open case, nothing beyond what that led to",
             severity.as_str()
         ),
         (None, Some(severity)) => format!("a further {} offence: {what}", severity.as_str()),

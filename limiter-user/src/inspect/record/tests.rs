@@ -248,7 +248,7 @@ fn a_case_is_told_whole() {
         "case hostup/1 of alice: open, severe\n",
         "suspend_network, case hostup/1: severe, offence 1; lifted by a review",
         "a further critical offence: suspend_network at once, null_route proposed (hostup)",
-        "a further severe offence: joins the open case, which has led to suspend_network already",
+        "a further severe offence: joins the open case, nothing beyond what that led to (hostup)",
         "the owner was spoken to, by root (uid 0), logged in as carla (uid 1000), because by \
          telephone",
         "no answer (carla, hostup/1)",

@@ -103,3 +103,31 @@ complaints: {act_within: 24h}
     world.hear(complaint("bob", "three"));
     assert!(world.suffers("bob").is_empty());
 }
+
+#[test]
+fn what_refused_attempts_cannot_lead_to_is_not_announced() {
+    let text = |refused: &str| {
+        format!(
+            "
+offences:
+  - {{when: {{violations: {{at_least: 5, in: 1h}}}}, severity: minor}}
+  - {{when: {{operator: severe}}, severity: severe}}
+refused_attempts: {refused}
+steps:
+  - {{severity: minor, sanction: block_smtp, lift: {{any: [review]}}, tell: [operator]}}
+  - {{severity: severe, sanction: null_route, meanwhile: suspend_network, tell: [operator]}}
+"
+        )
+    };
+    let next = |refused: &str| {
+        let mut world = World::new([ladder(&text(refused))]);
+        world.offence("bob", Severity::Severe);
+        let record = &world.state.records["bob"];
+        let next = record.next(&world.book, "bob", world.now()).into_iter();
+        let next = next.map(|it| (it.sanction, it.meanwhile, it.already));
+        next.collect::<Vec<_>>()
+    };
+    let severe = (Sanction::NullRoute, Some(Sanction::SuspendNetwork), true);
+    assert_eq!(next("warn"), [(Sanction::Warn, None, true), severe]);
+    assert_eq!(next("punish"), [(Sanction::BlockSmtp, None, true), severe]);
+}
