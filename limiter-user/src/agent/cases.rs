@@ -5,21 +5,24 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use log::info;
 
 use super::{
+    desk::owners_of,
+    hints as advice,
     judiciary::{Judiciary, submission, unheard},
     live::LiveNode,
 };
 use crate::{
+    complaint::attribute::Owner,
     control::{
         node::NodeError,
         peer::Peer,
         routes_court::{Added, CaseAction, Closing, Said},
     },
     court::{Submission, Verdict},
-    inspect::record::{About, CaseName, Shelf, Times, holds, name_of},
+    inspect::record::{About, CaseName, Shelf, Times, holds, name_of, next_steps},
     ledger::NoteRow,
-    offence::{Action, Case, Record, Sanction, Signal, Status, Word},
+    offence::{Action, Case, Record, Sanction, Signal, Status, Why, Word},
     report::{
-        case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
+        case::{CaseDetails, CaseSummary, Dropped, HeardOutcome, NextStep, NoteOutcome},
         dossier::{Counters, Dossier},
     },
 };
@@ -52,6 +55,15 @@ impl LiveNode {
         by: &Peer,
     ) -> Result<HeardOutcome, NodeError> {
         let judiciary = self.court_for(tenant)?;
+        if let Added::Listing {
+            address,
+            force: false,
+            ..
+        } = added
+        {
+            let owner = owners_of(&self.shared.lock()).owner(*address);
+            is_ours(*address, &owner)?;
+        }
         let (before, happened, _) = judiciary.court.record(tenant);
         let tenant = tenant.to_owned();
         let signal = match added {
@@ -66,6 +78,7 @@ impl LiveNode {
                 list,
                 address,
                 incident,
+                force: _,
             } => Signal::Listing {
                 tenant,
                 id: incident_id(list, *address, incident.as_deref()),
@@ -137,11 +150,7 @@ impl LiveNode {
         let kept = record.ladders.get(&name.policy);
         let open = kept.and_then(|kept| kept.open.as_ref());
         let Some(case) = open.filter(|case| case.id == name.number) else {
-            // It may be none, or a closed one: the record book knows.
-            self.shelf(judiciary)?.case(tenant, name)?;
-            return Err(NodeError::Invalid {
-                what: format!("case {name} of {tenant:?} is closed: only a note can be added"),
-            });
+            return self.act_on_closed(judiciary, (tenant, name), action, &record, (reason, by));
         };
         let word = match action {
             CaseAction::Confirm(sanction) => Word::Confirm(waiting(name, case, *sanction)?),
@@ -157,13 +166,71 @@ impl LiveNode {
                 }
             }
             CaseAction::Note => {
-                return Err(NodeError::Invalid {
+                return Err(NodeError::Refused {
                     what: "a note changes nothing".to_owned(),
+                    remedy: "`limiter case note` writes one down".to_owned(),
                 });
             }
         };
         info!("{by}: {} {name} of {tenant:?}", action.as_str());
         self.speak_of(judiciary, tenant, word, reason, by)
+    }
+
+    /// Acquits of a case that is closed: it counts no more. Nothing else can be done to one.
+    fn act_on_closed(
+        &self,
+        judiciary: &Judiciary,
+        (tenant, name): (&str, &CaseName),
+        action: &CaseAction,
+        record: &Record,
+        (reason, by): (&str, &Peer),
+    ) -> Result<HeardOutcome, NodeError> {
+        // It may be none, or a closed one: the record book knows.
+        self.shelf(judiciary)?.case(tenant, name)?;
+        let acquits = matches!(
+            action,
+            CaseAction::Close {
+                how: Closing::Acquit,
+                ..
+            }
+        );
+        if !acquits {
+            return Err(NodeError::Refused {
+                what: format!("case {name} of {tenant:?} is closed: nothing of it holds or waits"),
+                remedy: format!(
+                    "if it was wrong, `limiter case close {tenant} {name} --acquit --reason …`: it \
+                     counts no more; `limiter case note {tenant} {name} …` adds a note"
+                ),
+            });
+        }
+        let kept = record.ladders.get(&name.policy);
+        let closed = kept.and_then(|kept| kept.closed.iter().find(|case| case.id == name.number));
+        if closed.is_none_or(Case::is_void) {
+            return Err(NodeError::Refused {
+                what: match closed {
+                    Some(_) => format!("case {name} of {tenant:?} was found wrong already"),
+                    None => format!("case {name} of {tenant:?} counts no more: it is forgotten"),
+                },
+                remedy: format!(
+                    "nothing is left to undo; `limiter case note {tenant} {name} …` adds a note"
+                ),
+            });
+        }
+        info!("{by}: case {name} of {tenant:?} was wrong");
+        let signal = Signal::Void {
+            tenant: tenant.to_owned(),
+            policy: name.policy.clone(),
+            case: name.number,
+            by: by.to_string(),
+        };
+        let said = judiciary.say(submission(signal, reason, by));
+        said.map_err(|error| unheard(&error))?;
+        // Whoever looks at the case sees it there.
+        self.add_note(tenant, name, &format!("it was wrong: {reason}"), by)?;
+        Ok(HeardOutcome {
+            voided: vec![name.to_string()],
+            ..self.outcome(judiciary, tenant, record, None)
+        })
     }
 
     /// Cases, as the record book has them.
@@ -227,7 +294,8 @@ impl LiveNode {
         self.judiciary()
     }
 
-    fn speak_of(
+    /// Speaks before the court: what is different then.
+    pub(super) fn speak_of(
         &self,
         judiciary: &Judiciary,
         tenant: &str,
@@ -238,7 +306,9 @@ impl LiveNode {
         let (before, ..) = judiciary.court.record(tenant);
         let spoken = judiciary.speak(tenant, word, reason, by);
         spoken.map_err(|error| unheard(&error))?;
-        Ok(self.outcome(judiciary, tenant, &before, None))
+        let mut outcome = self.outcome(judiciary, tenant, &before, None);
+        outcome.hints = advice::hints(tenant, word, &outcome);
+        Ok(outcome)
     }
 
     fn bring(
@@ -292,6 +362,10 @@ impl LiveNode {
                 .any(|action| matches!(action, Action::NoPolicy { .. })),
             opened: cases_after.difference(&cases_before).cloned().collect(),
             closed: cases_before.difference(&cases_after).cloned().collect(),
+            voided: Vec::new(),
+            dropped: dropped(before, &after),
+            hints: Vec::new(),
+            next: next(judiciary, tenant, &after),
             lifted: before
                 .effective
                 .keys()
@@ -318,6 +392,48 @@ fn open_cases(record: &Record) -> BTreeSet<String> {
         .collect()
 }
 
+/// What a further offence would lead to now.
+fn next(judiciary: &Judiciary, tenant: &str, record: &Record) -> Vec<NextStep> {
+    let steps = |study: &crate::court::Study<'_>| next_steps(tenant, record, study);
+    judiciary.court.study(steps)
+}
+
+/// What waited for an operator before, and waits no more, nor holds.
+fn dropped(before: &Record, after: &Record) -> Vec<Dropped> {
+    let waits = |record: &Record| -> BTreeSet<Dropped> {
+        let all = record.ladders.iter();
+        let open = all.filter_map(|(policy, kept)| Some((policy, kept.open.as_ref()?)));
+        open.flat_map(|(policy, case)| {
+            let holds = case.holds.iter();
+            let waiting = holds.filter(|hold| hold.status == Status::Proposed(Why::Confirm));
+            waiting.map(move |hold| Dropped {
+                case: name_of(policy, case.id),
+                sanction: hold.step.sanction,
+            })
+        })
+        .collect()
+    };
+    let carried_out = |it: &Dropped| after.effective.contains_key(&it.sanction);
+    let gone = waits(before)
+        .difference(&waits(after))
+        .cloned()
+        .collect::<Vec<_>>();
+    gone.into_iter().filter(|it| !carried_out(it)).collect()
+}
+
+/// A blacklisting counts where it hits an address of the provider.
+fn is_ours(address: IpAddr, owner: &Owner) -> Result<(), NodeError> {
+    if !matches!(owner, Owner::Foreign) {
+        return Ok(());
+    }
+    Err(NodeError::Refused {
+        what: format!("{address} is neither an address of this node nor a tenant's"),
+        remedy: "look at the address again; --force takes it all the same, where the node's mail \
+                 leaves by an address that is translated further on"
+            .to_owned(),
+    })
+}
+
 /// What tells a listing from all others.
 fn incident_id(list: &str, address: IpAddr, incident: Option<&str>) -> String {
     let (list, address) = (list.trim(), address.to_canonical());
@@ -338,19 +454,25 @@ fn waiting(name: &CaseName, case: &Case, asked: Option<Sanction>) -> Result<Sanc
     let names: Vec<&str> = waiting.iter().map(|it| it.as_str()).collect();
     let mut all = waiting.iter();
     match (asked, all.next(), all.next()) {
-        (_, None, _) => Err(NodeError::Invalid {
+        (_, None, _) => Err(NodeError::Refused {
             what: format!("nothing of case {name} waits for an operator"),
+            remedy: "`limiter case close` ends it; `limiter case show` tells what holds".to_owned(),
         }),
         (Some(asked), ..) if waiting.contains(&asked) => Ok(asked),
         (None, Some(only), None) => Ok(*only),
-        (Some(_), ..) => Err(NodeError::Invalid {
+        (Some(_), ..) => Err(NodeError::Refused {
             what: format!("of case {name} only {} waits", names.join(", ")),
+            remedy: format!(
+                "name what waits: --sanction {}",
+                names.join(", or --sanction ")
+            ),
         }),
-        (None, Some(_), Some(_)) => Err(NodeError::Invalid {
+        (None, Some(_), Some(_)) => Err(NodeError::Refused {
             what: format!(
-                "several sanctions of case {name} wait: name one with --sanction ({})",
+                "several sanctions of case {name} wait: {}",
                 names.join(", ")
             ),
+            remedy: format!("name one: --sanction {}", names.join(", or --sanction ")),
         }),
     }
 }
@@ -373,11 +495,15 @@ fn nothing_else(tenant: &str, name: &CaseName, record: &Record) -> Result<(), No
     if others.is_empty() {
         return Ok(());
     }
-    Err(NodeError::Invalid {
+    Err(NodeError::Refused {
         what: format!(
             "whoever ends case {name} says so of {tenant:?} as a whole, and that would hold for {} \
-             too: say --others if that is meant; a proposal alone is ended by `limiter case reject`",
+             too",
             others.join(", ")
+        ),
+        remedy: format!(
+            "say --others if that is meant; a proposal alone is ended by `limiter case reject \
+             {tenant} {name} --reason …`"
         ),
     })
 }
@@ -385,6 +511,16 @@ fn nothing_else(tenant: &str, name: &CaseName, record: &Record) -> Result<(), No
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listing_of_a_strangers_address_is_refused() {
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let refused = is_ours(address, &Owner::Foreign).unwrap_err();
+        assert!(refused.remedy().contains("--force"), "{refused}");
+        for owner in [Owner::Node, Owner::Tenant("alice".to_owned())] {
+            assert!(is_ours(address, &owner).is_ok());
+        }
+    }
 
     #[test]
     fn an_incident_is_known_by_list_and_address() {

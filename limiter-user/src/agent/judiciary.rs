@@ -49,7 +49,16 @@ impl Judiciary {
             word,
             by: by.to_string(),
         };
-        self.court.hear(vec![submission(signal, reason, by)], &[])?;
+        self.say(submission(signal, reason, by))
+    }
+
+    /// Hears what a person says, and what follows from it at once.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then it was not said.
+    pub fn say(&self, said: Submission) -> Result<(), CourtError> {
+        self.court.hear(vec![said], &[])?;
         thread::sleep(NEXT_MOMENT);
         self.court.tick();
         Ok(())
@@ -101,8 +110,9 @@ impl LiveNode {
         by: &Peer,
     ) -> Result<SanctionOutcome, NodeError> {
         let Some(in_kernel) = sanction.in_kernel() else {
-            return Err(NodeError::Invalid {
-                what: "a warning comes from an offence: `limiter offence add`".to_owned(),
+            return Err(NodeError::Refused {
+                what: "a warning comes from an offence".to_owned(),
+                remedy: "`limiter offence add TENANT --severity S --reason …`".to_owned(),
             });
         };
         if duration.is_some_and(|length| !(SHORTEST_SANCTION..=LONGEST_SANCTION).contains(&length))
@@ -190,13 +200,11 @@ impl LiveNode {
             let state = self.shared.lock();
             in_force(state.own_sanctions(tenant)?)
         };
-        match self.door.judiciary() {
+        let heard = match self.door.judiciary() {
             Some(judiciary) => {
                 let (record, ..) = judiciary.court.record(tenant);
                 let word = word(&record, sanction, overriding)?;
-                judiciary
-                    .speak(tenant, word, reason, by)
-                    .map_err(|error| unheard(&error))?;
+                Some(self.speak_of(judiciary, tenant, word, reason, by)?)
             }
             None => {
                 let in_kernel = sanction.and_then(Sanction::in_kernel);
@@ -213,23 +221,37 @@ impl LiveNode {
                 };
                 self.door.hear_later(submission(signal, reason, by));
                 self.door.follow();
+                None
             }
-        }
+        };
         let state = self.shared.lock();
         let after = in_force(state.own_sanctions(tenant)?);
-        let lifted: Vec<InKernel> = before
-            .into_iter()
-            .filter(|which| !after.contains(which))
-            .collect();
+        // By the names of the record: the kernel knows a termination as a suspension.
+        let mut lifted = heard
+            .as_ref()
+            .map_or_else(Vec::new, |heard| heard.lifted.clone());
+        let named: Vec<InKernel> = lifted.iter().filter_map(|it| it.in_kernel()).collect();
+        let others = before.into_iter().filter(|which| !after.contains(which));
+        lifted.extend(
+            others
+                .filter(|which| !named.contains(which))
+                .map(Sanction::of_kernel),
+        );
         let remaining = state.view().sanctions_of(tenant)?;
         drop(state);
         for sanction in &lifted {
             info!("{by} takes {} back from {tenant:?}", sanction.as_str());
         }
+        let of_record = heard.map(|heard| (heard.dropped, heard.closed, heard.hints, heard.next));
+        let (dropped, closed, hints, next) = of_record.unwrap_or_default();
         Ok(ReinstateOutcome {
             tenant: tenant.to_owned(),
             lifted,
             remaining,
+            dropped,
+            closed,
+            hints,
+            next,
         })
     }
 }
@@ -249,13 +271,15 @@ fn word(record: &Record, sanction: Option<Sanction>, overriding: bool) -> Result
             });
             match by_case {
                 None => Ok(Word::Lift(sanction)),
-                Some((policy, case)) => Err(NodeError::Invalid {
+                Some((policy, case)) => Err(NodeError::Refused {
                     what: format!(
-                        "{} follows from case {policy}/{}: `limiter reinstate` without --sanction \
-                         lifts what its rules let a review lift, --override lifts it against them",
+                        "{} follows from case {policy}/{}",
                         sanction.as_str(),
                         case.id
                     ),
+                    remedy: "`limiter reinstate` without --sanction lifts what its rules let a \
+                             review lift; with --override it is lifted against them"
+                        .to_owned(),
                 }),
             }
         }

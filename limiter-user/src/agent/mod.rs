@@ -20,6 +20,7 @@ mod eyes;
 mod feed;
 mod heard;
 mod herald;
+mod hints;
 mod judiciary;
 mod live;
 mod names;

@@ -32,7 +32,7 @@ pub enum Command {
     Confirm(DecideArguments),
     /// Do not carry out what waits for an operator, wherever it waits for this tenant
     Reject(DecideArguments),
-    /// End a case, as far as its rules let a review end it
+    /// End a case, as far as its rules let a review end it; with --acquit also void a closed one
     ///
     /// What a person says holds for the tenant as a whole: where that would end another case or an
     /// operator's own sanction too, it is refused unless --others is said. If the case is open
@@ -231,9 +231,12 @@ fn act(
     let outcome = block_on(async { Ok(agent.act(&request).await?) })?;
     let code = show_outcome(&outcome, global)?;
     let to_close = matches!(request.action, CaseAction::Close { .. });
-    Ok(if to_close && !outcome.closed.contains(&request.case) {
-        ExitCode::from(FAILED)
-    } else {
-        code
-    })
+    let done = [&outcome.closed, &outcome.voided];
+    Ok(
+        if to_close && !done.iter().any(|cases| cases.contains(&request.case)) {
+            ExitCode::from(FAILED)
+        } else {
+            code
+        },
+    )
 }

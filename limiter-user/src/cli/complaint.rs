@@ -51,7 +51,7 @@ enum Command {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Say whose mail a report is about: it counts
+    /// Say whose mail a report is about: it counts, and against nobody else any more
     Assign {
         /// Its id, or as much of its beginning as is unique
         #[arg(value_name = "ID")]
@@ -63,7 +63,7 @@ enum Command {
         #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
     },
-    /// Say that nothing is to be done about a report
+    /// Say that nothing is to be done about a report; one that counted counts no more
     Dismiss {
         /// Its id, or as much of its beginning as is unique
         #[arg(value_name = "ID")]

@@ -53,6 +53,9 @@ pub struct AddArguments {
     /// What tells this listing from an earlier one of the same address: a date, a ticket
     #[arg(long, value_name = "TEXT", requires = "listing")]
     incident: Option<String>,
+    /// Also an address that this node does not know as its own or as a tenant's: behind another NAT
+    #[arg(long, requires = "listing")]
+    force: bool,
     /// So many mails of the tenant came back for good
     #[arg(long, value_name = "N")]
     hard_bounces: Option<u64>,
@@ -81,6 +84,7 @@ impl AddArguments {
                 list: list.clone(),
                 address,
                 incident: self.incident.clone(),
+                force: self.force,
             });
         }
         Some(Added::Bounces {

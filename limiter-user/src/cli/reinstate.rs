@@ -16,6 +16,7 @@ use crate::{
     control::routes::ReinstateRequest,
     offence::Sanction,
     report::{
+        case_text::next_words,
         outcome::ReinstateOutcome,
         status_text::{Style, sanction_words},
         text::printable,
@@ -80,22 +81,39 @@ fn still_under(outcome: &ReinstateOutcome, wanted: Option<Sanction>) -> bool {
 fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
     let tenant = printable(&outcome.tenant);
     let lifted: Vec<&str> = outcome.lifted.iter().map(|it| it.as_str()).collect();
-    let mut said = if lifted.is_empty() {
+    let mut said = if !lifted.is_empty() {
+        format!("{tenant}: {} taken back\n", lifted.join(", "))
+    } else if outcome.remaining.iter().any(|it| it.from.is_none()) {
+        format!("{tenant}: nothing was lifted\n")
+    } else if outcome.dropped.is_empty() && outcome.closed.is_empty() {
         format!("{tenant}: it was under no such sanction of its own\n")
     } else {
-        format!("{tenant}: {} taken back\n", lifted.join(", "))
+        String::new()
     };
+    for it in &outcome.dropped {
+        let (sanction, case) = (it.sanction.as_str(), printable(&it.case));
+        said.push_str(&format!(
+            "{tenant}: {sanction} of case {case} is not carried out\n"
+        ));
+    }
+    for case in &outcome.closed {
+        said.push_str(&format!("{tenant}: case {} closed\n", printable(case)));
+    }
     for sanction in &outcome.remaining {
         let words = sanction_words(sanction, style);
         said.push_str(&format!("  still in force: {words}\n"));
+    }
+    for hint in &outcome.hints {
+        said.push_str(&format!("  {}\n", printable(hint)));
+    }
+    for step in &outcome.next {
+        said.push_str(&format!("  next: {}\n", next_words(step, style)));
     }
     said
 }
 
 #[cfg(test)]
 mod tests {
-    use limiter_common::sanction::Sanction as InKernel;
-
     use super::*;
     use crate::report::status::{self, SanctionStatus};
 
@@ -103,12 +121,16 @@ mod tests {
     fn what_an_ancestor_has_is_not_taken_back() {
         let outcome = ReinstateOutcome {
             tenant: "alice".to_owned(),
-            lifted: vec![InKernel::BlockSmtp],
+            lifted: vec![Sanction::BlockSmtp],
             remaining: vec![SanctionStatus {
                 sanction: status::Sanction::SuspendNetwork,
                 until: None,
                 from: Some("reseller-7".to_owned()),
             }],
+            dropped: Vec::new(),
+            closed: Vec::new(),
+            hints: Vec::new(),
+            next: Vec::new(),
         };
         let style = Style {
             zone: TimeZone::UTC,
@@ -118,6 +140,21 @@ mod tests {
             text(&outcome, &style),
             "alice: block_smtp taken back\n  still in force: suspend_network without end, \
              inherited from reseller-7\n"
+        );
+        let refused = ReinstateOutcome {
+            lifted: Vec::new(),
+            remaining: vec![SanctionStatus {
+                sanction: status::Sanction::SuspendNetwork,
+                until: None,
+                from: None,
+            }],
+            hints: vec!["`limiter case reject` drops it".to_owned()],
+            ..outcome.clone()
+        };
+        assert_eq!(
+            text(&refused, &style),
+            "alice: nothing was lifted\n  still in force: suspend_network without end\n  `limiter \
+             case reject` drops it\n"
         );
         assert!(still_under(&outcome, None));
         assert!(!still_under(&outcome, Some(Sanction::BlockSmtp)));

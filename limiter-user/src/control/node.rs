@@ -200,7 +200,7 @@ pub trait Node: Send + Sync + 'static {
     /// Confirms, rejects or closes; not for notes.
     ///
     /// # Errors
-    /// As [`word`](Self::word), [`NodeError::NotFound`], and [`NodeError::Invalid`] where the case
+    /// As [`word`](Self::word), [`NodeError::NotFound`], and [`NodeError::Refused`] where the case
     /// is not in such a state, or more would be touched than was named.
     fn act(
         &self,
@@ -276,6 +276,14 @@ pub enum NodeError {
         /// What is wrong with it, and what is allowed.
         what: String,
     },
+    /// It makes sense, and cannot be done as things stand.
+    #[error("{what}")]
+    Refused {
+        /// Why not.
+        what: String,
+        /// What to do instead.
+        remedy: String,
+    },
     /// Something failed.
     #[error("{what}")]
     Failed {
@@ -297,8 +305,8 @@ impl NodeError {
                     .to_owned()
             }
             Self::NotFound { .. } => "ask about one that exists now".to_owned(),
-            Self::Invalid { .. } => "see `limiter help`".to_owned(),
-            Self::Failed { remedy, .. } => remedy.clone(),
+            Self::Invalid { .. } => "`limiter COMMAND --help` says what it takes".to_owned(),
+            Self::Refused { remedy, .. } | Self::Failed { remedy, .. } => remedy.clone(),
         }
     }
 }

@@ -46,7 +46,7 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
 /// An error with the status that fits it.
 pub fn error(error: &NodeError) -> Response<Body> {
     let status = match error {
-        NodeError::NeedsAgent { .. } => StatusCode::CONFLICT,
+        NodeError::NeedsAgent { .. } | NodeError::Refused { .. } => StatusCode::CONFLICT,
         NodeError::UnknownTenant { .. } | NodeError::NotFound { .. } => StatusCode::NOT_FOUND,
         NodeError::Invalid { .. } => StatusCode::BAD_REQUEST,
         NodeError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,

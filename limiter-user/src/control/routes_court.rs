@@ -94,6 +94,9 @@ pub enum Added {
         /// What tells it from an earlier listing of the same address: a date, a ticket.
         #[serde(default)]
         incident: Option<String>,
+        /// Also an address of which this node does not know that it is a tenant's or its own.
+        #[serde(default)]
+        force: bool,
     },
     /// Mail came back.
     Bounces {

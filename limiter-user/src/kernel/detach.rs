@@ -45,8 +45,9 @@ impl fmt::Display for Detached {
         }
         write!(
             f,
-            "removed {links} links and {maps} maps: mail is no longer limited, and all counts and \
-             sanctions are gone"
+            "removed {links} links and {maps} maps: mail is no longer limited, and the kernel's \
+             counts and sanctions are gone; the sanctions that are in the record book are put in \
+             force again at the next start of the agent"
         )?;
         others(f, &self.others)
     }

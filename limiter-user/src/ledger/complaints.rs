@@ -143,10 +143,17 @@ impl Ledger {
     ///
     /// The database fails.
     pub fn came_of(&self, key: &str) -> Result<Option<Value>, LedgerError> {
-        let found = self.rows("SELECT actions FROM signals WHERE key = ?1", [key], |row| {
-            let text: String = row.get(0)?;
-            Ok(serde_json::from_str(&text).unwrap_or_default())
-        })?;
+        // One that was reassigned was heard again, by its id with a number after it: the last counts.
+        let found = self.rows(
+            "SELECT actions FROM signals
+             WHERE key = ?1 OR (key > ?1 || char(10) AND key < ?1 || char(11))
+             ORDER BY id DESC LIMIT 1",
+            [key],
+            |row| {
+                let text: String = row.get(0)?;
+                Ok(serde_json::from_str(&text).unwrap_or_default())
+            },
+        )?;
         Ok(found.into_iter().next())
     }
 }

@@ -230,9 +230,12 @@ impl<'l> Page<'l> {
             .execute(params![tenant, self.json(record)?])
             .map_err(self.failed())?;
         for (policy, kept) in &record.ladders {
-            // Of the closed ones only the last can have changed.
-            if let Some(case) = kept.closed.last() {
-                self.case(tenant, policy, case)?;
+            // Of the closed ones only the last can have changed, or one that was found wrong.
+            if let Some((last, before)) = kept.closed.split_last() {
+                for case in before.iter().filter(|case| case.voided.is_some()) {
+                    self.case(tenant, policy, case)?;
+                }
+                self.case(tenant, policy, last)?;
             }
             if let Some(open) = &kept.open {
                 // Its evidence is gathered when it is closed.

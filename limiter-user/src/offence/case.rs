@@ -31,6 +31,9 @@ pub struct Case {
     pub evidence: Evidence,
     /// It was wrong, and never counts.
     pub void: bool,
+    /// Since when it counts no more, if it was found wrong after it was closed.
+    #[serde(default)]
+    pub voided: Option<Moment>,
 }
 
 /// A moment at which a case became as grave as this.
@@ -69,6 +72,7 @@ impl Case {
             holds: Vec::new(),
             evidence: Evidence::default(),
             void: false,
+            voided: None,
         }
     }
 
@@ -94,7 +98,14 @@ impl Case {
                 .forget_after
                 .is_none_or(|span| counted.plus(span) > at)
         };
-        !self.void && self.counted().is_some_and(remembered)
+        let wrong = self.void || self.voided.is_some_and(|since| since < at);
+        !wrong && self.counted().is_some_and(remembered)
+    }
+
+    /// Whether it was found wrong.
+    #[must_use]
+    pub const fn is_void(&self) -> bool {
+        self.void || self.voided.is_some()
     }
 
     /// Whether the tenant lost a service over it, and has it again.

@@ -60,16 +60,27 @@ pub fn is_valid(ladder: &Ladder, complaint: &Complaint, out: &mut Vec<Action>) -
 /// Starts the clocks of a valid complaint; of several policies the shortest holds.
 pub fn start_clocks(record: &mut Record, ladder: &Ladder, id: &str, at: Moment) {
     for (clock, span) in &ladder.complaints.clocks {
-        let due = at.plus(*span);
-        let entry = record.clocks.entry(key(id, clock)).or_insert(Some(due));
+        // Nothing is to be done about one that was wrong.
+        let due = (!record.voided.is_complaint(id)).then(|| at.plus(*span));
+        let entry = record.clocks.entry(key(id, clock)).or_insert(due);
         // One that a person stopped stays stopped.
-        *entry = entry.map(|before| before.min(due));
+        *entry = entry.zip(due).map(|(before, due)| before.min(due));
     }
 }
 
 /// Stops a clock: a person did what was to be done.
 pub fn stop_clock(record: &mut Record, id: &str, clock: &str) {
     record.clocks.insert(key(id, clock), None);
+}
+
+/// The complaint was wrong: it counts no more, and nothing is to be done about it.
+pub fn withdraw(record: &mut Record, id: &str, at: Moment) {
+    record.voided.complaint(id, at);
+    let of = key(id, "");
+    let clocks = record.clocks.range_mut(of.clone()..);
+    for (_, due) in clocks.take_while(|(clock, _)| clock.starts_with(&of)) {
+        *due = None;
+    }
 }
 
 fn key(id: &str, clock: &str) -> String {

@@ -32,6 +32,7 @@ impl Work<'_> {
             &mut kept.fresh
         };
         tally.add(fact, at);
+        tally.forget(&record.voided, &ladder.name, at);
         let (counted, all) = judge::severities(ladder, tally, fact, at);
         match kept.closed.last_mut().filter(|_| late) {
             Some(case) => case.evidence.add(fact),
@@ -50,7 +51,7 @@ impl Work<'_> {
         record.ladders.insert(ladder.name.clone(), kept);
         // R14: an offence is on the records above, too.
         if let Some((case, severity)) = offence {
-            let who = format!("{tenant} {case}");
+            let who = customer(tenant, case);
             let fact = Fact {
                 heard: Heard::Customer {
                     who: &who,
@@ -153,6 +154,11 @@ impl Work<'_> {
         self.tell_start(tenant, (&ladder.name, case.id), &hold);
         case.holds.push(hold);
     }
+}
+
+/// What tells an offence from all others on the records above.
+pub fn customer(tenant: &str, case: u32) -> String {
+    format!("{tenant} {case}")
 }
 
 /// The mark that a severity makes.

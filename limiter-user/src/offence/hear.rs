@@ -4,6 +4,7 @@ use super::{
     action::{Action, NoticeEvent},
     charge::Cause,
     complaint,
+    convict::customer,
     engine::Work,
     judge::{self, Fact, Heard},
     ladder::{Condition, Ladder, Lift, Per},
@@ -112,6 +113,12 @@ impl Work<'_> {
                 complaint::stop_clock(self.state.record(tenant), complaint, clock);
                 self.touched.insert(tenant.to_owned());
             }
+            Signal::Withdrawn { complaint, .. } => {
+                let at = self.at;
+                complaint::withdraw(self.state.record(tenant), complaint, at);
+                self.touched.insert(tenant.to_owned());
+            }
+            Signal::Void { policy, case, .. } => self.void(tenant, policy, *case),
         }
     }
 
@@ -144,6 +151,21 @@ impl Work<'_> {
         }
         if !valid.is_empty() {
             self.below(tenant, &fact);
+        }
+    }
+
+    /// A closed case was wrong, and so were the offences that it was on the records above.
+    fn void(&mut self, tenant: &str, policy: &str, case: u32) {
+        let at = self.at;
+        self.touched.insert(tenant.to_owned());
+        let kept = self.state.record(tenant).ladders.get_mut(policy);
+        if !kept.is_some_and(|kept| kept.void(case, at)) {
+            return;
+        }
+        let who = customer(tenant, case);
+        for above in self.book.above(tenant) {
+            self.touched.insert(above.to_owned());
+            self.state.record(above).voided.customer(policy, &who, at);
         }
     }
 

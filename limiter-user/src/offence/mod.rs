@@ -27,6 +27,7 @@ mod state;
 mod steps;
 mod tally;
 mod time;
+mod void;
 mod words;
 
 pub use action::{Action, How, Notice, NoticeEvent, Pending};
@@ -45,6 +46,7 @@ pub use record::{LadderRecord, OwnHold, Record, Standing};
 pub use signal::{Complaint, Signal, Word};
 pub use state::State;
 pub use time::{Moment, Span};
+pub use void::Voided;
 pub use words::{Audience, Bill, Part, Sanction, Severity};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     ladder::Ladder,
     tally::Tally,
     time::Moment,
+    void::Voided,
     words::{Audience, Sanction, words},
 };
 
@@ -26,6 +27,8 @@ pub struct Record {
     pub said: Said,
     /// Complaints and listings heard, and when.
     pub heard: BTreeMap<String, Moment>,
+    /// What was heard and counts no more.
+    pub voided: Voided,
     /// What was charged for each cause, in hundredths.
     pub charged: BTreeMap<String, u64>,
     /// What is to be done about complaints (`ID\nCLOCK`), and by when; `None`: done, or told.
@@ -107,6 +110,18 @@ impl LadderRecord {
     pub(super) fn is_late(&self, happened: Moment) -> bool {
         let closed = self.closed.last().and_then(|case| case.closed);
         closed.is_some_and(|closed| happened <= closed)
+    }
+
+    /// Has the closed case with this number count no more, if it is remembered and counted still.
+    pub(super) fn void(&mut self, number: u32, at: Moment) -> bool {
+        let mut closed = self.closed.iter_mut();
+        let Some(case) = closed.find(|case| case.id == number && !case.void) else {
+            return false;
+        };
+        if case.voided.is_none() {
+            case.voided = Some(at);
+        }
+        true
     }
 
     /// How many offences count at `at`, those of the open case left aside.

@@ -119,6 +119,27 @@ pub enum Signal {
         /// Who did it.
         by: String,
     },
+    /// A complaint was wrong, or is about somebody else: it counts no more, from the next millisecond
+    /// on. What followed from it stands.
+    Withdrawn {
+        /// Against whom it counted.
+        tenant: String,
+        /// Which.
+        complaint: String,
+        /// Who says so.
+        by: String,
+    },
+    /// A closed case was wrong: it counts no more, from the next millisecond on.
+    Void {
+        /// Whose.
+        tenant: String,
+        /// By which policy.
+        policy: String,
+        /// Its number.
+        case: u32,
+        /// Who says so.
+        by: String,
+    },
     /// An operator says that the wall clock is right.
     Settle {
         /// Who says so.
@@ -181,6 +202,8 @@ impl Signal {
             Self::Suspend { .. } => "suspend",
             Self::Word { .. } => "word",
             Self::Handled { .. } => "handled",
+            Self::Withdrawn { .. } => "withdrawn",
+            Self::Void { .. } => "void",
             Self::Settle { .. } => "settle",
         }
     }
@@ -199,7 +222,9 @@ impl Signal {
             | Self::Offence { tenant, .. }
             | Self::Suspend { tenant, .. }
             | Self::Word { tenant, .. }
-            | Self::Handled { tenant, .. } => Some(tenant),
+            | Self::Handled { tenant, .. }
+            | Self::Withdrawn { tenant, .. }
+            | Self::Void { tenant, .. } => Some(tenant),
         }
     }
 
@@ -218,6 +243,8 @@ impl Signal {
             | Self::Suspend { .. }
             | Self::Word { .. }
             | Self::Handled { .. }
+            | Self::Withdrawn { .. }
+            | Self::Void { .. }
             | Self::Settle { .. } => None,
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     judge::{Fact, Heard},
     time::{Moment, Span},
+    void::Voided,
     words::Severity,
 };
 
@@ -24,6 +25,8 @@ const MAX_DIFFERENT: usize = 1_024;
 pub struct Tally {
     violations: BTreeMap<String, Buckets>,
     complaints: Buckets,
+    /// Those that count, by id, and when each was heard: so that one can be taken out.
+    named: BTreeMap<String, Moment>,
     hard_bounces: Buckets,
     soft_bounces: Buckets,
     sent: Buckets,
@@ -57,6 +60,14 @@ impl Buckets {
         }
     }
 
+    /// Takes one out that was counted at `at` and left the node.
+    fn take_out(&mut self, at: Moment) {
+        if let Some((all, left)) = self.0.get_mut(&bucket(at)) {
+            *all = all.saturating_sub(1);
+            *left = left.saturating_sub(1);
+        }
+    }
+
     fn sum(&self, at: Moment, within: Span, punishing: bool) -> u64 {
         self.0
             .range(bucket(at.minus(within))..)
@@ -77,7 +88,12 @@ impl Tally {
                 let buckets = self.violations.entry(reason.to_owned()).or_default();
                 buckets.add(at, count, fact.left);
             }
-            Heard::Complaint { .. } => self.complaints.add(at, 1, true),
+            Heard::Complaint { id } => {
+                self.complaints.add(at, 1, true);
+                let oldest = at.minus(LONGEST_WINDOW);
+                self.named.retain(|_, heard| *heard >= oldest);
+                self.named.insert(id.to_owned(), at);
+            }
             Heard::Bounces { hard, soft } => {
                 self.hard_bounces.add(at, hard, true);
                 self.soft_bounces.add(at, soft, true);
@@ -107,6 +123,18 @@ impl Tally {
             let seen = self.accounts.entry(account.to_owned()).or_default();
             seen.see(at, fact.left);
             thin(&mut self.accounts, |seen| seen.any);
+        }
+    }
+
+    /// Takes out what was wrong, and counts no more under `policy`.
+    pub fn forget(&mut self, voided: &Voided, policy: &str, at: Moment) {
+        for id in voided.complaints(at) {
+            if let Some(heard) = self.named.remove(id) {
+                self.complaints.take_out(heard);
+            }
+        }
+        for who in voided.customers(policy, at) {
+            self.customers.remove(who);
         }
     }
 

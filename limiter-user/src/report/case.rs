@@ -85,6 +85,12 @@ pub struct NextStep {
     pub policy: String,
     /// Whether it would wait for an operator.
     pub proposed: bool,
+    /// What would hold at once, while it waits.
+    #[serde(default)]
+    pub meanwhile: Option<Sanction>,
+    /// Whether an open case is as grave already, so that nothing more would follow.
+    #[serde(default)]
+    pub already: bool,
 }
 
 /// What the record says of a tenant, as part of [`TenantStatus`](super::status::TenantStatus).
@@ -154,6 +160,9 @@ pub struct CaseSummary {
     pub sanction: Option<Sanction>,
     /// The strongest that waits for an operator.
     pub proposed: Option<Sanction>,
+    /// All that wait for an operator, strongest first.
+    #[serde(default)]
+    pub waiting: Vec<Sanction>,
     /// By when that is to be decided.
     pub deadline: Option<Timestamp>,
 }
@@ -178,8 +187,11 @@ pub struct MarkStatus {
 pub struct Heard {
     /// Its number in the record book.
     pub id: i64,
-    /// When, by the wall clock as it was then.
+    /// When it was heard, by the wall clock as it was then.
     pub time: Timestamp,
+    /// When it happened, if it says so.
+    #[serde(default)]
+    pub happened: Option<Timestamp>,
     /// What kind: `violations`, `complaint`, `word`…
     pub kind: String,
     /// What, in words.
@@ -299,6 +311,15 @@ pub struct CaseDetails {
     pub clocks: Vec<ComplaintClock>,
 }
 
+/// What waited for an operator, and waits no more.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The case: `hostup/1`.
+    pub case: String,
+    /// What was proposed.
+    pub sanction: Sanction,
+}
+
 /// What became of something that was brought before the court.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeardOutcome {
@@ -312,6 +333,18 @@ pub struct HeardOutcome {
     pub opened: Vec<String>,
     /// Cases that were closed by it.
     pub closed: Vec<String>,
+    /// Closed cases that count no more.
+    #[serde(default)]
+    pub voided: Vec<String>,
+    /// What waited for an operator, and was not carried out.
+    #[serde(default)]
+    pub dropped: Vec<Dropped>,
+    /// What else to do, where it did not do all that was asked for.
+    #[serde(default)]
+    pub hints: Vec<String>,
+    /// What comes next.
+    #[serde(default)]
+    pub next: Vec<NextStep>,
     /// Sanctions that came into force, or have another end.
     pub applied: Vec<Sanction>,
     /// Sanctions that were lifted.

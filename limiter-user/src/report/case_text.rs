@@ -13,6 +13,9 @@ use super::{
 use crate::notice::Channel;
 use crate::offence::{Evidence, How, Ids, Sanction, Standing};
 
+/// How long something may be on its way to the record book without a word.
+const ON_THE_WAY: std::time::Duration = std::time::Duration::from_secs(90);
+
 /// How much of what was heard a case shows unless all is asked for.
 const MOST_HEARD: usize = 20;
 
@@ -31,7 +34,7 @@ pub fn proposal_words(proposal: &Proposal, style: &Style) -> String {
     }
     let _ = write!(
         out,
-        "\n   do: limiter case confirm {tenant} {case} --reason … (or reject)\n"
+        "\n   do: limiter case confirm {tenant} {case} --sanction {sanction} --reason … (or reject)\n"
     );
     out
 }
@@ -101,18 +104,23 @@ pub const fn how_words(how: How) -> &'static str {
 /// A next step in one line.
 #[must_use]
 pub fn next_words(step: &NextStep, style: &Style) -> String {
-    let mut out = match (step.at, step.severity) {
-        (Some(at), _) => format!("{}: {}", moment(at, style), step.sanction.as_str()),
-        (None, Some(severity)) => format!(
-            "a further {} offence: {}",
-            severity.as_str(),
-            step.sanction.as_str()
-        ),
-        (None, None) => step.sanction.as_str().to_owned(),
-    };
-    if step.proposed {
-        out.push_str(" proposed");
+    let mut what = String::new();
+    if let Some(meanwhile) = step.meanwhile {
+        let _ = write!(what, "{} at once, ", meanwhile.as_str());
     }
+    what.push_str(step.sanction.as_str());
+    if step.proposed {
+        what.push_str(" proposed");
+    }
+    let mut out = match (step.at, step.severity) {
+        (Some(at), _) => format!("{}: {what}", moment(at, style)),
+        (None, Some(severity)) if step.already => format!(
+            "a further {} offence: joins the open case, nothing beyond what that led to",
+            severity.as_str()
+        ),
+        (None, Some(severity)) => format!("a further {} offence: {what}", severity.as_str()),
+        (None, None) => what,
+    };
     let _ = write!(out, " ({})", printable(&step.policy));
     out
 }
@@ -136,15 +144,10 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
         return "no cases\n".to_owned();
     }
     let rows = cases.iter().map(|case| {
-        let what = match (case.sanction, case.proposed) {
-            (sanction, Some(proposed)) => format!(
-                "{}{} PROPOSED",
-                sanction.map_or_else(String::new, |it| format!("{}, ", it.as_str())),
-                proposed.as_str()
-            ),
-            (Some(sanction), None) => sanction.as_str().to_owned(),
-            (None, None) => String::new(),
-        };
+        let in_force = case.sanction.iter().map(|it| it.as_str().to_owned());
+        let waiting = case.waiting.iter();
+        let waiting = waiting.map(|it| format!("{} PROPOSED", it.as_str()));
+        let what = in_force.chain(waiting).collect::<Vec<_>>().join(", ");
         let opened = case.opened.to_zoned(style.zone.clone());
         [
             case.tenant.clone(),
@@ -162,7 +165,7 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
             ("STATE", 6, Align::Left),
             ("SEVERITY", 8, Align::Left),
             ("OPENED", 16, Align::Left),
-            ("IN FORCE", 40, Align::Left),
+            ("IN FORCE", 72, Align::Left),
         ],
         rows,
     )
@@ -252,13 +255,28 @@ fn section<T>(out: &mut String, title: &str, items: &[T], words: impl Fn(&T) -> 
     }
 }
 
+/// So many attempts, by the reason for which they were refused.
+#[must_use]
+pub fn attempts(reason: &str, count: u64) -> String {
+    let attempts = if count == 1 { "attempt" } else { "attempts" };
+    match reason {
+        // Under some sanctions more is refused than mail: no word of mail here.
+        "suspended" => format!("{count} {attempts} to connect while under a sanction"),
+        "null_route" => format!("{count} {attempts} to connect while null-routed"),
+        reason => format!(
+            "{count} {attempts} against the rules ({})",
+            printable(reason)
+        ),
+    }
+}
+
 /// What a case rests on, in numbers.
 #[must_use]
 pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
     let mut lines: Vec<String> = evidence
         .violations
         .iter()
-        .map(|(reason, count)| format!("{count} attempts against the rules: {}", printable(reason)))
+        .map(|(reason, count)| attempts(reason, *count))
         .collect();
     if evidence.bounces != (0, 0) {
         let (hard, soft) = evidence.bounces;
@@ -283,7 +301,15 @@ pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
 /// Something that was heard, in one line.
 #[must_use]
 pub fn heard_words(heard: &Heard, style: &Style) -> String {
-    let mut out = format!("{}: {}", clock(heard.time, style), printable(&heard.text));
+    // When it happened is what counts; a few seconds on the way are not worth a word.
+    let long = |happened: &jiff::Timestamp| {
+        happened.duration_until(heard.time).unsigned_abs() > ON_THE_WAY
+    };
+    let happened = heard.happened.unwrap_or(heard.time);
+    let mut out = format!("{}: {}", clock(happened, style), printable(&heard.text));
+    if heard.happened.as_ref().is_some_and(long) {
+        let _ = write!(out, ", heard {}", clock(heard.time, style));
+    }
     if let Some(by) = &heard.by {
         let _ = write!(out, ", by {}", printable(by));
     }
@@ -464,6 +490,20 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
             let _ = writeln!(out, "{tenant}: case {} {what}", printable(case));
         }
     }
+    for case in &outcome.voided {
+        let _ = writeln!(
+            out,
+            "{tenant}: case {} was wrong: it counts no more; what followed from it elsewhere stands",
+            printable(case)
+        );
+    }
+    for it in &outcome.dropped {
+        let (sanction, case) = (it.sanction.as_str(), printable(&it.case));
+        let _ = writeln!(
+            out,
+            "{tenant}: {sanction} of case {case} is not carried out"
+        );
+    }
     if !outcome.lifted.is_empty() {
         let _ = writeln!(out, "{tenant}: {} lifted", names(&outcome.lifted));
     }
@@ -491,6 +531,12 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     let _ = writeln!(out, "  standing {}", standing_words(outcome.standing));
     for hold in &outcome.holds {
         let _ = writeln!(out, "  {}", hold_words(hold, style));
+    }
+    for hint in &outcome.hints {
+        let _ = writeln!(out, "  {}", printable(hint));
+    }
+    for step in &outcome.next {
+        let _ = writeln!(out, "  next: {}", next_words(step, style));
     }
     out
 }

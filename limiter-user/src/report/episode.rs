@@ -1,6 +1,8 @@
 //! Episodes: a run of violations without a minute's pause, told as one.
 
-use std::{collections::HashMap, collections::HashSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet, collections::HashMap, collections::HashSet, net::IpAddr, time::Duration,
+};
 
 use jiff::Timestamp;
 use limiter_common::verdict::{Reason, Verdict};
@@ -24,7 +26,12 @@ pub struct Episode {
     pub records: u64,
     /// How many different addresses were dialled; counted up to ten thousand.
     pub destinations: usize,
+    /// To which ports, of what was seen; at most so many as anybody reads.
+    pub ports: BTreeSet<u16>,
 }
+
+/// How many different ports of an episode are told.
+const MOST_PORTS: usize = 8;
 
 type Key = (Option<String>, Verdict, Reason);
 
@@ -44,6 +51,9 @@ impl Joiner {
             && let Some(episode) = self.episodes.get_mut(*index)
             && episode.until.duration_until(record.time).unsigned_abs() <= PAUSE
         {
+            if episode.ports.len() < MOST_PORTS {
+                episode.ports.extend(record.destination.port);
+            }
             episode.until = episode.until.max(record.time);
             episode.records += 1;
             episode.first.repeated = episode.first.repeated.saturating_add(record.repeated);
@@ -57,6 +67,7 @@ impl Joiner {
         self.open.insert(key, (self.episodes.len(), seen));
         self.episodes.push(Episode {
             until: record.time,
+            ports: record.destination.port.into_iter().collect(),
             first: record,
             records: 1,
             destinations: 1,

@@ -28,21 +28,21 @@ impl Lines {
     /// The line of one event: `12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001
     /// php(4711) ×184`.
     pub fn event(&mut self, record: &EventRecord) -> String {
-        self.line(record, None, 1)
+        self.line(record, None, &Seen::default())
     }
 
     /// The line of an episode: also until when it went on, and how many addresses were dialled.
     pub fn episode(&mut self, episode: &Episode) -> String {
         let until = (episode.records > 1).then_some(episode.until);
-        self.line(&episode.first, until, episode.destinations)
+        let seen = Seen {
+            records: episode.records,
+            more: episode.destinations.saturating_sub(1),
+            ports: episode.ports.iter().copied().collect(),
+        };
+        self.line(&episode.first, until, &seen)
     }
 
-    fn line(
-        &mut self,
-        record: &EventRecord,
-        until: Option<Timestamp>,
-        destinations: usize,
-    ) -> String {
+    fn line(&mut self, record: &EventRecord, until: Option<Timestamp>, seen: &Seen) -> String {
         let mut out = String::new();
         let time = record.time.to_zoned(self.zone.clone());
         if self.day != Some(time.date()) {
@@ -54,21 +54,36 @@ impl Lines {
             let until = until.to_zoned(self.zone.clone());
             let _ = write!(out, "–{}", until.strftime("%H:%M:%S"));
         }
-        let _ = writeln!(out, " {}", body(record, destinations));
+        let _ = writeln!(out, " {}", body(record, seen));
         out
     }
 }
 
+/// What was seen of those that a line sums up.
+#[derive(Default)]
+struct Seen {
+    /// How many records; 0: the line is one record.
+    records: u64,
+    /// How many addresses beside the one that is told.
+    more: usize,
+    /// To which ports.
+    ports: Vec<u16>,
+}
+
 /// Everything but the time.
-fn body(record: &EventRecord, destinations: usize) -> String {
+fn body(record: &EventRecord, seen: &Seen) -> String {
     let mut out = record
         .tenant
         .as_deref()
         .map_or_else(|| "(unknown)".to_owned(), printable);
     let (verdict, reason) = (record.verdict.as_str(), record.reason.as_str());
     let _ = write!(out, " {verdict} {reason} → {}", record.destination);
-    if destinations > 1 {
-        let _ = write!(out, " and {} more", destinations - 1);
+    if seen.more > 0 {
+        let _ = write!(out, " and {} more", seen.more);
+    }
+    if seen.ports.len() > 1 {
+        let ports: Vec<String> = seen.ports.iter().map(ToString::to_string).collect();
+        let _ = write!(out, " (ports {})", ports.join(", "));
     }
     if let Some(limit) = &record.limit {
         let _ = write!(out, " {}", limit_words(limit, record.tenant.as_deref()));
@@ -95,6 +110,11 @@ fn body(record: &EventRecord, destinations: usize) -> String {
     }
     if record.repeated > 1 {
         let _ = write!(out, " ×{}", record.repeated);
+        // Of the others the kernel told only how many: they may have gone elsewhere.
+        let told = seen.records.max(1);
+        if told < record.repeated {
+            let _ = write!(out, " ({told} told)");
+        }
     }
     out
 }

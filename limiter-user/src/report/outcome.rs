@@ -1,11 +1,10 @@
 //! What became of the commands that change something.
 
 use jiff::Timestamp;
-use limiter_common::sanction::Sanction;
 use serde::{Deserialize, Serialize};
 
-use super::{faults::FaultReport, names, status::SanctionStatus};
-use crate::offence;
+use super::{faults::FaultReport, status::SanctionStatus};
+use crate::offence::Sanction;
 
 /// What became of `reload`: all or nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +32,7 @@ pub struct SanctionOutcome {
     /// The tenant.
     pub tenant: String,
     /// What it is under now.
-    pub sanction: offence::Sanction,
+    pub sanction: Sanction,
     /// When it ends by itself; null: without end.
     pub until: Option<Timestamp>,
     /// Whether the same sanction was in force before, perhaps with another end.
@@ -63,9 +62,20 @@ pub struct CutOutcome {
 pub struct ReinstateOutcome {
     /// The tenant.
     pub tenant: String,
-    /// Its own sanctions that are taken back.
-    #[serde(with = "names::list")]
+    /// Its own sanctions that are taken back, by the names under which they were put there.
     pub lifted: Vec<Sanction>,
     /// What is in force for it still: other sanctions of its own, and its ancestors'.
     pub remaining: Vec<SanctionStatus>,
+    /// What waited for an operator, and was not carried out.
+    #[serde(default)]
+    pub dropped: Vec<super::case::Dropped>,
+    /// Cases that were closed by it.
+    #[serde(default)]
+    pub closed: Vec<String>,
+    /// What else to do, where it did not do all that was asked for.
+    #[serde(default)]
+    pub hints: Vec<String>,
+    /// What comes next.
+    #[serde(default)]
+    pub next: Vec<super::case::NextStep>,
 }

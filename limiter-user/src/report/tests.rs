@@ -205,7 +205,7 @@ fn an_event_is_one_line() {
     let mut lines = Lines::new(TimeZone::UTC, record(&raw()).time);
     assert_eq!(
         lines.event(&record(&raw())),
-        "12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001 php(4711) ×184\n"
+        "12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001 php(4711) ×184 (1 told)\n"
     );
     let mut limit = record(&Event {
         reason: Reason::Limit as u8,
@@ -223,6 +223,26 @@ fn an_event_is_one_line() {
          reseller-7) uid 2001 x\\u{a}12:03:12 bob(4711)\n",
         "a new day is said, and nobody forges a line"
     );
+}
+
+#[test]
+fn what_went_to_several_ports_is_told_so() {
+    let to = |port: u16| {
+        record(&Event {
+            repeated: 1,
+            destination_port: port,
+            ..raw()
+        })
+    };
+    let mut joiner = Joiner::default();
+    for record in [to(25), to(80), to(80)] {
+        joiner.add(record);
+    }
+    let episodes = joiner.finish();
+    let mut lines = Lines::new(TimeZone::UTC, episodes[0].first.time);
+    let line = lines.episode(&episodes[0]);
+    assert!(line.contains("203.0.113.5:25 (ports 25, 80) uid"), "{line}");
+    assert!(line.ends_with("×3\n"), "{line}");
 }
 
 #[test]
@@ -258,7 +278,7 @@ fn a_run_without_a_minutes_pause_is_one_episode() {
     assert_eq!(
         lines.episode(&episodes[0]),
         "12:03:06–12:05:05 alice denied direct_smtp → 203.0.113.1:25 and 1 more uid 2001 \
-         php(4711) ×30\n"
+         php(4711) ×30 (3 told)\n"
     );
 }
 

@@ -170,7 +170,7 @@ fn events_are_read_without_an_agent() {
     assert_eq!(joined.code, Some(0), "{}", joined.err);
     let lines: Vec<&str> = joined.out.lines().collect();
     assert_eq!(lines.len(), 2, "{}", joined.out);
-    let alice = "alice denied direct_smtp → 203.0.113.5:25 uid 2001 php(4711) ×15";
+    let alice = "alice denied direct_smtp → 203.0.113.5:25 uid 2001 php(4711) ×15 (5 told)";
     assert!(lines[0].ends_with(alice), "{}", joined.out);
     let each = run(directory.path(), &["events", "--each", "--tenant", "alice"]);
     assert_eq!(each.out.lines().count(), 5);

@@ -11,7 +11,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use limiter_common::{
     limit::{Kind, Unit},
-    sanction::Sanction,
     verdict::{Layer, PortGroup, Reason, Verdict},
 };
 use limiter_user::{
@@ -206,8 +205,12 @@ impl Node for FakeNode {
             from: Some("reseller-7".into()),
         });
         Ok(ReinstateOutcome {
+            dropped: Vec::new(),
+            closed: Vec::new(),
+            hints: Vec::new(),
+            next: Vec::new(),
             tenant: tenant.into(),
-            lifted: vec![Sanction::SuspendNetwork],
+            lifted: vec![offence::Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),
         })
     }

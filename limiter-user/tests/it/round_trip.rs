@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use limiter_common::{sanction::Sanction, verdict::Verdict};
+use limiter_common::verdict::Verdict;
 use limiter_user::{
     control::{
         client::ClientError,
@@ -141,7 +141,7 @@ async fn sanctions_travel_and_are_recorded() {
         reason: "cleaned".into(),
     };
     let outcome = client.reinstate(&back).await.unwrap();
-    assert_eq!(outcome.lifted, [Sanction::SuspendNetwork]);
+    assert_eq!(outcome.lifted, [offence::Sanction::SuspendNetwork]);
 
     // Who may not be is refused by the node, and recorded; no reason never reaches it.
     request.tenant = "(node)".into();

@@ -147,6 +147,28 @@ fn an_offence_takes_hold_is_told_and_is_closed_by_a_review() {
     agent.kill_9();
     reported(&agent);
     audited(&agent);
+
+    // It was wrong after all: it counts no more, and that is kept.
+    agent.run();
+    let acquit = &[
+        "case",
+        "close",
+        "alice",
+        "hostup/1",
+        "--acquit",
+        "--reason",
+        "our own scan",
+    ];
+    let said = agent.must(acquit);
+    assert!(
+        said.contains("case hostup/1 was wrong: it counts no more"),
+        "{said}"
+    );
+    let case = json(&agent, &["case", "show", "alice", "hostup/1"]);
+    assert_eq!(case["state"], "void", "{case:#}");
+    let next = agent.tenant("alice")["next"].clone();
+    assert!(!next.to_string().contains("terminate"), "{next:#}");
+    assert_eq!(agent.cli(acquit).code, 1, "it is void already");
 }
 
 /// The report in all its forms.
@@ -233,7 +255,8 @@ fn a_proposal_waits_at_the_top_until_somebody_decides() {
         agent.cli(&all)
     };
     let wrong = decide("confirm", "hostup/1", &["--sanction", "warn"]);
-    assert_eq!(wrong.code, 2, "{wrong:?}");
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    assert!(wrong.stderr.contains("--sanction null_route"), "{wrong:?}");
     assert_eq!(decide("confirm", "hostup/7", &[]).code, 1);
     // A review ends no proposal, and says so.
     let open = decide("close", "hostup/1", &[]);
@@ -257,7 +280,7 @@ fn a_proposal_waits_at_the_top_until_somebody_decides() {
         "unpaid",
     ]);
     let more = decide("close", "hostup/1", &["--acquit"]);
-    assert_eq!(more.code, 2, "{more:?}");
+    assert_eq!(more.code, 1, "{more:?}");
     assert!(more.stderr.contains("block_smtp"), "{more:?}");
     let closed = decide("close", "hostup/1", &["--acquit", "--others"]);
     assert_eq!(closed.code, 0, "{closed:?}");
@@ -287,7 +310,10 @@ fn a_warning_a_listing_and_what_is_only_observed() {
     assert_eq!(explained["standing"], "warned", "{explained:#}");
     assert_eq!(explained["holds"][0]["case"], "hostup/1", "{explained:#}");
 
-    let listing = ["--listing", "spamhaus", "--address", "192.0.2.2"];
+    let listing = ["--listing", "spamhaus", "--address", "192.0.2.2", "--force"];
+    let foreign = add("alice", &["--listing", "spamhaus", "--address", "8.8.8.8"]);
+    assert_eq!(foreign.code, 1, "{foreign:?}");
+    assert!(foreign.stderr.contains("--force"), "{foreign:?}");
     assert_eq!(add("alice", &listing).code, 0);
     expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
     let again = add("alice", &listing);

@@ -123,7 +123,7 @@ impl<'n> Walk<'n> {
 
     #[track_caller]
     fn is_listed(&self, list: &str) {
-        let listing = ["--listing", list, "--address", "192.0.2.1"];
+        let listing = ["--listing", list, "--address", "192.0.2.1", "--force"];
         self.does(&[&["offence", "add", "alice"][..], &listing].concat());
     }
 

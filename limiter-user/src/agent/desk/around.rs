@@ -97,7 +97,7 @@ impl Around for NodeAround {
 }
 
 /// Whose addresses, domains and users are.
-fn owners_of(state: &State) -> Owners {
+pub(in crate::agent) fn owners_of(state: &State) -> Owners {
     let (policy, image) = (&state.policy, &state.image);
     let users = users(image);
     let own = image.own_addresses.iter().copied();

@@ -29,6 +29,7 @@ use jiff::Timestamp;
 use log::{info, warn};
 use serde_json::Value;
 
+pub(super) use self::around::owners_of;
 pub use self::{
     around::{Around, NodeAround},
     mailbox::Mailroom,
@@ -86,6 +87,18 @@ struct Filing<'f> {
     now: Now,
     /// Who handed it in.
     by: Option<&'f Peer>,
+}
+
+/// How a complaint comes to count.
+struct Counting<'c> {
+    /// What tells it from all others in the record book; `None`: its id.
+    key: Option<String>,
+    /// What is heard before it, in the same transaction.
+    first: Vec<Submission>,
+    /// Who says so.
+    by: Option<&'c Peer>,
+    /// Why.
+    reason: Option<String>,
 }
 
 impl Desk {
@@ -205,11 +218,13 @@ impl Desk {
         }
         let why: Vec<String> = grounds.iter().map(ToString::to_string).collect();
         let row = row(ComplaintState::Attributed, why.join("; "), &paper);
-        let (by, reason) = match by {
-            Some(by) => (Some(*by), Some("handed in".to_owned())),
-            None => (None, None),
+        let counting = Counting {
+            key: None,
+            first: Vec::new(),
+            by: *by,
+            reason: by.map(|_| "handed in".to_owned()),
         };
-        self.count(tenant, report, happened, row, (by, reason))
+        self.count(tenant, report, happened, row, counting)
     }
 
     /// Has a complaint count against `tenant`.
@@ -219,7 +234,7 @@ impl Desk {
         report: &Report,
         happened: Option<Timestamp>,
         row: ComplaintRow,
-        (by, reason): (Option<&Peer>, Option<String>),
+        counting: Counting<'_>,
     ) -> Result<ComplaintOutcome, CourtError> {
         let now = self.court.clock();
         let wall = happened.map_or_else(|| report.happened(now.wall), Moment::from);
@@ -233,9 +248,11 @@ impl Desk {
         };
         let outcome = outcome(&row, false);
         let submission = Submission {
-            key: Some(report.id.clone()),
-            by: by.map(|by| serde_json::to_value(by).unwrap_or(Value::Null)),
-            reason,
+            key: Some(counting.key.unwrap_or_else(|| report.id.clone())),
+            by: counting
+                .by
+                .map(|by| serde_json::to_value(by).unwrap_or(Value::Null)),
+            reason: counting.reason,
             evidence: vec![Evidence {
                 kind: "complaint",
                 body: Paper::read(&row).evidence(),
@@ -243,10 +260,12 @@ impl Desk {
             complaint: Some(row),
             ..Submission::of(Signal::Complaint(complaint))
         };
-        let verdicts = self.court.hear(vec![submission], &[])?;
+        let mut all = counting.first;
+        all.push(submission);
+        let verdicts = self.court.hear(all, &[])?;
         let Some(Verdict {
             duplicate, actions, ..
-        }) = verdicts.first()
+        }) = verdicts.last()
         else {
             return Ok(outcome);
         };

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     super::judiciary::{submission, unheard},
-    Desk, about, outcome,
+    Counting, Desk, about, outcome,
     paper::{Paper, Saying},
 };
 use crate::{
@@ -17,9 +17,9 @@ use crate::{
         peer::Peer,
         routes_complaints::{ComplaintDesk, ComplaintFilter, ComplaintWord},
     },
-    court::{CourtError, Now},
+    court::{CourtError, Now, Submission},
     ledger::{ComplaintRow, Ledger, LedgerError},
-    offence::{Action, Moment, Part, Record, Signal},
+    offence::{Action, Moment, Part, Per, Record, Signal},
     report::complaint::{
         ComplaintClock, ComplaintDetails, ComplaintOutcome, ComplaintState, ComplaintSummary,
     },
@@ -122,23 +122,33 @@ impl Desk {
         (by, reason): (&Peer, &str),
     ) -> Result<ComplaintOutcome, NodeError> {
         let id = &row.id;
-        if row.state == ComplaintState::Attributed.as_str() {
-            let whom = row.tenant.as_deref().unwrap_or("?");
-            return Err(invalid(format!(
-                "{id} counts against {whom:?} already; if that was wrong, acquit {whom:?}, and record \
-                 an offence of whoever it was"
-            )));
+        let counts = row.state == ComplaintState::Attributed.as_str();
+        let wrongly = row.tenant.clone().filter(|_| counts);
+        if wrongly.as_deref() == Some(tenant) {
+            return Err(refused(
+                format!("{id} counts against {tenant:?} already"),
+                "if that is wrong, assign it to whom it is about, or `limiter complaint dismiss`",
+            ));
+        }
+        let (record, ..) = self.court.record(tenant);
+        if record.voided.is_complaint(id) {
+            return Err(refused(
+                format!("{id} was taken out of the count of {tenant:?} by a person"),
+                "`limiter offence add` records by hand what was right all the same",
+            ));
         }
         let Some(report) = paper.report.clone() else {
-            return Err(invalid(format!(
-                "{id} cannot be read, and so not count: record by hand what is true in it"
-            )));
+            return Err(refused(
+                format!("{id} cannot be read, and so not count"),
+                "`limiter offence add` records by hand what is true in it",
+            ));
         };
         if !report.feedback.accuses() {
             let kind = report.feedback.as_str();
-            return Err(invalid(format!(
-                "{id} is a report of the kind {kind}, which accuses nobody of abuse"
-            )));
+            return Err(refused(
+                format!("{id} is a report of the kind {kind}, which accuses nobody of abuse"),
+                "`limiter complaint dismiss`, or `limiter offence add` if there was abuse",
+            ));
         }
         self.around.knows(tenant)?;
         let happened = match &paper.attribution {
@@ -156,9 +166,50 @@ impl Desk {
         row.state = ComplaintState::Attributed.as_str().to_owned();
         row.why = format!("{by} says so: {reason}");
         row.report = paper.to_json();
-        let said = (Some(by), Some(reason.to_owned()));
-        let counted = self.count(tenant, &report, happened, row, said);
-        counted.map_err(|error| unheard(&error))
+        let id = row.id.clone();
+        // It counts for the first time against this tenant, whatever was heard of it before.
+        let before = self.ask(|ledger| ledger.came_of(&id))?;
+        let key = before.map(|_| again(&id, paper.said.len()));
+        let first = wrongly
+            .iter()
+            .map(|whom| withdrawn(whom, &id, (by, reason)));
+        let counting = Counting {
+            key,
+            first: first.collect(),
+            by: Some(by),
+            reason: Some(reason.to_owned()),
+        };
+        let counted = self.count(tenant, &report, happened, row, counting);
+        let mut outcome = counted.map_err(|error| unheard(&error))?;
+        if let Some(whom) = wrongly {
+            outcome.followed.extend(self.stands(&whom, &id));
+        }
+        Ok(outcome)
+    }
+
+    /// What became of a complaint that counted against `tenant` and counts no more.
+    fn stands(&self, tenant: &str, id: &str) -> Vec<String> {
+        let (record, ..) = self.court.record(tenant);
+        let mut lines = vec![format!("it counts no more against {tenant}")];
+        for (policy, kept) in &record.ladders {
+            let open = kept.open.iter().map(|case| (case, &kept.evidence));
+            let closed = kept.closed.iter().map(|case| (case, &case.evidence));
+            for (case, evidence) in open.chain(closed) {
+                if evidence.complaints.listed.contains(id) && !case.is_void() {
+                    lines.push(format!(
+                        "case {policy}/{} of {tenant} rests on it too, and stands: if it was wrong, \
+                         `limiter case close {tenant} {policy}/{} --acquit --reason …`",
+                        case.id, case.id
+                    ));
+                }
+            }
+        }
+        let charge = format!("{} {id}\n", Per::Complaint.as_str());
+        if record.charged.keys().any(|key| key.starts_with(&charge)) {
+            lines
+                .push("what was charged for it stands in the record: credit it by hand".to_owned());
+        }
+        lines
     }
 
     fn dismiss(
@@ -168,15 +219,16 @@ impl Desk {
         (by, reason): (&Peer, &str),
     ) -> Result<ComplaintOutcome, NodeError> {
         match ComplaintState::of(&row.state) {
-            Some(ComplaintState::Attributed) => {
-                return Err(invalid(format!(
-                    "{} counts against {:?}: if that was wrong, acquit it",
-                    row.id,
-                    row.tenant.as_deref().unwrap_or("?")
-                )));
-            }
             Some(ComplaintState::Dismissed) => {
-                return Err(invalid(format!("{} was dismissed already", row.id)));
+                return Err(refused(
+                    format!("{} was dismissed already", row.id),
+                    "nothing is left to do",
+                ));
+            }
+            Some(ComplaintState::Attributed) => {
+                if let Some(tenant) = row.tenant.clone() {
+                    return self.take_back(row, paper, &tenant, (by, reason));
+                }
             }
             _ => {}
         }
@@ -184,6 +236,26 @@ impl Desk {
         row.why = format!("{by}: {reason}");
         row.report = paper.to_json();
         self.keep(&row).map_err(|error| unheard(&error))
+    }
+
+    /// Dismisses one that counted: it counts no more.
+    fn take_back(
+        &self,
+        mut row: ComplaintRow,
+        paper: &Paper,
+        tenant: &str,
+        (by, reason): (&Peer, &str),
+    ) -> Result<ComplaintOutcome, NodeError> {
+        row.state = ComplaintState::Dismissed.as_str().to_owned();
+        row.why = format!("{by}: {reason}");
+        row.report = paper.to_json();
+        let mut outcome = outcome(&row, false);
+        let mut taken = withdrawn(tenant, &row.id, (by, reason));
+        taken.complaint = Some(row);
+        let heard = self.court.hear(vec![taken], &[]);
+        heard.map_err(|error| unheard(&error))?;
+        outcome.followed = self.stands(tenant, &outcome.id);
+        Ok(outcome)
     }
 
     fn handled(
@@ -195,10 +267,10 @@ impl Desk {
     ) -> Result<ComplaintOutcome, NodeError> {
         let counts = row.state == ComplaintState::Attributed.as_str();
         let Some(tenant) = row.tenant.clone().filter(|_| counts) else {
-            return Err(invalid(format!(
-                "{} counts against nobody, and has no clocks",
-                row.id
-            )));
+            return Err(refused(
+                format!("{} counts against nobody, and has no clocks", row.id),
+                "`limiter complaint assign` has it count, `limiter complaint dismiss` ends it",
+            ));
         };
         let (record, ..) = self.court.record(&tenant);
         let key = format!("{}\n{clock}", row.id);
@@ -240,7 +312,12 @@ impl Desk {
                     what: format!("there is no complaint {id:?}"),
                 });
             }
-            _ => return Err(invalid(format!("several complaints begin with {id:?}"))),
+            _ => {
+                return Err(refused(
+                    format!("several complaints begin with {id:?}"),
+                    "give more of it: `limiter complaint list` shows them",
+                ));
+            }
         };
         let row = self.ask(|ledger| ledger.complaint(found))?;
         row.ok_or_else(|| NodeError::NotFound {
@@ -254,8 +331,26 @@ impl Desk {
     }
 }
 
-fn invalid(what: String) -> NodeError {
-    NodeError::Invalid { what }
+fn refused(what: String, remedy: &str) -> NodeError {
+    NodeError::Refused {
+        what,
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// The key of a complaint that counted before, against somebody else.
+fn again(id: &str, said: usize) -> String {
+    format!("{id}\n{said}")
+}
+
+/// That a complaint counts no more against `tenant`.
+fn withdrawn(tenant: &str, id: &str, (by, reason): (&Peer, &str)) -> Submission {
+    let signal = Signal::Withdrawn {
+        tenant: tenant.to_owned(),
+        complaint: id.to_owned(),
+        by: by.to_string(),
+    };
+    submission(signal, reason, by)
 }
 
 fn summary(

@@ -426,7 +426,7 @@ fn what_is_not_clear_waits_for_a_person() {
     let assigned = assign(&waits.id[..12], "bob").unwrap();
     assert_eq!(assigned.state, ComplaintState::Attributed);
     assert_eq!(counted(&desk, "bob"), 1);
-    assert!(assign(&waits.id, "alice").is_err(), "it counts already");
+    assert!(assign(&waits.id, "bob").is_err(), "it counts already");
     let signals = desk
         .court
         .ledger(|ledger| ledger.signals("bob", Moment(0), 9));
@@ -447,6 +447,64 @@ fn what_is_not_clear_waits_for_a_person() {
     assert!(desk.problems().is_empty());
     assert_eq!(taken(&desk, &other).state, ComplaintState::Dismissed);
     assert_eq!(counted(&desk, "alice"), 0);
+}
+
+#[test]
+fn one_that_counted_is_taken_back_or_given_to_another() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), Fake::default());
+    fake.sees("alice", -1, "203.0.113.5");
+    let desk = desk(state.path(), &fake);
+    let report = Arf::default();
+    let id = taken(&desk, &report).id;
+    let say = |word: &ComplaintWord| desk.say(&id, word, "a mistake", &peer());
+    let assign = |tenant: &str| ComplaintWord::Assign {
+        tenant: tenant.to_owned(),
+    };
+    let kept = |tenant: &str| desk.court.record(tenant).0;
+    assert!(kept("alice").ladders["reports"].open.is_some());
+
+    let moved = say(&assign("bob")).unwrap();
+    assert!(!moved.known && moved.tenant.as_deref() == Some("bob"));
+    assert!(
+        moved
+            .followed
+            .iter()
+            .any(|it| it == "it counts no more against alice")
+    );
+    let acquit = "`limiter case close alice reports/1 --acquit";
+    assert!(
+        moved.followed.iter().any(|it| it.contains(acquit)),
+        "{moved:?}"
+    );
+    assert!(kept("alice").voided.is_complaint(&id));
+    assert!(kept("alice").clocks.values().all(Option::is_none));
+    assert!(kept("bob").ladders["reports"].open.is_some());
+    let shown = desk.show(&id).unwrap();
+    assert!(
+        shown
+            .followed
+            .iter()
+            .any(|it| it.contains("of bob is opened"))
+    );
+    // Not back to whom it was taken from, nor twice to the same.
+    for tenant in ["alice", "bob"] {
+        let refused = say(&assign(tenant));
+        assert!(
+            matches!(refused, Err(NodeError::Refused { .. })),
+            "{tenant}"
+        );
+    }
+
+    let dismissed = say(&ComplaintWord::Dismiss).unwrap();
+    assert_eq!(dismissed.state, ComplaintState::Dismissed);
+    assert!(
+        dismissed
+            .followed
+            .iter()
+            .any(|it| it == "it counts no more against bob")
+    );
+    assert!(kept("bob").voided.is_complaint(&id));
+    assert_eq!(taken(&desk, &report).state, ComplaintState::Dismissed);
 }
 
 #[test]

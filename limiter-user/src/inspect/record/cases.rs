@@ -68,7 +68,7 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
         case: name_of(&row.policy, case.id),
         tenant: row.tenant.clone(),
         state: match case.closed {
-            _ if case.void => CaseState::Void,
+            _ if case.is_void() => CaseState::Void,
             None => CaseState::Open,
             Some(_) => CaseState::Closed,
         },
@@ -78,6 +78,11 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
         offence: case.offence(),
         sanction: in_force.filter_map(|hold| hold.suffered()).max(),
         proposed: waiting.clone().map(|hold| hold.step.sanction).max(),
+        waiting: {
+            let mut all: Vec<_> = waiting.clone().map(|hold| hold.step.sanction).collect();
+            all.sort_by_key(|sanction| std::cmp::Reverse(*sanction));
+            all
+        },
         deadline: waiting
             .filter_map(|hold| hold.deadline)
             .min()

@@ -121,6 +121,8 @@ pub fn next_steps(tenant: &str, record: &Record, study: &Study<'_>) -> Vec<NextS
                 policy: policy.clone(),
                 // Without its policy nobody can say: then it waits.
                 proposed: ladder.is_none_or(|ladder| ladder.confirm.contains(&sanction)),
+                meanwhile: None,
+                already: false,
             });
         }
     }
@@ -133,11 +135,14 @@ pub fn next_steps(tenant: &str, record: &Record, study: &Study<'_>) -> Vec<NextS
             severity: Some(next.severity),
             policy: next.policy,
             proposed: next.proposed,
+            meanwhile: next.meanwhile,
+            already: next.already,
         };
         let gravest = by_severity
             .entry(next.severity)
             .or_insert_with(|| step.clone());
-        if step.sanction > gravest.sanction {
+        let weight = |step: &NextStep| (step.sanction, !step.already);
+        if weight(&step) > weight(gravest) {
             *gravest = step;
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     control::node::NodeError,
     court::Study,
     ledger::{Ledger, LedgerError},
-    offence::{Book, Moment, Notice, Reading, Record, Signal},
+    offence::{Book, Moment, Notice, Reading, Record, Signal, Span, Status, Word},
     report::case::{Charged, ComplaintClock, Delivery, Heard, Note, Told},
 };
 
@@ -17,6 +17,12 @@ pub struct Shelf {
     pub(super) ledger: Ledger,
     pub(super) book: Book,
     pub(super) times: Times,
+}
+
+/// Whether `end` follows at once from what was said at `said`.
+fn is_soon(said: Moment, end: Moment) -> bool {
+    const SOON: Span = Span::seconds(5);
+    end > said && end <= said.plus(SOON)
 }
 
 /// The record book cannot be read.
@@ -141,14 +147,23 @@ impl Shelf {
         most: usize,
     ) -> Result<Vec<(Moment, Heard)>, NodeError> {
         let rows = self.ledger.signals(tenant, since, most).map_err(unread)?;
+        let ended = self.ended(tenant, since)?;
         let heard = rows
             .into_iter()
             .filter(|row| row.kind != "sent")
             .map(|row| {
-                let text = match serde_json::from_value::<Signal>(row.body.clone()) {
-                    Ok(signal) => words::signal(&signal),
+                let at = Moment::of_millis(row.at);
+                let signal = serde_json::from_value::<Signal>(row.body.clone());
+                let text = match &signal {
+                    Ok(Signal::Word {
+                        word: Word::Review, ..
+                    }) if !ended.iter().any(|end| is_soon(at, *end)) => {
+                        words::REVIEW_IN_VAIN.to_owned()
+                    }
+                    Ok(signal) => words::signal(signal),
                     Err(_) => row.body.to_string(),
                 };
+                let happened = signal.ok().and_then(|signal| signal.happened());
                 let followed = match row.actions {
                     serde_json::Value::Array(actions) => actions,
                     _ => Vec::new(),
@@ -156,6 +171,11 @@ impl Shelf {
                 let heard = Heard {
                     id: row.id,
                     time: Moment::of_millis(row.wall).timestamp(),
+                    // The wall clock as it was then, less the time it was on its way.
+                    happened: happened.map(|happened| {
+                        let on_the_way = at.since(happened.min(at));
+                        Moment::of_millis(row.wall).minus(on_the_way).timestamp()
+                    }),
                     kind: row.kind,
                     text,
                     by: row.by.as_ref().map(words::who),
@@ -170,6 +190,19 @@ impl Shelf {
                 (Moment::of_millis(row.at), heard)
             });
         Ok(heard.collect())
+    }
+
+    /// When anything of the tenant's ended since `since`: a sanction, or what only waited.
+    fn ended(&self, tenant: &str, since: Moment) -> Result<Vec<Moment>, NodeError> {
+        let sanctions = self.ledger.sanctions(tenant, since).map_err(unread)?;
+        let lifted = sanctions.iter().filter_map(|row| row.lifted);
+        let cases = self.ledger.cases(Some(tenant), false).map_err(unread)?;
+        let holds = cases.iter().flat_map(|row| &row.case.holds);
+        let over = holds.filter_map(|hold| match hold.status {
+            Status::Ended { at, .. } => Some(at),
+            Status::InForce | Status::Proposed(_) => None,
+        });
+        Ok(lifted.map(Moment::of_millis).chain(over).collect())
     }
 
     /// What people were told since `since`.

@@ -231,16 +231,24 @@ fn a_case_is_told_whole() {
     let next: Vec<_> = details
         .next
         .iter()
-        .map(|it| (it.severity, it.sanction, it.proposed))
+        .filter(|it| !it.already)
+        .map(|it| (it.severity, it.sanction, it.proposed, it.meanwhile))
         .collect();
-    let expected = (Some(Severity::Critical), Sanction::NullRoute, true);
+    let meanwhile = Some(Sanction::SuspendNetwork);
+    let expected = (
+        Some(Severity::Critical),
+        Sanction::NullRoute,
+        true,
+        meanwhile,
+    );
     assert_eq!(next, [expected]);
     let text = case_text::details(&details, &STYLE);
     assert!(!text.contains('\x1b'), "{text}");
     for words in [
         "case hostup/1 of alice: open, severe\n",
         "suspend_network, case hostup/1: severe, offence 1; lifted by a review",
-        "a further critical offence: null_route proposed (hostup)",
+        "a further critical offence: suspend_network at once, null_route proposed (hostup)",
+        "a further severe offence: joins the open case, nothing beyond what that led to (hostup)",
         "the owner was spoken to, by root (uid 0), logged in as carla (uid 1000), because by \
          telephone",
         "no answer (carla, hostup/1)",
@@ -283,7 +291,7 @@ fn status_tells_of_the_record() {
     );
     let text = status_text::details(&status, &STYLE);
     assert!(
-        text.contains("limiter case confirm alice hostup/1"),
+        text.contains("limiter case confirm alice hostup/1 --sanction null_route"),
         "{text}"
     );
 
@@ -301,6 +309,39 @@ fn status_tells_of_the_record() {
     let json = serde_json::to_value(&status).unwrap();
     assert_eq!(json["tenants"][0]["holds"][0]["sanction"], "terminate");
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+}
+
+#[test]
+fn a_review_in_vain_and_what_happened_earlier_are_told_as_they_were() {
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Critical, "a botnet");
+    stage.word(Word::Review);
+    *stage.machine.0.lock().unwrap() += 3_600_000;
+    let signal = Signal::Violations {
+        tenant: "alice".to_owned(),
+        reason: "suspended".to_owned(),
+        count: 2,
+        refused: true,
+        source: None,
+        happened: Moment(START + 1_000),
+    };
+    stage.hear(signal, "the kernel");
+    let details = stage.shelf().case("alice", &case("hostup/1")).unwrap();
+    let text = case_text::details(&details, &STYLE);
+    for words in [
+        "asked for a review; the rules did not let it lift anything",
+        "2027-01-15 08:00:01 UTC: 2 attempts to connect while under a sanction, refused, heard \
+         2027-01-15 09:00:00 UTC",
+    ] {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    assert!(!text.contains("is in order"), "{text}");
+
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Severe, "a relay");
+    stage.word(Word::Review);
+    let details = stage.shelf().case("alice", &case("hostup/1")).unwrap();
+    assert!(case_text::details(&details, &STYLE).contains("it was looked at, and is in order"));
 }
 
 #[test]

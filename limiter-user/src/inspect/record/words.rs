@@ -11,6 +11,7 @@ use crate::{
         Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Pending, Sanction, Signal,
         Word,
     },
+    report::case_text,
 };
 
 /// What lifts a sanction.
@@ -79,8 +80,8 @@ pub fn signal(signal: &Signal) -> String {
         } => {
             let what = if *refused { "refused" } else { "let out" };
             let from = source.map_or_else(String::new, |source| format!(", from {source}"));
-            let attempts = if *count == 1 { "attempt" } else { "attempts" };
-            format!("{count} {attempts} against the rules ({reason}), {what}{from}")
+            let attempts = case_text::attempts(reason, *count);
+            format!("{attempts}, {what}{from}")
         }
         Signal::Sent { messages, .. } => format!("{messages} messages sent"),
         Signal::Sources { sources, .. } => {
@@ -119,6 +120,15 @@ pub fn signal(signal: &Signal) -> String {
         Signal::Handled {
             complaint, clock, ..
         } => format!("complaint {complaint}: {clock} done"),
+        Signal::Withdrawn { complaint, .. } => {
+            format!("complaint {complaint} was wrong: it counts no more")
+        }
+        Signal::Void { policy, case, .. } => {
+            format!(
+                "case {} was wrong: it counts no more",
+                name_of(policy, *case)
+            )
+        }
         Signal::Settle { .. } => "the wall clock was declared right".to_owned(),
     }
 }
@@ -135,6 +145,9 @@ fn word(word: Word) -> String {
         Word::Acquit => "everything was lifted, and was wrong".to_owned(),
     }
 }
+
+/// A review that lifted nothing: that it is in order nobody can say.
+pub const REVIEW_IN_VAIN: &str = "asked for a review; the rules did not let it lift anything";
 
 /// What came of something, if that is worth a word; notices stand on their own.
 pub fn action(action: &Action, times: Times) -> Option<String> {

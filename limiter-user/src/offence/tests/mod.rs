@@ -7,6 +7,7 @@ mod properties;
 mod shipped;
 mod strict;
 mod telling;
+mod void;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

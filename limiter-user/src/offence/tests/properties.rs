@@ -89,6 +89,18 @@ fn signal() -> impl Strategy<Value = Signal> {
                 by: "root".to_owned(),
             }
         ),
+        1 => (0..60_u16).prop_map(|id| Signal::Withdrawn {
+            tenant: TENANTS[usize::from(id) % TENANTS.len()].to_owned(),
+            complaint: format!("complaint {id}"),
+            by: "root".to_owned(),
+        }),
+        1 => (tenant(), prop::sample::select(&["mvmcloud", "ix-cm", "hostup", "crux", "strict"][..]), 1..4_u32)
+            .prop_map(|(tenant, policy, case)| Signal::Void {
+                tenant,
+                policy: policy.to_owned(),
+                case,
+                by: "root".to_owned(),
+            }),
         5 => (tenant(), word()).prop_map(|(tenant, word)| say(&tenant, word)),
     ]
 }
