@@ -72,8 +72,8 @@ pub struct State {
 }
 
 /// What a reload says that changed the places.
-const PLACES_CHANGED: &str = "`attach.cgroup`, `pin_dir`, `state_dir`, `control` or `tenants` \
-                              changed: where things are is only read at the start";
+const PLACES_CHANGED: &str = "`attach.cgroup`, `pin_dir`, `state_dir`, `control`, `tenants` or a \
+                              socket of `services` changed: where things are is only read at the start";
 const PLACES_REMEDY: &str = "to move `pin_dir` or `attach.cgroup`, stop the agent and `limiter \
                              detach` with the old file first; else restart the agent";
 

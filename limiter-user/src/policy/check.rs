@@ -68,6 +68,7 @@ pub(super) fn policy(
             estimate: raw.estimate,
             notices: raw.notices,
             complaints: raw.complaints,
+            services: raw.services,
             retention: raw.retention,
             policies: files.names(&raw.policies),
         },

@@ -9,6 +9,7 @@ use super::{
     bounds::Amount,
     claims::text as uid_text,
     model::{Bounds, Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
+    services::ServicePlaces,
     value::human,
 };
 
@@ -61,6 +62,7 @@ pub fn summary(policy: &Policy) -> String {
     networks(&mut text, node);
     policies(&mut text, policy);
     interfaces(&mut text, &policy.places);
+    services(&mut text, &policy.places.services);
     if let Some(accounts) = &policy.accounts {
         let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
         text.list("accounts of uids", &uids);
@@ -155,6 +157,18 @@ fn interfaces(text: &mut Text, places: &Places) {
         Some(uplinks) => text.list("uplinks", uplinks),
     }
     text.list("interfaces of guests", &places.guests);
+}
+
+/// Where the mail programs ask.
+fn services(text: &mut Text, places: &ServicePlaces) {
+    for (name, addresses) in [
+        ("policy service at", &places.policy),
+        ("milter at", &places.milter),
+        ("dovecot's service at", &places.dovecot),
+    ] {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        text.list(name, &addresses);
+    }
 }
 
 fn tenants(text: &mut Text, policy: &Policy) {

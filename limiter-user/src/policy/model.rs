@@ -16,7 +16,12 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{complaints::Complaints, notices::Notices, prefix_set::PrefixSet};
+use super::{
+    complaints::Complaints,
+    notices::Notices,
+    prefix_set::PrefixSet,
+    services::{ServicePlaces, Services},
+};
 use crate::offence::Ladder;
 
 /// Everything the configuration says.
@@ -72,6 +77,9 @@ pub struct Node {
     /// Where reports of abuse come in, and whom and what is believed.
     #[serde(default)]
     pub complaints: Complaints,
+    /// How mail programs are answered.
+    #[serde(default)]
+    pub services: Services,
     /// How long things are kept.
     pub retention: Retention,
     /// The names of the policies that bind every tenant.
@@ -203,6 +211,9 @@ pub struct Places {
     pub pin_dir: PathBuf,
     /// The control socket.
     pub control: PathBuf,
+    /// Where the mail programs ask.
+    #[serde(default)]
+    pub services: ServicePlaces,
 }
 
 /// Every system user in the ranges becomes a tenant.

@@ -23,7 +23,9 @@ use super::{
     section_networks::{self, RawBlocked},
     section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
+    section_services,
     section_tenant::{mode_of, plan_of, texts},
+    services::Services,
     value, value_net,
 };
 
@@ -66,6 +68,7 @@ pub(super) struct RawNode {
     pub estimate: Estimate,
     pub notices: Notices,
     pub complaints: Complaints,
+    pub services: Services,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -90,9 +93,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
     let known: Vec<&str> = KEYS
         .iter()
         .chain(&section_networks::KEYS)
-        .chain(&section_later::KEYS)
         .chain([&section_estimate::KEY, &section_policies::KEY])
         .chain([&section_notices::KEY, &section_complaints::KEY])
+        .chain([&section_services::KEY, &section_later::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -109,6 +112,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
     let ports = port_groups(&fields, out);
     let tenants_origin = out.origin(fields.get("tenants").map_or(item.mark(), |i| i.mark()));
     section_later::check(&fields, out);
+    let mut places = section_places::places(&fields, config, out);
+    let (service_places, services) = section_services::services(&fields, &places.control, out);
+    places.services = service_places;
     RawNode {
         name,
         mode,
@@ -129,8 +135,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         estimate: section_estimate::estimate(&fields, out),
         notices: section_notices::notices(&fields, config, out),
         complaints: section_complaints::complaints(&fields, config, out),
+        services,
         retention: retention(&fields, out),
-        places: section_places::places(&fields, config, out),
+        places,
         tenants_origin,
         plans: if usable { plans(&fields, out) } else { None },
         accounts: accounts(&fields, out),

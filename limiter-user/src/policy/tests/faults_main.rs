@@ -362,7 +362,6 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:3:24: warning: mailbox.per_account: …",
             "limiter.yaml:3:30: error: mailbox.per_account.max: -1 is negative;…",
             "limiter.yaml:3:42: error: mailbox.per_account.window: 0s is too short;…",
-            "limiter.yaml:4:11: warning: services: …",
             "limiter.yaml:4:20: error: services.policy: tcp:1 is not the address of a service;…",
             "limiter.yaml:4:39: error: services.on_failure: maybe is not known; open | closed",
             "limiter.yaml:4:62: error: services.allowed_users[0]: 1 is a number;…",
