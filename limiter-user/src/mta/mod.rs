@@ -32,6 +32,6 @@ pub use self::{
     mail::{Mail, MailKey, Origin, Tenants},
     postfix::Postfix,
     queue::{MailQueue, Released},
-    submissions::{PostfixSubmissions, Submissions, Submitted},
+    submissions::{PostfixSubmissions, Submissions},
     thread::{KeeperHandle, KeeperThread},
 };

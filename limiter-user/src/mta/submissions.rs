@@ -11,16 +11,6 @@ use super::{Origin, Places, postfix::Incoming};
 /// Mail servers are looked for at most so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// What a mail server wrote down about a message that it is just taking.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Submitted {
-    /// Who brought it.
-    pub origin: Origin,
-    /// It was in the queue before, and is only sent through again: by an administrator, or by
-    /// [`MailQueue::release`](super::MailQueue::release).
-    pub again: bool,
-}
-
 /// Knows who brought messages.
 pub trait Submissions: Send + Sync {
     /// Who brought the message with this queue id; none if no queue has it. May block for as long as
@@ -28,7 +18,7 @@ pub trait Submissions: Send + Sync {
     ///
     /// # Errors
     /// What the mail server wrote down cannot be read.
-    fn submitted(&self, queue_id: &str) -> io::Result<Option<Submitted>>;
+    fn submitted(&self, queue_id: &str) -> io::Result<Option<Origin>>;
 }
 
 /// The queues of all instances of Postfix. They are looked for when they are needed, and again, but not
@@ -75,7 +65,7 @@ impl PostfixSubmissions {
 }
 
 impl Submissions for PostfixSubmissions {
-    fn submitted(&self, queue_id: &str) -> io::Result<Option<Submitted>> {
+    fn submitted(&self, queue_id: &str) -> io::Result<Option<Origin>> {
         for again in [false, true] {
             let (queues, fresh) = self.queues(again);
             if again && !fresh {

@@ -64,17 +64,17 @@ pub(super) fn read(file: File, id: &str, mail_owner: u32) -> io::Result<QueueFil
     let mut envelope = envelope(&mut records, next)?;
     if !envelope.from_smtp {
         envelope.found.origin.login = None;
-        envelope.found.origin.uid = submitter(&mut records, message, id, mail_owner)?.uid;
+        envelope.found.origin.uid = submitter(&mut records, message, id, Some(mail_owner))?;
     }
     Ok(envelope.found)
 }
 
-/// The same while cleanup(8) waits for its milters: everything is written but the end, and the place where
-/// the message begins. Says also whether it was in the queue before, under another id.
+/// Who brought it, while cleanup(8) waits for its milters: everything is written but the end, and the place
+/// where the message begins. What `postsuper -r` sends through again is not brought before milters.
 ///
 /// # Errors
 /// When it cannot be read, or is no queue file up to where the headers end.
-pub(super) fn read_unfinished(file: File, id: &str, mail_owner: u32) -> io::Result<(Origin, bool)> {
+pub(super) fn read_unfinished(file: File, id: &str) -> io::Result<Origin> {
     let mut records = Records::new(file, MOST_UNFINISHED);
     let first = records.at(0)?;
     if first.kind != records::SIZE {
@@ -87,13 +87,12 @@ pub(super) fn read_unfinished(file: File, id: &str, mail_owner: u32) -> io::Resu
         end,
     } = envelope(&mut records, next)?;
     let mut origin = found.origin;
-    let message = message(&mut records, end)?;
-    let submitter = submitter(&mut records, message, id, mail_owner)?;
     if !from_smtp {
+        let message = message(&mut records, end)?;
         origin.login = None;
-        origin.uid = submitter.uid;
+        origin.uid = submitter(&mut records, message, id, None)?;
     }
-    Ok((origin, submitter.again))
+    Ok(origin)
 }
 
 /// Where the message begins, from a record of the envelope on.
@@ -183,41 +182,38 @@ fn envelope(records: &mut Records, mut at: u64) -> io::Result<Envelope> {
     })
 }
 
-/// What pickup wrote about a message.
-#[derive(Default)]
-struct Submitter {
-    uid: Option<u32>,
-    /// It was sent through pickup again by `postsuper -r`.
-    again: bool,
-}
-
-/// The user who submitted the message that begins at `at`, by the headers that pickup wrote.
-fn submitter(records: &mut Records, at: u64, id: &str, mail_owner: u32) -> io::Result<Submitter> {
+/// The user who submitted the message that begins at `at`, by the headers that pickup wrote. `mail_owner`
+/// sends messages through again, if any were.
+fn submitter(
+    records: &mut Records,
+    at: u64,
+    id: &str,
+    mail_owner: Option<u32>,
+) -> io::Result<Option<u32>> {
     let mut headers = Headers {
         records,
         at,
         line: None,
         left: MOST_LINES,
     };
-    let mut found = Submitter::default();
+    let mut trusted = false;
     while let Some(header) = headers.next()? {
         let Some(received) = header.strip_prefix("Received:") else {
             continue;
         };
         let Some((uid, its_id)) = from_userid(received) else {
-            break;
+            return Ok(None);
         };
-        if !found.again && its_id != id {
-            break;
+        if !trusted && its_id != id {
+            return Ok(None);
         }
-        if uid != mail_owner {
-            found.uid = Some(uid);
-            break;
+        if Some(uid) != mail_owner {
+            return Ok(Some(uid));
         }
         // Postfix's own: it was sent through again, and what follows is what was written before.
-        found.again = true;
+        trusted = true;
     }
-    Ok(found)
+    Ok(None)
 }
 
 /// The uid and the queue id of pickup's header, whose name has been taken off.
@@ -443,7 +439,7 @@ mod tests {
         assert_eq!(read_bytes(&bytes).unwrap().origin.uid, Some(2001));
     }
 
-    fn unfinished(attributes: &[&str], recipients: usize, lines: &[String]) -> (Origin, bool) {
+    fn unfinished(attributes: &[&str], recipients: usize, lines: &[String]) -> Origin {
         let mut bytes = record(b'C', &format!("{:15} {:15} {:63}", 0, 0, 0));
         bytes.extend(record(b'T', "1795330951 647141"));
         for attribute in attributes {
@@ -464,28 +460,26 @@ mod tests {
         bytes.extend(record(b'X', ""));
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
-        read_unfinished(file, ID, OWNER).unwrap()
+        read_unfinished(file, ID).unwrap()
     }
 
     #[test]
     fn a_file_that_is_being_written_says_it_too() {
-        let body = || vec![String::new(), "Buy.".to_owned()];
-        let real = [received(2001, ID).to_vec(), body()].concat();
-        let (origin, again) = unfinished(&["rewrite_context=local"], 20_000, &real);
-        assert_eq!((origin.uid, again), (Some(2001), false));
-        let forged = [received(2001, "B").to_vec(), body()].concat();
-        let (origin, again) = unfinished(&[], 1, &forged);
-        assert_eq!((origin.uid, again), (None, false));
+        let with_body = |header: [String; 2]| {
+            let body = [String::new(), "Buy.".to_owned()];
+            [header, body].concat()
+        };
+        let real = with_body(received(2001, ID));
+        let origin = unfinished(&["rewrite_context=local"], 20_000, &real);
+        assert_eq!(origin.uid, Some(2001));
+        let forged = with_body(received(2001, "B"));
+        assert_eq!(unfinished(&[], 1, &forged).uid, None);
+        // Whoever Postfix runs as sends nothing through again here.
         let anew = [received(OWNER, ID), received(2001, "B")].concat();
-        let (origin, again) = unfinished(&[], 1, &anew);
-        assert_eq!((origin.uid, again), (Some(2001), true));
+        assert_eq!(unfinished(&[], 1, &anew).uid, Some(OWNER));
         let attributes = ["client_address=192.0.2.7", "client_port=47224"];
-        let (origin, again) = unfinished(
-            &attributes,
-            1,
-            &[received(2001, ID).to_vec(), body()].concat(),
-        );
-        assert_eq!((origin.uid, again), (None, false));
+        let origin = unfinished(&attributes, 1, &real);
+        assert_eq!(origin.uid, None);
         assert_eq!(origin.client, Some("192.0.2.7:47224".parse().unwrap()));
     }
 

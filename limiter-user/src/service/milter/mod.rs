@@ -202,13 +202,9 @@ impl Milter {
             return Ok(Some(reply::too_many(self.limits.recipients)));
         }
         if whole.local {
-            match self.find_submitter(&mut whole).await {
-                Found::Known => {}
-                Found::Again => return Ok(None),
-                Found::Failed if self.on_failure == OnFailure::Closed => {
-                    return Ok(Some(reply::unknown()));
-                }
-                Found::Failed => {}
+            let known = self.find_submitter(&mut whole).await;
+            if !known && self.on_failure == OnFailure::Closed {
+                return Ok(Some(reply::unknown()));
             }
         }
         let until = Instant::now() + self.limits.patience;
@@ -254,13 +250,13 @@ impl Milter {
         }
     }
 
-    /// Finds out who brought a message that no client brought.
-    async fn find_submitter(&self, whole: &mut Whole) -> Found {
+    /// Finds out who brought a message that no client brought; whether that was possible.
+    async fn find_submitter(&self, whole: &mut Whole) -> bool {
         // The connection was made up, and so are its ends.
         let made_up = (whole.envelope.client.take(), whole.envelope.server.take());
         let Some(id) = whole.queue_id.clone() else {
             log::warn!("milter: a message that was submitted here has no queue id");
-            return Found::Failed;
+            return false;
         };
         let submissions = Arc::clone(&self.submissions);
         let name = id.clone();
@@ -269,36 +265,23 @@ impl Milter {
             Ok(Ok(Ok(Some(found)))) => found,
             Ok(Ok(Ok(None))) => {
                 log::warn!("milter: {id} is in no mail server's queue");
-                return Found::Failed;
+                return false;
             }
             Ok(Ok(Err(error))) => {
                 log::warn!("milter: who submitted {id} cannot be read: {error}");
-                return Found::Failed;
+                return false;
             }
             Ok(Err(_)) | Err(_) => {
                 log::warn!("milter: who submitted {id} cannot be read in time");
-                return Found::Failed;
+                return false;
             }
         };
-        if found.again {
-            return Found::Again;
-        }
         let envelope = &mut whole.envelope;
-        envelope.uid = found.origin.uid;
-        envelope.login = found.origin.login.or(envelope.login.take());
-        if found.origin.client.is_some() {
-            (envelope.client, envelope.server) = (found.origin.client, made_up.1);
+        envelope.uid = found.uid;
+        envelope.login = found.login.or(envelope.login.take());
+        if found.client.is_some() {
+            (envelope.client, envelope.server) = (found.client, made_up.1);
         }
-        Found::Known
+        true
     }
-}
-
-/// What is known of a message that no client brought.
-enum Found {
-    /// What the mail server wrote down.
-    Known,
-    /// It was in the queue before, and counted when it came: an administrator sends it through again.
-    Again,
-    /// Nothing.
-    Failed,
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::{Limits, Milter, MilterError, OnFailure};
 use crate::{
-    mta::{Origin, Submissions, Submitted},
+    mta::{Origin, Submissions},
     submission::{Answer, Envelope, Gate, Key},
 };
 
@@ -86,31 +86,20 @@ impl Gate for Recorder {
     }
 }
 
-/// Knows of three messages: alice's, one that is sent through again, and one that cannot be read.
+/// Knows of three messages: alice's, one that a client brought, and one that cannot be read.
 struct Books;
 
 impl Submissions for Books {
-    fn submitted(&self, queue_id: &str) -> io::Result<Option<Submitted>> {
-        let uid = |uid| Origin {
-            uid: Some(uid),
-            ..Origin::default()
-        };
+    fn submitted(&self, queue_id: &str) -> io::Result<Option<Origin>> {
         match queue_id {
-            "ALICE" => Ok(Some(Submitted {
-                origin: uid(2001),
-                again: false,
+            "ALICE" => Ok(Some(Origin {
+                uid: Some(2001),
+                ..Origin::default()
             })),
-            "AGAIN" => Ok(Some(Submitted {
-                origin: uid(2001),
-                again: true,
-            })),
-            "REMOTE" => Ok(Some(Submitted {
-                origin: Origin {
-                    client: Some("192.0.2.9:99".parse().unwrap()),
-                    login: Some("bob".to_owned()),
-                    uid: None,
-                },
-                again: false,
+            "REMOTE" => Ok(Some(Origin {
+                client: Some("192.0.2.9:99".parse().unwrap()),
+                login: Some("bob".to_owned()),
+                uid: None,
             })),
             "BROKEN" => Err(io::ErrorKind::InvalidData.into()),
             _ => Ok(None),

@@ -130,11 +130,10 @@ async fn who_ran_sendmail_is_said_by_the_mail_server() {
         }
     };
     for (id, expected) in [
-        ("ALICE", Some(of(Some(2001), None, None))),
-        ("REMOTE", Some(of(None, Some("bob"), Some("192.0.2.9:99")))),
-        ("AGAIN", None),
-        ("BROKEN", Some(of(None, None, None))),
-        ("UNKNOWN", Some(of(None, None, None))),
+        ("ALICE", of(Some(2001), None, None)),
+        ("REMOTE", of(None, Some("bob"), Some("192.0.2.9:99"))),
+        ("BROKEN", of(None, None, None)),
+        ("UNKNOWN", of(None, None, None)),
     ] {
         let gate = Recorder::saying(&[]);
         let open = milter(&gate, OnFailure::Open, Limits::default());
@@ -148,7 +147,7 @@ async fn who_ran_sendmail_is_said_by_the_mail_server() {
             Call::Whole(_, envelope, _) => Some(envelope.clone()),
             _ => None,
         });
-        assert_eq!(asked, expected, "{id}");
+        assert_eq!(asked, Some(expected), "{id}");
 
         let gate = Recorder::saying(&[]);
         let closed = milter(&gate, OnFailure::Closed, Limits::default());
