@@ -9,10 +9,11 @@ use std::{
 
 use limiter_common::limit::Unit;
 
-use super::{Envelope, reply::Texts, who::MailTenants};
+use super::{Envelope, who::MailTenants};
 use crate::policy::{
     image::{DEFAULT_NAME, Image, TenantRef},
     model::Policy,
+    services::Services,
 };
 
 /// A socket's owner, as the kernel knows it.
@@ -28,36 +29,6 @@ pub struct Owner {
 pub trait Owners: Send + Sync {
     /// Who connected from `client` to `server` on this node; `None` if there is no such socket.
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
-}
-
-/// What the configuration says of mail at the gate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Mail of a domain that is not the sender's is refused, not only charged to the sender.
-    pub refuse_mismatch: bool,
-    /// Over a limit the error is permanent.
-    pub over_limit_is_permanent: bool,
-    /// Who goes too fast is held for up to so long, not sent away.
-    pub delay: Option<Duration>,
-    /// Too many different recipients are refused, not only told of.
-    pub refuse_distinct: bool,
-    /// When the kernel cannot be asked, mail goes.
-    pub open_on_failure: bool,
-    /// What clients are told.
-    pub texts: Texts,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            refuse_mismatch: false,
-            over_limit_is_permanent: false,
-            delay: None,
-            refuse_distinct: false,
-            open_on_failure: true,
-            texts: Texts::default(),
-        }
-    }
 }
 
 /// A limit of different recipients.
@@ -83,7 +54,7 @@ pub struct Directory {
     /// The node's own names: whoever writes from them forges nobody.
     hosts: Vec<String>,
     /// What the configuration says.
-    pub rules: Rules,
+    pub rules: Services,
 }
 
 /// Who pays for a message.
@@ -118,7 +89,6 @@ impl Directory {
         policy: &Policy,
         image: &Image,
         who: MailTenants,
-        rules: Rules,
         hosts: Vec<String>,
         place_of: impl Fn(&str) -> Option<u32>,
     ) -> Self {
@@ -156,7 +126,7 @@ impl Directory {
             distinct,
             default,
             hosts: hosts.iter().map(|host| host.to_lowercase()).collect(),
-            rules,
+            rules: policy.node.services.clone(),
         }
     }
 

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{
     kernel::charge::{Charged, From, Load, Receipt, Refusal},
+    policy::services::{
+        DistinctRecipients, OnFailure, OverLimit, PaceAction, SenderMismatch, Text, TooFast,
+    },
     report::duration::Seconds,
 };
 
@@ -196,7 +199,7 @@ impl NodeGate {
             uid: payer.uid,
             client: envelope.client,
         };
-        if payer.mismatch && directory.rules.refuse_mismatch && !self.is_observed(&payer, from) {
+        if payer.mismatch && directory.rules.sender_mismatch == SenderMismatch::Refuse && !self.is_observed(&payer, from) {
             return refuse(&directory.rules.texts.mismatch, &payer, "sender_mismatch");
         }
 
@@ -277,7 +280,7 @@ impl NodeGate {
                 with > before && with > limit.max as usize
             })
         }?;
-        let refuses = directory.rules.refuse_distinct;
+        let refuses = directory.rules.distinct_recipients == DistinctRecipients::Refuse;
         match self.till.distinct(payer.place, full, from, refuses) {
             Ok(true) if refuses => {
                 let limit = in_words(full);
@@ -327,15 +330,17 @@ impl NodeGate {
             reason: refusal.reason.as_str(),
         };
         if full.kind == Kind::Pace {
-            if let (Some(delay), Some(again)) = (rules.delay, again)
-                && again <= delay
+            let TooFast { action, cap } = rules.too_fast;
+            if action == PaceAction::Delay
+                && let Some(again) = again
+                && again <= cap
             {
                 return Answer::Wait(again);
             }
             return Answer::Defer(reply::reply("4.7.1", &rules.texts.pace, &facts));
         }
         // What never fits is no use to try again.
-        if rules.over_limit_is_permanent || units > full.max {
+        if rules.over_limit == OverLimit::Permanent || units > full.max {
             Answer::Refuse(reply::reply("5.7.1", &rules.texts.limit, &facts))
         } else {
             Answer::Defer(reply::reply("4.7.1", &rules.texts.limit, &facts))
@@ -447,7 +452,7 @@ impl Gate for NodeGate {
 }
 
 fn failed(directory: &Directory) -> Answer {
-    if directory.rules.open_on_failure {
+    if directory.rules.on_failure == OnFailure::Open {
         return Answer::Accept;
     }
     Answer::Defer(Reply {
@@ -461,7 +466,7 @@ fn unknown(directory: &Directory) -> Answer {
     Answer::Defer(reply::reply("4.7.1", &texts.unknown, &Facts::default()))
 }
 
-fn refuse(text: &str, payer: &Payer, reason: &str) -> Answer {
+fn refuse(text: &Text, payer: &Payer, reason: &str) -> Answer {
     let facts = Facts {
         tenant: &payer.name,
         reason,
