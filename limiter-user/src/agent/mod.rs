@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod eyes;
 mod feed;
+mod gatehouse;
 mod heard;
 mod herald;
 mod judiciary;

@@ -99,13 +99,9 @@ impl NodeGate {
         *place = directory;
     }
 
-    /// What is remembered of different recipients, to be kept.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written as JSON, which nothing is known for.
-    pub fn distinct(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&*self.lock_distinct())
+    /// Looks at what is remembered of different recipients.
+    pub fn distinct<T>(&self, look: impl FnOnce(&Distinct) -> T) -> T {
+        look(&self.lock_distinct())
     }
 
     /// Lets go of messages of which nothing was heard for long.
@@ -199,7 +195,10 @@ impl NodeGate {
             uid: payer.uid,
             client: envelope.client,
         };
-        if payer.mismatch && directory.rules.sender_mismatch == SenderMismatch::Refuse && !self.is_observed(&payer, from) {
+        if payer.mismatch
+            && directory.rules.sender_mismatch == SenderMismatch::Refuse
+            && !self.is_observed(&payer, from)
+        {
             return refuse(&directory.rules.texts.mismatch, &payer, "sender_mismatch");
         }
 

@@ -102,9 +102,7 @@ fn place(lab: &mut Lab, services: &str) -> Place {
     lab.apply(&image);
     let who = MailTenants::of(&policy, &image, &users);
     let hosts = vec!["node.example".to_owned()];
-    let directory = Directory::new(&policy, &image, who, hosts, |name| {
-        Some(lab.index(name))
-    });
+    let directory = Directory::new(&policy, &image, who, hosts, |name| Some(lab.index(name)));
     let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
     let till = Till::new(lab.loaded().charger().unwrap(), maps);
     let sockets = Sockets::default();
@@ -423,7 +421,7 @@ fn different_recipients_are_told_of_or_refused() {
         // More than a hundred: the operator is told, and it goes.
         assert_eq!(send(&gate, "2", &list(50, 130)), Answer::Accept);
         assert_eq!(lab.counters("bob/bob.example").would_deny, 1);
-        let kept = gate.distinct().unwrap();
+        let kept = gate.distinct(|distinct| serde_json::to_vec(distinct).unwrap());
         drop(gate);
 
         let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
