@@ -294,7 +294,7 @@ fn destroyed_while_the_agent_runs_and_before_a_start() {
         let path = agent.state_directory().join(name);
         let _ = fs::rename(&path, path.with_extension("broken"));
     }
-    is_healthy_again(&agent);
+    is_unhealthy(&agent, "the record book was lost", "put the last backup");
     enforced(&stage, &agent);
     expect(&agent, stage.by_uid(2002), "bob", Reached::Refused);
     let taken_over = book(&stage, &agent, |book| book.state().expect("it makes sense"));
@@ -302,6 +302,11 @@ fn destroyed_while_the_agent_runs_and_before_a_start() {
         let record = taken_over.records.get(tenant).expect("it was taken over");
         assert_eq!(record.own.len(), 1, "{tenant}: {record:?}");
     }
+    // Said until the next start.
+    assert_eq!(agent.term(), 0);
+    agent.run();
+    is_healthy_again(&agent);
+    enforced(&stage, &agent);
 }
 
 #[test]
