@@ -37,7 +37,7 @@ use crate::{
     control::{
         audit::Audit,
         server::{Limits, Server},
-        socket::ControlSocket,
+        socket,
     },
     kernel::{Kernel, Needs, alloc::size_for, clock as kernel_clock, pins::Pins},
     notice::{Courier, CourierSettings},
@@ -88,7 +88,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let control = options
         .control
         .unwrap_or_else(|| policy.places.control.clone());
-    let socket = ControlSocket::bind(&control)?;
+    let socket = socket::bind(&control)?;
     mount_bpf(&policy.places.pin_dir)?;
     let pins = Pins::new(&policy.places.pin_dir);
     pins.prepare()?;
