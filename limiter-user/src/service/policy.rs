@@ -9,13 +9,18 @@ use tokio::{io::AsyncWriteExt as _, sync::Semaphore, time};
 
 use super::{
     ask::{self, Asker},
+    callers::Callers,
+    doors::Doors,
     exim,
     lines::{Line, Lines},
     listen::{Caller, Stream},
     messages::Messages,
     postfix,
 };
-use crate::submission::{Answer, Key};
+use crate::{
+    policy::services::ServiceAddress,
+    submission::{Answer, Key},
+};
 
 /// How long a connection may be silent between two questions. Postfix ends its own after at most 1000
 /// seconds, Exim's never are.
@@ -49,6 +54,18 @@ impl PolicyService {
             messages: Messages::default(),
             long: Semaphore::new(LONG_QUESTIONS),
         })
+    }
+
+    /// Opens its doors: [`Doors::open`].
+    #[must_use]
+    pub fn open(self: &Arc<Self>, addresses: &[ServiceAddress], callers: &Arc<Callers>) -> Doors {
+        let service = Arc::clone(self);
+        Doors::open(
+            addresses,
+            "services.policy",
+            callers,
+            move |stream, caller| Arc::clone(&service).converse(stream, caller),
+        )
     }
 
     /// Answers one connection until it ends.
