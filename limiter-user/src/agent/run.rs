@@ -35,7 +35,7 @@ use crate::{
     control::{
         audit::Audit,
         server::{Limits, Server},
-        socket::ControlSocket,
+        socket,
     },
     kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
     notice::CourierSettings,
@@ -86,7 +86,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let control = options
         .control
         .unwrap_or_else(|| policy.places.control.clone());
-    let socket = ControlSocket::bind(&control)?;
+    let socket = socket::bind(&control)?;
     mount_bpf(&policy.places.pin_dir)?;
     let pins = Pins::new(&policy.places.pin_dir);
     pins.prepare()?;

@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use limiter_common::{abi::MAX_CGROUP_DEPTHS, verdict::PortGroup};
 
-pub use self::mta::KNOWN_MTA_USERS;
+pub use self::mta::{KNOWN_MTA_USERS, LAST_SYSTEM_UID};
 use super::{
     fault::{Fault, any_error},
     image::{CgroupBinding, Image},
