@@ -8,7 +8,7 @@ use super::{
     bind::said,
     bounds::Amount,
     claims::text as uid_text,
-    model::{Bounds, Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
+    model::{Bounds, Estimate, Limit, LoginLimit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
     services::ServicePlaces,
     value::human,
 };
@@ -91,15 +91,18 @@ fn networks(text: &mut Text, node: &Node) {
         let management: Vec<String> = node.management.iter().map(ToString::to_string).collect();
         text.list("reachable under suspension", &management);
     }
-    if let Some(limit) = &node.mailbox {
+    let limits = [
+        ("connections of one client", node.mailbox),
+        ("logins to one account", node.mailbox_accounts),
+    ];
+    for (what, limit) in limits {
+        let Some(LoginLimit { max, window, lock }) = limit else {
+            continue;
+        };
+        let (window, lock) = (human(window), human(lock));
         text.line(
             0,
-            &format!(
-                "mailbox connections of one client: {} per {}, then locked for {}",
-                limit.max,
-                human(limit.window),
-                human(limit.lock)
-            ),
+            &format!("mailbox {what}: {max} per {window}, then locked for {lock}"),
         );
     }
     if node.estimate != Estimate::default() {

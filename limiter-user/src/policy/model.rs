@@ -68,6 +68,9 @@ pub struct Node {
     /// How often one client may connect to mailboxes.
     #[serde(default)]
     pub mailbox: Option<LoginLimit>,
+    /// How often one mail account may be logged in to.
+    #[serde(default)]
+    pub mailbox_accounts: Option<LoginLimit>,
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,
@@ -134,7 +137,8 @@ pub struct Blocked {
     pub origin: Origin,
 }
 
-/// At most `max` connections in any `window`; one more locks the client out for `lock`.
+/// At most `max` connections of a client, or logins to an account, in any `window`; one more locks it for
+/// `lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginLimit {

@@ -15,8 +15,7 @@ use super::{
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
     model::{
-        Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
-        UidRange,
+        Estimate, Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange,
     },
     notices::Notices,
     section_complaints, section_estimate, section_later,
@@ -64,7 +63,7 @@ pub(super) struct RawNode {
     pub exempt: Vec<Exempt>,
     pub management: Vec<IpNet>,
     pub blocked: RawBlocked,
-    pub mailbox: Option<LoginLimit>,
+    pub mailbox: section_networks::Mailbox,
     pub estimate: Estimate,
     pub notices: Notices,
     pub complaints: Complaints,

@@ -38,6 +38,7 @@ pub(crate) fn policy() -> Policy {
             management: Vec::new(),
             blocked: Blocked::default(),
             mailbox: None,
+            mailbox_accounts: None,
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),

@@ -25,6 +25,7 @@ mod reply;
 mod tests;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -202,9 +203,10 @@ impl Milter {
             return Ok(Some(reply::too_many(self.limits.recipients)));
         }
         if whole.local {
-            let known = self.find_submitter(&mut whole).await;
-            if !known && self.on_failure == OnFailure::Closed {
-                return Ok(Some(reply::unknown()));
+            match self.find_submitter(&mut whole).await {
+                Submitter::Known => {}
+                Submitter::Unknown if self.on_failure == OnFailure::Open => {}
+                Submitter::Unknown | Submitter::Unreadable => return Ok(Some(reply::unknown())),
             }
         }
         let until = Instant::now() + self.limits.patience;
@@ -250,13 +252,13 @@ impl Milter {
         }
     }
 
-    /// Finds out who brought a message that no client brought; whether that was possible.
-    async fn find_submitter(&self, whole: &mut Whole) -> bool {
+    /// Finds out who brought a message that no client brought.
+    async fn find_submitter(&self, whole: &mut Whole) -> Submitter {
         // The connection was made up, and so are its ends.
         let made_up = (whole.envelope.client.take(), whole.envelope.server.take());
         let Some(id) = whole.queue_id.clone() else {
             log::warn!("milter: a message that was submitted here has no queue id");
-            return false;
+            return Submitter::Unknown;
         };
         let submissions = Arc::clone(&self.submissions);
         let name = id.clone();
@@ -265,15 +267,18 @@ impl Milter {
             Ok(Ok(Ok(Some(found)))) => found,
             Ok(Ok(Ok(None))) => {
                 log::warn!("milter: {id} is in no mail server's queue");
-                return false;
+                return Submitter::Unknown;
             }
             Ok(Ok(Err(error))) => {
                 log::warn!("milter: who submitted {id} cannot be read: {error}");
-                return false;
+                return match error.kind() {
+                    io::ErrorKind::InvalidData => Submitter::Unreadable,
+                    _ => Submitter::Unknown,
+                };
             }
             Ok(Err(_)) | Err(_) => {
                 log::warn!("milter: who submitted {id} cannot be read in time");
-                return false;
+                return Submitter::Unknown;
             }
         };
         let envelope = &mut whole.envelope;
@@ -282,6 +287,17 @@ impl Milter {
         if found.client.is_some() {
             (envelope.client, envelope.server) = (found.client, made_up.1);
         }
-        true
+        Submitter::Known
     }
+}
+
+/// What is known of a message that no client brought.
+enum Submitter {
+    /// What the mail server wrote down.
+    Known,
+    /// Nothing, for now.
+    Unknown,
+    /// What the mail server wrote down is like nothing that it writes. Senders write some of it, and must
+    /// not hide behind that: it is never let through.
+    Unreadable,
 }

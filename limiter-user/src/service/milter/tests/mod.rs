@@ -86,7 +86,7 @@ impl Gate for Recorder {
     }
 }
 
-/// Knows of three messages: alice's, one that a client brought, and one that cannot be read.
+/// Knows of messages: alice's, one that a client brought, and two that cannot be read.
 struct Books;
 
 impl Submissions for Books {
@@ -102,6 +102,7 @@ impl Submissions for Books {
                 uid: None,
             })),
             "BROKEN" => Err(io::ErrorKind::InvalidData.into()),
+            "AWAY" => Err(io::ErrorKind::PermissionDenied.into()),
             _ => Ok(None),
         }
     }

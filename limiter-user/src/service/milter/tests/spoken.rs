@@ -132,7 +132,7 @@ async fn who_ran_sendmail_is_said_by_the_mail_server() {
     for (id, expected) in [
         ("ALICE", of(Some(2001), None, None)),
         ("REMOTE", of(None, Some("bob"), Some("192.0.2.9:99"))),
-        ("BROKEN", of(None, None, None)),
+        ("AWAY", of(None, None, None)),
         ("UNKNOWN", of(None, None, None)),
     ] {
         let gate = Recorder::saying(&[]);
@@ -152,10 +152,26 @@ async fn who_ran_sendmail_is_said_by_the_mail_server() {
         let gate = Recorder::saying(&[]);
         let closed = milter(&gate, OnFailure::Closed, Limits::default());
         let (answers, _) = say(&closed, &[submitted(id)]).await;
-        let known = !matches!(id, "BROKEN" | "UNKNOWN");
+        let known = !matches!(id, "AWAY" | "UNKNOWN");
         let last = answers.last().unwrap();
         assert_eq!(last.0, if known { b'c' } else { b'y' }, "{id}");
         assert_eq!(last.1.starts_with("450 4.3.0 "), !known);
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_is_never_let_through() {
+    for on_failure in [OnFailure::Open, OnFailure::Closed] {
+        let gate = Recorder::saying(&[]);
+        let milter = milter(&gate, on_failure, Limits::default());
+        let (answers, _) = say(&milter, &[submitted("BROKEN")]).await;
+        let text = "450 4.3.0 cannot find out who submitted this; try again later\0";
+        assert_eq!(answers.last(), Some(&(b'y', text.to_owned())));
+        let expected = [
+            Call::Watched(queued("BROKEN")),
+            Call::Dropped(queued("BROKEN")),
+        ];
+        assert_eq!(gate.calls(), expected);
     }
 }
 
