@@ -27,6 +27,7 @@ mod networks;
 mod queues;
 mod run;
 mod sent;
+mod services;
 mod spread;
 mod state;
 mod tally;

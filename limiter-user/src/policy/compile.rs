@@ -105,6 +105,8 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
         management: policy.node.management.clone(),
         blocked: policy.node.blocked.prefixes.clone(),
         mailbox: policy.node.mailbox,
+        locks_clients: policy.node.mailbox_accounts.is_some()
+            && !policy.places.services.dovecot.is_empty(),
         estimate: policy.node.estimate,
     };
     (image, faults)

@@ -9,8 +9,8 @@
 pub mod access;
 pub mod ask;
 pub mod callers;
-pub mod dovecot;
 pub mod doors;
+pub mod dovecot;
 pub mod exim;
 pub mod lines;
 pub mod listen;
