@@ -30,7 +30,7 @@ use crate::{
 
 /// Who was written to, as it is kept.
 const KEPT: Sealed = Sealed {
-    name: "recipients.sketch",
+    name: "recipients.tags",
     magic: "limiter-recipients 1",
 };
 
@@ -43,10 +43,18 @@ struct NodeOwners {
 impl Owners for NodeOwners {
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner> {
         match self.sockets.owner_of(client, server) {
-            Ok(found) => found.map(|found| Owner {
-                uid: Some(found.uid),
-                cgroup: found.cgroup_id.and_then(|id| self.names.cgroup(id)),
-            }),
+            Ok(found) => {
+                let found = found?;
+                // One that is gone may have been a tenant's: then nobody knows whose it is.
+                let cgroup = match found.cgroup_id {
+                    Some(id) => Some(self.names.cgroup(id)?),
+                    None => None,
+                };
+                Some(Owner {
+                    uid: Some(found.uid),
+                    cgroup,
+                })
+            }
             Err(error) => {
                 warn!("whose the connection from {client} is cannot be found out: {error}");
                 None
@@ -95,12 +103,18 @@ impl Gatehouse {
         })
     }
 
-    /// Lets go of messages that nobody ended, and keeps what is to be remembered: once a minute, and
+    /// Lets go of messages that nobody ended, and keeps what is to be remembered: every few minutes, and
     /// at the end.
     pub fn keep(&self) {
         self.gate.sweep();
         // Nobody waits for the disk.
-        let encoded = self.gate.distinct(|distinct| KEPT.encode(distinct));
+        let encoded = self.gate.distinct(|distinct| {
+            let changed = distinct.take_changed();
+            changed.then(|| KEPT.encode(distinct))
+        });
+        let Some(encoded) = encoded else {
+            return;
+        };
         let path = KEPT.path(&self.state_dir);
         let kept = encoded.and_then(|bytes| durable::replace(&path, &bytes));
         let mut state = self.shared.lock();

@@ -31,8 +31,8 @@ use crate::{
     },
 };
 
-/// How often it is looked after what is kept.
-const KEEP_EVERY: u32 = 30;
+/// After how many looks, two seconds apart, what is to be remembered is kept.
+const KEEP_EVERY: u32 = 150;
 
 /// Locks clients out by the edge.
 struct EdgeLocks(Shared);

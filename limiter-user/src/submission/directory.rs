@@ -9,7 +9,7 @@ use std::{
 
 use limiter_common::limit::Unit;
 
-use super::{Envelope, who::MailTenants};
+use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::policy::{
     image::{DEFAULT_NAME, Image, TenantRef},
     model::Policy,
@@ -29,17 +29,6 @@ pub struct Owner {
 pub trait Owners: Send + Sync {
     /// Who connected from `client` to `server` on this node; `None` if there is no such socket.
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
-}
-
-/// A limit of different recipients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DistinctLimit {
-    /// Whose it is.
-    pub owner: String,
-    /// The most.
-    pub max: u32,
-    /// In what time.
-    pub window: Duration,
 }
 
 /// Who is who.
@@ -152,7 +141,8 @@ impl Directory {
 
     /// Whose a message is. In this order: the login; the owner of the client's socket on this node, by
     /// its cgroup, then its uid; the uid that ran `sendmail`; the client's address, for those who have
-    /// one of their own. The sender's address only says which of the account's domains it is.
+    /// one of their own. The sender's address only says which of the account's domains it is, where the
+    /// login does not.
     #[must_use]
     pub fn whose(&self, envelope: &Envelope, owners: &dyn Owners) -> Whose {
         if let Some(login) = envelope.login.as_deref().filter(|login| !login.is_empty()) {
@@ -222,9 +212,10 @@ impl Directory {
             (None, Some(name)) => (None, self.is_foreign(account, name)),
             (None, None) => (None, false),
         };
-        // Its login says which of its domains it is where the sender does not.
+        // Whose login it is, the sender does not choose.
         let of_login = login_domain.and_then(|name| self.who.domain(name));
-        let domain = domain.or_else(|| of_login.filter(|domain| domain.account == account));
+        let of_login = of_login.filter(|domain| domain.account == account);
+        let domain = of_login.or(domain);
         let tenant = domain.map_or(account, |domain| domain.tenant);
         let place = self.places.get(tenant).copied().flatten();
         let name = self.who.names().get(tenant);
