@@ -19,6 +19,7 @@ mod keeper;
 mod mail;
 mod postfix;
 mod queue;
+pub mod setup;
 mod thread;
 mod walk;
 

@@ -6,6 +6,7 @@
     reason = "tests: also what they share may fail with a trace"
 )]
 
+mod asked;
 mod exim;
 mod many;
 mod postfix;
