@@ -85,7 +85,11 @@ impl Places {
         (found, faults)
     }
 
-    fn program(&self, names: &[&'static str]) -> Result<PathBuf, MtaError> {
+    /// The first of these programs that is there.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn program(&self, names: &[&'static str]) -> Result<PathBuf, MtaError> {
         self.programs
             .iter()
             .flat_map(|directory| names.iter().map(|name| directory.join(name)))

@@ -19,6 +19,7 @@ mod keeper;
 mod mail;
 mod postfix;
 mod queue;
+pub mod setup;
 mod submissions;
 mod thread;
 mod walk;

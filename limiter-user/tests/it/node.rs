@@ -21,7 +21,7 @@ use limiter_user::{
         node::{Node, NodeError},
         peer::Peer,
         server::{Limits, Server},
-        socket::ControlSocket,
+        socket,
     },
     offence,
     policy::model::Mode,

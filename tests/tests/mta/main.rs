@@ -7,6 +7,7 @@
     reason = "tests: also what they share may fail with a trace"
 )]
 
+mod asked;
 mod dovecot;
 mod exim;
 mod many;
