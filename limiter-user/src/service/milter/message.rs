@@ -120,7 +120,9 @@ impl<'g> Conversation<'g> {
         if let (Some(ip), port) = server {
             self.server = Some(SocketAddr::new(ip, port));
         }
-        self.watch();
+        // By DATA what was asked about it over another protocol is known under this name too: it may not
+        // have been when the name was first heard.
+        self.watch(stage == b'T' && !self.made_up);
     }
 
     /// MAIL.
@@ -138,7 +140,7 @@ impl<'g> Conversation<'g> {
             bytes: 0,
             too_many: false,
         });
-        self.watch();
+        self.watch(false);
     }
 
     /// RCPT. More of them than are kept are refused at the end; without a message it is nothing.
@@ -199,16 +201,17 @@ impl<'g> Conversation<'g> {
         }
     }
 
-    /// Tells the gate that somebody looks after the message, as soon as its name is known.
-    fn watch(&mut self) {
+    /// Tells the gate that somebody looks after the message, as soon as its name is known, or `again`.
+    fn watch(&mut self, again: bool) {
         let (Some(_), Some(id)) = (&self.message, &self.queue_id) else {
             return;
         };
         let key = Key::Queued(id.clone());
-        if self.open.as_ref() == Some(&key) {
+        let known = self.open.as_ref() == Some(&key);
+        if known && !again {
             return;
         }
-        if let Some(other) = self.open.replace(key.clone()) {
+        if let Some(other) = self.open.replace(key.clone()).filter(|_| !known) {
             self.gate.dropped(&other);
         }
         self.gate.watched(&key);

@@ -62,6 +62,34 @@ async fn a_session_of_two_messages() {
 }
 
 #[tokio::test]
+async fn who_watches_says_so_again_when_the_message_begins() {
+    let gate = Recorder::saying(&[]);
+    let milter = milter(&gate, OnFailure::Open, Limits::default());
+    let early = [
+        frame(b'D', b"M"),
+        frame(b'M', b"<>\0"),
+        frame(b'D', b"Ri\0AAA\0"),
+        frame(b'R', b"<x@x.example>\0"),
+        frame(b'D', b"Ri\0AAA\0"),
+        frame(b'R', b"<y@y.example>\0"),
+        frame(b'D', b"Ti\0AAA\0"),
+        frame(b'T', b""),
+    ]
+    .concat();
+    say(&milter, &[connect(), early, end("AAA")])
+        .await
+        .1
+        .unwrap();
+    let calls = gate.calls();
+    assert_eq!(calls.len(), 4, "{calls:?}");
+    assert_eq!(
+        calls[..2],
+        [Call::Watched(queued("AAA")), Call::Watched(queued("AAA"))]
+    );
+    assert_eq!(calls[3], Call::Taken(queued("AAA")));
+}
+
+#[tokio::test]
 async fn what_does_not_end_is_dropped() {
     for ending in [frame(b'A', b""), frame(b'Q', b""), frame(b'K', b""), vec![]] {
         let gate = Recorder::saying(&[]);
