@@ -213,15 +213,19 @@ impl<'l> Fields<'l> {
 
     fn envelope(&self) -> Result<Envelope, QuestionError> {
         let client = self.socket("client", "cport")?;
+        let login = Some(self.decoded("login")?).filter(|login| !login.is_empty());
+        let uid = self.number("uid")?;
+        // Where a client connected, the uid is the daemon's. On the command line `$authenticated_id` is
+        // what `-oMai` says, or the name of who ran it: the uid says that better.
+        let (login, uid) = match client {
+            Some(_) => (login, None),
+            None => (None, uid),
+        };
         Ok(Envelope {
-            login: Some(self.decoded("login")?).filter(|login| !login.is_empty()),
+            login,
             client,
             server: self.socket("server", "sport")?,
-            // Where a client connected, it is the one of the daemon.
-            uid: match client {
-                Some(_) => None,
-                None => self.number("uid")?,
-            },
+            uid,
             sender: Some(self.decoded("sender")?),
         })
     }

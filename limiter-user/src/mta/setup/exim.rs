@@ -202,10 +202,10 @@ limiter_over:
   accept
 
 limiter_says:
-  accept  condition = ${{if eq{{$acl_m_limiter_says}}{{ok}}}}
+  accept  condition = ${{if match{{$acl_m_limiter_says}}{{\N^ok\s*$\N}}}}
   deny    condition = ${{if match{{$acl_m_limiter_says}}{{\N^deny \N}}}}
-          message   = ${{substr_5:$acl_m_limiter_says}}
-  defer   message   = ${{if match{{$acl_m_limiter_says}}{{\N^defer \N}}{{${{substr_6:$acl_m_limiter_says}}}}{{451 4.3.0 limits cannot be checked at the moment}}}}
+          message   = ${{sg{{$acl_m_limiter_says}}{{\N^deny |\s+$\N}}{{}}}}
+  defer   message   = ${{if match{{$acl_m_limiter_says}}{{\N^defer \N}}{{${{sg{{$acl_m_limiter_says}}{{\N^defer |\s+$\N}}{{}}}}}}{{451 4.3.0 limits cannot be checked at the moment}}}}
 ",
             rcpt = first("acl_smtp_rcpt"),
             data = first("acl_smtp_data"),

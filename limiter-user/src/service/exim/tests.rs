@@ -65,8 +65,9 @@ fn a_message_is_asked_for_and_dropped() {
 fn a_message_from_the_command_line_has_all_its_recipients() {
     let ask = |count: usize, all: &str| {
         let all = b64(all);
-        let line =
-            format!("limiter 1 local key=4711.1766 uid=2001 sender= count={count} all={all}");
+        let line = format!(
+            "limiter 1 local key=4711.1766 uid=2001 login=Y2Fyb2w= sender= count={count} all={all}"
+        );
         match question(line.as_bytes()) {
             Ok(Question::Whole {
                 envelope,
@@ -74,6 +75,7 @@ fn a_message_from_the_command_line_has_all_its_recipients() {
                 ..
             }) => {
                 assert_eq!((envelope.uid, envelope.client), (Some(2001), None));
+                assert_eq!(envelope.login, None, "whatever -oMai says");
                 recipients
             }
             other => panic!("{other:?}"),
