@@ -10,7 +10,7 @@ use limiter_common::{
     packet::Packet,
     settings::{self, Settings},
     stats::{Health, Stats},
-    verdict::{Layer, Reason, Verdict},
+    verdict::{Layer, PortGroup, Reason, Verdict},
 };
 
 use crate::{kernel, maps};
@@ -64,12 +64,27 @@ pub fn allowed<const TASK: bool>(settings: &Settings, facts: &Facts) {
         unsafe {
             atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, 1);
         }
+        if is_smtp(facts.destination_port) {
+            // SAFETY: as above.
+            unsafe {
+                atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).sent, 1);
+            }
+        }
     } else {
         internal();
     }
     if settings.flags & settings::flags::RECORD_ALLOWED != 0 {
         record::<TASK>(facts);
     }
+}
+
+/// Whether mail goes from server to server there. At other ports anybody can be connected to without a
+/// word of mail.
+#[inline(always)]
+fn is_smtp(port: u16) -> bool {
+    maps::PORTS
+        .get(0)
+        .is_some_and(|ports| ports.groups[usize::from(port)] == PortGroup::Smtp as u8)
 }
 
 /// Counts mail that went in through the node's own mail server; whether there is room for it.
@@ -81,6 +96,7 @@ pub fn went(tenant: u32, messages: u64) -> bool {
     // SAFETY: as in `allowed`.
     unsafe {
         atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, messages);
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).sent, messages);
     }
     true
 }

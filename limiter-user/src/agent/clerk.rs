@@ -172,7 +172,7 @@ impl Desk {
             self.feed.bring(&self.court, now, stop);
             self.spread.bring(&self.court, now);
             if stop || self.sent.is_due(now) {
-                let totals = self.shared.lock().totals(|stats| stats.allowed);
+                let totals = self.shared.lock().totals(|stats| stats.sent);
                 self.sent.bring(&self.court, now, totals);
             }
             if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {

@@ -12,7 +12,10 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use super::{chambers::Door, names::NodeNames, spread::SharedSpread, state::Shared, tally::Tally};
+use super::{
+    budgets::Budgets, chambers::Door, names::NodeNames, spread::SharedSpread, state::Shared,
+    tally::Tally,
+};
 use crate::{
     kernel::{
         clock,
@@ -55,6 +58,7 @@ pub struct Reader {
     sink: Sink,
     names: NodeNames,
     tally: Tally,
+    budgets: Budgets,
     logged: HashMap<(Option<String>, &'static str), Timestamp>,
 }
 
@@ -66,6 +70,7 @@ impl Reader {
             sink,
             names,
             tally: Tally::default(),
+            budgets: Budgets::default(),
             logged: Default::default(),
         }
     }
@@ -137,7 +142,11 @@ impl Reader {
         }
     }
 
-    fn keep(&self, attempt: &Attempt, clock: Clock) {
+    fn keep(&mut self, attempt: &Attempt, clock: Clock) {
+        // Nobody may fill the disk, and the day's file that others' attempts stand in, for nothing.
+        if !self.budgets.take(attempt.tenant, attempt.time_ns) {
+            return;
+        }
         let record = AttemptRecord::new(attempt, clock, &self.names);
         self.sink.spread.lock().note(&record);
         if let Some(store) = &self.sink.store {

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     complaint::{
         Limits, Trust,
-        attribute::{Facts, FactsError, Owner, Sighting},
+        attribute::{About, Facts, FactsError, Owner, Sighting},
         log::{Account, LogFound, LogQuery},
     },
     control::{
@@ -113,7 +113,11 @@ impl Facts for Fake {
         false
     }
 
-    fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError> {
+    fn sightings(
+        &self,
+        (from, until): (Timestamp, Timestamp),
+        _: &About,
+    ) -> Result<Vec<Sighting>, FactsError> {
         let seen = self.seen.lock().unwrap();
         let within = seen.iter().filter(|it| (from..=until).contains(&it.time));
         Ok(within.cloned().collect())

@@ -22,16 +22,30 @@ pub trait Facts {
     fn parent(&self, tenant: &str) -> Option<String>;
     /// Whether this node's mail server calls itself so in Received fields.
     fn is_own_name(&self, host: &str) -> bool;
-    /// The connections for mail that the kernel let out between two moments.
+    /// The connections for mail that the kernel let out between two moments; of those that a report is
+    /// not `about`, and of one tenant's, not all where there are very many.
     ///
     /// # Errors
     /// Records that cannot be read, or are too many.
-    fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError>;
+    fn sightings(
+        &self,
+        when: (Timestamp, Timestamp),
+        about: &About,
+    ) -> Result<Vec<Sighting>, FactsError>;
     /// What the mail server's logs say of a message.
     ///
     /// # Errors
     /// A log that cannot be read.
     fn log(&self, query: &LogQuery) -> Result<LogFound, FactsError>;
+}
+
+/// What a report says of the connection, for looking for it among many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The port that the mail came from.
+    pub port: Option<u16>,
+    /// The host that received it.
+    pub destination: Option<IpAddr>,
 }
 
 /// Whose an address is.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Vouched,
-    facts::{Facts, Owner, Sighting},
+    facts::{About, Facts, Owner, Sighting},
 };
 use crate::{
     complaint::{
@@ -170,12 +170,18 @@ fn seen(report: &Report, facts: &dyn Facts, found: &mut Found) -> Vec<Sighting> 
         return Vec::new();
     };
     let (from, until) = around(arrival, BEFORE);
-    facts.sightings(from, until).unwrap_or_else(|error| {
-        found
-            .why
-            .push(format!("the history does not help: {error}"));
-        Vec::new()
-    })
+    let about = About {
+        port: report.source_port,
+        destination: report.destination,
+    };
+    facts
+        .sightings((from, until), &about)
+        .unwrap_or_else(|error| {
+            found
+                .why
+                .push(format!("the history does not help: {error}"));
+            Vec::new()
+        })
 }
 
 fn around(time: Timestamp, before: SignedDuration) -> (Timestamp, Timestamp) {
@@ -222,6 +228,11 @@ fn by_port(report: &Report, owner: &Owner, seen: &[Sighting], ours: bool, found:
     }
 }
 
+/// Whether somebody stands behind a report who does not invent it.
+fn is_known(report: &Report, vouched: Vouched) -> bool {
+    vouched == Vouched::Operator || report.reporter.trusted
+}
+
 fn add_sighting(sighting: &Sighting, ground: Ground, found: &mut Found) {
     if let Some(tenant) = &sighting.tenant {
         found.grounds.insert((tenant.clone(), ground));
@@ -243,8 +254,7 @@ fn by_address(
             let sent = seen
                 .iter()
                 .find(|sighting| sighting.tenant.as_ref() == Some(tenant));
-            let known = vouched == Vouched::Operator || report.reporter.trusted;
-            let ground = match (ours, sent, known) {
+            let ground = match (ours, sent, is_known(report, vouched)) {
                 (true, Some(sighting), true) => {
                     found.happened = found.happened.or(Some(sighting.time));
                     Ground::Address

@@ -1,11 +1,14 @@
 //! Facts from the policy, the history of allowed attempts, and the mail server's logs.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    facts::{Facts, FactsError, Owner, Sighting},
+    facts::{About, Facts, FactsError, Owner, Sighting},
     owners::Owners,
 };
 use crate::{
@@ -13,8 +16,13 @@ use crate::{
     report::{attempt::AttemptRecord, store::Reader},
 };
 
-/// The most records of the time in question that are looked through; an attempt has two at most.
-const MOST: usize = 400_000;
+/// The most records of one tenant, of the time in question, that a report is about: an attempt has two
+/// at most. Whoever connects more often hides only connections of its own, and not that it sends.
+const MOST_ABOUT: usize = 40_000;
+/// The most others of one tenant.
+const MOST_OTHERS: usize = 2_000;
+/// The most of all.
+const MOST: usize = 4_000_000;
 /// Attempts are recorded nearly in the order of their times; so far behind it reading stops.
 const DISORDER: SignedDuration = SignedDuration::from_mins(10);
 
@@ -50,7 +58,12 @@ impl Facts for NodeFacts {
         self.owners.is_own_name(host)
     }
 
-    fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError> {
+    fn sightings(
+        &self,
+        (from, until): (Timestamp, Timestamp),
+        about: &About,
+    ) -> Result<Vec<Sighting>, FactsError> {
+        let mut counts: HashMap<Option<String>, [usize; 2]> = HashMap::new();
         let end = until.checked_add(DISORDER).unwrap_or(Timestamp::MAX);
         let mut attempts = Vec::new();
         for attempt in self.history.attempts(Some(from), None)? {
@@ -61,6 +74,21 @@ impl Facts for NodeFacts {
             if attempt.time > until {
                 continue;
             }
+            let port = attempt.source.and_then(|source| source.port);
+            let is_about = (about.port.is_some() && port == about.port)
+                || about.destination == Some(attempt.destination.address);
+            let counted = match counts.get_mut(&attempt.tenant) {
+                Some(counted) => counted,
+                None => counts.entry(attempt.tenant.clone()).or_default(),
+            };
+            let (counted, most) = match (is_about, counted) {
+                (true, [about, _]) => (about, MOST_ABOUT),
+                (false, [_, others]) => (others, MOST_OTHERS),
+            };
+            if *counted >= most {
+                continue;
+            }
+            *counted += 1;
             if attempts.len() >= MOST {
                 return Err(FactsError::TooMany { most: MOST });
             }

@@ -40,7 +40,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    facts::{Facts, FactsError, Owner, Sighting},
+    facts::{About, Facts, FactsError, Owner, Sighting},
     grounds::Ground,
     history::NodeFacts,
     owners::Owners,

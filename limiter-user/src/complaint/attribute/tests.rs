@@ -80,7 +80,11 @@ impl Facts for Known {
         host == "node.example.net"
     }
 
-    fn sightings(&self, from: Timestamp, until: Timestamp) -> Result<Vec<Sighting>, FactsError> {
+    fn sightings(
+        &self,
+        (from, until): (Timestamp, Timestamp),
+        _: &About,
+    ) -> Result<Vec<Sighting>, FactsError> {
         if self.blind {
             return Err(FactsError::TooMany { most: 1 });
         }
@@ -548,7 +552,10 @@ fn the_recorded_history_is_what_the_kernel_saw() {
         logs: Vec::new(),
     };
     let seen = facts
-        .sightings(at("2026-11-20T09:45:04Z"), at("2026-11-20T10:05:04Z"))
+        .sightings(
+            (at("2026-11-20T09:45:04Z"), at("2026-11-20T10:05:04Z")),
+            &About::default(),
+        )
         .unwrap();
     let found: Vec<_> = seen
         .iter()
@@ -570,7 +577,7 @@ fn the_recorded_history_is_what_the_kernel_saw() {
     };
     assert!(
         nowhere
-            .sightings(at(ARRIVAL), at(ARRIVAL))
+            .sightings((at(ARRIVAL), at(ARRIVAL)), &About::default())
             .is_ok_and(|seen| seen.is_empty())
     );
 }
