@@ -109,6 +109,20 @@ fn ask(settings: &Settings, charge: &mut Charge, count: bool, now_ns: u64) -> u3
         now_ns,
         count,
     };
+    // A turn of a pace is not given back: who may not send to so many takes none.
+    demand.unit = Unit::Recipients;
+    demand.units = recipients;
+    demand.count = false;
+    if limits(charge, &demand, enforced).is_none() {
+        return status::FAILED;
+    }
+    if charge.decision == decision::REFUSED {
+        tell(charge, now_ns);
+        return status::DONE;
+    }
+    demand.unit = Unit::Messages;
+    demand.units = messages;
+    demand.count = count;
     let of_messages = limits(charge, &demand, enforced);
     if of_messages.is_none() {
         return status::FAILED;

@@ -9,8 +9,7 @@ const MAILBOX_OWNER: u32 = 65_534;
 /// How long a start may take.
 const START: Duration = Duration::from_secs(20);
 
-/// A running Dovecot on every address, ports 110 and 143. Everybody may log in with any password.
-/// Dropping it stops it.
+/// A running Dovecot on every address, ports 110 and 143. Dropping it stops it.
 #[derive(Debug)]
 pub struct Dovecot {
     // Its many processes are killed with their cgroup.
@@ -19,9 +18,20 @@ pub struct Dovecot {
 }
 
 impl Dovecot {
-    /// Starts it in `cgroup`, which dies with it, with everything it keeps below `directory`.
+    /// Starts it in `cgroup`, which dies with it, with everything it keeps below `directory`. Everybody may
+    /// log in with any password.
     #[must_use]
     pub fn start(place: &Place, cgroup: Cgroup, directory: &Path) -> Self {
+        let anybody = "passdb {
+  driver = static
+  args = nopassword=y
+}";
+        Self::start_with(place, cgroup, directory, anybody)
+    }
+
+    /// The same, but who may log in is in `settings`, and whatever else there is.
+    #[must_use]
+    pub fn start_with(place: &Place, cgroup: Cgroup, directory: &Path, settings: &str) -> Self {
         let directory = directory.join("dovecot");
         for name in ["run", "state", "mail"] {
             fs::create_dir_all(directory.join(name)).expect("the directory is ours");
@@ -45,10 +55,7 @@ disable_plaintext_auth = no
 login_greeting = node.example ready
 first_valid_uid = 1
 mail_location = maildir:~/Maildir
-passdb {{
-  driver = static
-  args = nopassword=y
-}}
+{settings}
 userdb {{
   driver = static
   args = uid={MAILBOX_OWNER} gid={MAILBOX_OWNER} home={home}/mail/%u

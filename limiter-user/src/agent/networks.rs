@@ -90,6 +90,7 @@ impl State {
             mailbox: self.image.mailbox.is_some(),
             edge: needs.edge
                 || self.image.mailbox.is_some()
+                || self.image.locks_clients
                 || !self.image.blocked.is_empty()
                 || (needs.sanctions && !self.image.addresses.is_empty()),
             guests: self.networks.coverage.guests.iter().map(place).collect(),

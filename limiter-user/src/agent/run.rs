@@ -28,6 +28,7 @@ use super::{
     live::{Cutter, LiveNode},
     names::{NodeNames, TenantNames},
     queues,
+    services::Services,
     spread::SharedSpread,
     state::{Shared, State, Trouble},
 };
@@ -35,7 +36,7 @@ use crate::{
     control::{
         audit::Audit,
         server::{Limits, Server},
-        socket::ControlSocket,
+        socket,
     },
     kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
     notice::CourierSettings,
@@ -86,7 +87,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let control = options
         .control
         .unwrap_or_else(|| policy.places.control.clone());
-    let socket = ControlSocket::bind(&control)?;
+    let socket = socket::bind(&control)?;
     mount_bpf(&policy.places.pin_dir)?;
     let pins = Pins::new(&policy.places.pin_dir);
     pins.prepare()?;
@@ -102,6 +103,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
 
     let tenant_names = TenantNames::default();
     let names = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
+    let names_at_the_gate = NodeNames::new(Arc::clone(&tenant_names), &sources.cgroup_mount);
     // Watched before it is looked at again, so that nothing changes unseen in between.
     let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
     let interfaces = interfaces::Watch::open();
@@ -157,6 +159,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         court: Arc::clone(&door),
         spread,
     };
+    let mut services = open_services(&shared, names_at_the_gate, &policy).await;
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
     let audit = Arc::new(Audit::new(&policy.places.state_dir));
@@ -220,6 +223,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 if let Err(error) = looked.await {
                     error!("looking after the links failed: {error}");
                 }
+                if let Some(services) = &mut services {
+                    services.look_after(&node.shared).await;
+                }
             }
             Some(()) = policy_changes.recv() => {
                 let policy = shared.lock().policy.clone();
@@ -231,6 +237,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                     cannot_watch(&shared, &why);
                 }
                 follow_machine(&shared).await;
+                follow_services(&shared, services.as_mut());
                 tell_court(&shared, &door);
             }
             () = changed(&mut interfaces) => {
@@ -250,6 +257,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
                 let started = Instant::now();
                 follow_machine(&shared).await;
+                follow_services(&shared, services.as_mut());
                 tell_court(&shared, &door);
                 eyes.rest(started.elapsed());
             }
@@ -276,6 +284,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let _ = stop.send(());
     let _ = serving.await;
     late.abort();
+    if let Some(services) = services {
+        services.keep().await;
+    }
     if let Some(staff) = staff {
         staff.stop().await;
     }
@@ -352,6 +363,29 @@ fn cannot_watch(shared: &Shared, why: &str) {
         "if inotify watches ran out: raise fs.inotify.max_user_watches",
     );
     shared.lock().trouble(Trouble::Eyes, problem);
+}
+
+/// Opens the doors for mail programs, if any are configured. Without them everything else works.
+async fn open_services(shared: &Shared, names: NodeNames, policy: &Policy) -> Option<Services> {
+    match Services::open(shared, names, &policy.places.services).await {
+        Ok(services) => services,
+        Err(error) => {
+            let problem = Problem::error(
+                format!(
+                    "mail programs are not answered, mail through them is not counted: {error}"
+                ),
+                "restart the agent; `limiter doctor` says what the kernel lacks",
+            );
+            shared.lock().trouble(Trouble::Services, problem);
+            None
+        }
+    }
+}
+
+fn follow_services(shared: &Shared, services: Option<&mut Services>) {
+    if let Some(services) = services {
+        services.follow(shared);
+    }
 }
 
 /// Tells the court of tenants and policies that changed.

@@ -18,7 +18,7 @@ use log::{debug, error, info};
 use super::{
     AgentError,
     boot::{self, Ready},
-    counts,
+    counts, gatehouse,
     names::TenantNames,
     networks::Networks,
     queues::Bell,
@@ -38,6 +38,7 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
+    submission::gate::NodeGate,
     system::{Sources, Users, cgroups, clock::MachineClock},
 };
 
@@ -51,6 +52,8 @@ pub struct State {
     pub(super) identities: u64,
     /// Rung when somebody may have come under a sanction, or out of one, or other identities hold.
     pub(super) bell: Bell,
+    /// The gate of the node's own mail server, which goes by the same identities.
+    pub(super) gate: Option<Arc<NodeGate>>,
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
     /// What time it is, for whatever outlives this agent.
@@ -72,8 +75,8 @@ pub struct State {
 }
 
 /// What a reload says that changed the places.
-const PLACES_CHANGED: &str = "`attach.cgroup`, `pin_dir`, `state_dir`, `control` or `tenants` \
-                              changed: where things are is only read at the start";
+const PLACES_CHANGED: &str = "`attach.cgroup`, `pin_dir`, `state_dir`, `control`, `tenants` or a \
+                              socket of `services` changed: where things are is only read at the start";
 const PLACES_REMEDY: &str = "to move `pin_dir` or `attach.cgroup`, stop the agent and `limiter \
                              detach` with the old file first; else restart the agent";
 
@@ -120,6 +123,10 @@ pub enum Trouble {
     Sanctions,
     /// Places that changed in the files and are only read at the start.
     Places,
+    /// Keeping whom tenants wrote to.
+    Recipients,
+    /// Answering mail programs.
+    Services,
     /// Counts of an earlier boot that could not be read.
     CountsLost,
     /// Keeping counts for the next boot.
@@ -174,6 +181,7 @@ impl State {
             image: ready.image,
             users: ready.users,
             identities: 0,
+            gate: None,
             bell: Bell::default(),
             kernel,
             clock,
@@ -359,6 +367,10 @@ impl State {
 
     fn other_identities(&mut self) {
         self.identities = self.identities.wrapping_add(1);
+        // Before the lock is let go: a place in the kernel may be another tenant's from now on.
+        if let Some(gate) = &self.gate {
+            gate.set_directory(gatehouse::directory(self));
+        }
         self.bell.ring();
     }
 

@@ -8,6 +8,7 @@ use crate::{
     agent::AgentError,
     control::{client::ClientError, node::NodeError},
     kernel::KernelError,
+    mta::MtaError,
     report::faults::{FaultReport, tally},
 };
 
@@ -36,6 +37,9 @@ pub enum CliError {
     /// The kernel refuses.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The mail server cannot be asked.
+    #[error(transparent)]
+    Mta(#[from] MtaError),
     /// The agent ends with an error.
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -102,6 +106,7 @@ impl CliError {
                 "stop it first: systemctl stop limiter (or kill {pid}); enforcement goes on until \
                  `limiter detach`"
             ),
+            Self::Mta(_) => "name what is elsewhere with --at and --program".to_owned(),
             Self::Client(_) | Self::Io { .. } | Self::OutputClosed => String::new(),
         }
     }

@@ -9,6 +9,7 @@ mod doctor;
 mod error;
 mod events;
 mod explain;
+mod mta;
 mod observe;
 mod offence;
 mod output;
@@ -99,6 +100,9 @@ enum Command {
     SettleClock(word::SettleArguments),
     /// Take in a report of abuse, or look after those that came in
     Complaint(complaint::Arguments),
+    /// The node's mail server: how to have it ask limiter
+    #[command(subcommand)]
+    Mta(mta::Command),
     /// Take everything out of the kernel: nothing is refused or counted any more
     Detach(detach::Arguments),
     /// What the kernel offers, what is missing, and which other mail filters are active
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::run(args, &global),
         Command::SettleClock(args) => word::settle(args, &global),
         Command::Complaint(args) => complaint::run(args, &global),
+        Command::Mta(command) => mta::run(command, &global),
         Command::Detach(args) => detach::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
     };

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Exim, MailQueue, MtaError, Postfix, postfix};
+use super::{
+    Exim, MailQueue, MtaError, Postfix,
+    postfix::{self, Incoming},
+};
 
 /// Where mail servers are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,26 @@ impl Places {
         servers
     }
 
-    fn program(&self, names: &[&'static str]) -> Result<PathBuf, MtaError> {
+    /// Where the instances of Postfix take messages in, and why others are not known.
+    pub(super) fn incoming(&self) -> (Vec<Incoming>, Vec<MtaError>) {
+        let (mut found, mut faults) = (Vec::new(), Vec::new());
+        for directory in postfix::installed(&self.postfix) {
+            let opened = self
+                .program(&["postconf"])
+                .and_then(|postconf| Postfix::open(&postconf, directory));
+            match opened {
+                Ok(postfix) => found.push(Incoming::of(&postfix)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        (found, faults)
+    }
+
+    /// The first of these programs that is there.
+    ///
+    /// # Errors
+    /// None is.
+    pub fn program(&self, names: &[&'static str]) -> Result<PathBuf, MtaError> {
         self.programs
             .iter()
             .flat_map(|directory| names.iter().map(|name| directory.join(name)))

@@ -19,6 +19,8 @@ mod keeper;
 mod mail;
 mod postfix;
 mod queue;
+pub mod setup;
+mod submissions;
 mod thread;
 mod walk;
 
@@ -31,5 +33,6 @@ pub use self::{
     mail::{Mail, MailKey, Origin, Tenants},
     postfix::Postfix,
     queue::{MailQueue, Released},
+    submissions::{PostfixSubmissions, Submissions},
     thread::{KeeperHandle, KeeperThread},
 };

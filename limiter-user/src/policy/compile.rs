@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use limiter_common::{abi::MAX_CGROUP_DEPTHS, verdict::PortGroup};
 
-pub use self::mta::KNOWN_MTA_USERS;
+pub use self::mta::{KNOWN_MTA_USERS, LAST_SYSTEM_UID};
 use super::{
     fault::{Fault, any_error},
     image::{CgroupBinding, Image},
@@ -105,6 +105,8 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
         management: policy.node.management.clone(),
         blocked: policy.node.blocked.prefixes.clone(),
         mailbox: policy.node.mailbox,
+        locks_clients: policy.node.mailbox_accounts.is_some()
+            && !policy.places.services.dovecot.is_empty(),
         estimate: policy.node.estimate,
     };
     (image, faults)

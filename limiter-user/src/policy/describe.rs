@@ -8,7 +8,8 @@ use super::{
     bind::said,
     bounds::Amount,
     claims::text as uid_text,
-    model::{Bounds, Estimate, Limit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
+    model::{Bounds, Estimate, Limit, LoginLimit, Mode, Node, Pace, Places, Policy, Rules, Tenant},
+    services::ServicePlaces,
     value::human,
 };
 
@@ -61,6 +62,7 @@ pub fn summary(policy: &Policy) -> String {
     networks(&mut text, node);
     policies(&mut text, policy);
     interfaces(&mut text, &policy.places);
+    services(&mut text, &policy.places.services);
     if let Some(accounts) = &policy.accounts {
         let uids: Vec<String> = accounts.uids.iter().map(|range| uid_text(*range)).collect();
         text.list("accounts of uids", &uids);
@@ -89,15 +91,18 @@ fn networks(text: &mut Text, node: &Node) {
         let management: Vec<String> = node.management.iter().map(ToString::to_string).collect();
         text.list("reachable under suspension", &management);
     }
-    if let Some(limit) = &node.mailbox {
+    let limits = [
+        ("connections of one client", node.mailbox),
+        ("logins to one account", node.mailbox_accounts),
+    ];
+    for (what, limit) in limits {
+        let Some(LoginLimit { max, window, lock }) = limit else {
+            continue;
+        };
+        let (window, lock) = (human(window), human(lock));
         text.line(
             0,
-            &format!(
-                "mailbox connections of one client: {} per {}, then locked for {}",
-                limit.max,
-                human(limit.window),
-                human(limit.lock)
-            ),
+            &format!("mailbox {what}: {max} per {window}, then locked for {lock}"),
         );
     }
     if node.estimate != Estimate::default() {
@@ -155,6 +160,18 @@ fn interfaces(text: &mut Text, places: &Places) {
         Some(uplinks) => text.list("uplinks", uplinks),
     }
     text.list("interfaces of guests", &places.guests);
+}
+
+/// Where the mail programs ask.
+fn services(text: &mut Text, places: &ServicePlaces) {
+    for (name, addresses) in [
+        ("policy service at", &places.policy),
+        ("milter at", &places.milter),
+        ("dovecot's service at", &places.dovecot),
+    ] {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        text.list(name, &addresses);
+    }
 }
 
 fn tenants(text: &mut Text, policy: &Policy) {

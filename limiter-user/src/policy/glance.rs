@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::model::Places;
+use super::{model::Places, services::ServicePlaces};
 use crate::control::DEFAULT_SOCKET;
 
 /// A larger main file is none.
@@ -112,6 +112,7 @@ fn resolve(config: PathBuf, glance: Glance) -> Places {
         state_dir: place(glance.state_dir, DEFAULT_STATE_DIR),
         pin_dir: place(glance.pin_dir, "/sys/fs/bpf/limiter"),
         control: place(glance.control, DEFAULT_SOCKET),
+        services: ServicePlaces::default(),
         config,
     }
 }

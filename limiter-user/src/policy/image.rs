@@ -51,6 +51,8 @@ pub struct Image {
     pub blocked: PrefixSet,
     /// How often one client may connect to mailboxes.
     pub mailbox: Option<LoginLimit>,
+    /// Whether clients are locked out by whoever counts logins to accounts.
+    pub locks_clients: bool,
     /// By what messages are counted that cannot be read.
     pub estimate: Estimate,
 }

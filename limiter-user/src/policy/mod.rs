@@ -15,6 +15,7 @@ pub mod model;
 pub mod notices;
 pub mod prefix_set;
 pub mod read;
+pub mod services;
 
 mod bind;
 mod bounds;
@@ -37,6 +38,7 @@ mod section_notices;
 mod section_places;
 mod section_policies;
 mod section_rules;
+mod section_services;
 mod section_tenant;
 mod tree;
 mod value;

@@ -16,7 +16,12 @@ use limiter_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{complaints::Complaints, notices::Notices, prefix_set::PrefixSet};
+use super::{
+    complaints::Complaints,
+    notices::Notices,
+    prefix_set::PrefixSet,
+    services::{ServicePlaces, Services},
+};
 use crate::offence::Ladder;
 
 /// Everything the configuration says.
@@ -63,6 +68,9 @@ pub struct Node {
     /// How often one client may connect to mailboxes.
     #[serde(default)]
     pub mailbox: Option<LoginLimit>,
+    /// How often one mail account may be logged in to.
+    #[serde(default)]
+    pub mailbox_accounts: Option<LoginLimit>,
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,
@@ -72,6 +80,9 @@ pub struct Node {
     /// Where reports of abuse come in, and whom and what is believed.
     #[serde(default)]
     pub complaints: Complaints,
+    /// How mail programs are answered.
+    #[serde(default)]
+    pub services: Services,
     /// How long things are kept.
     pub retention: Retention,
     /// The names of the policies that bind every tenant.
@@ -126,7 +137,8 @@ pub struct Blocked {
     pub origin: Origin,
 }
 
-/// At most `max` connections in any `window`; one more locks the client out for `lock`.
+/// At most `max` connections of a client, or logins to an account, in any `window`; one more locks it for
+/// `lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginLimit {
@@ -203,6 +215,9 @@ pub struct Places {
     pub pin_dir: PathBuf,
     /// The control socket.
     pub control: PathBuf,
+    /// Where the mail programs ask.
+    #[serde(default)]
+    pub services: ServicePlaces,
 }
 
 /// Every system user in the ranges becomes a tenant.

@@ -8,7 +8,7 @@ use limiter_common::blocked::MAX_PREFIXES;
 
 use super::{
     fault::Fault,
-    findings::{Findings, NotYet},
+    findings::Findings,
     item::{Fields, Item},
     model::{Blocked, Located, LoginLimit, Origin},
     parallel, prefix_file,
@@ -25,11 +25,6 @@ pub(super) const KEYS: [&str; 3] = ["management", "blocked", "mailbox"];
 /// The longest window or lock of mailbox logins, and the shortest.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 const SHORTEST: Duration = Duration::from_secs(1);
-
-const PER_ACCOUNT: NotYet = NotYet {
-    part: "mailbox.per_account",
-    means: "limit logins by account in the mail server until then, or by client here",
-};
 
 /// `blocked` as it is written: the files are not read yet.
 #[derive(Debug, Default)]
@@ -139,16 +134,24 @@ impl RawBlocked {
     }
 }
 
-/// Limits of mailbox logins: by client; by account is checked only.
-pub(super) fn mailbox(fields: &Fields<'_>, out: &mut Findings) -> Option<LoginLimit> {
+/// Limits of mailbox logins.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mailbox {
+    /// By client: connections.
+    pub per_client: Option<LoginLimit>,
+    /// By account: logins that the mail server lets in.
+    pub per_account: Option<LoginLimit>,
+}
+
+/// Limits of mailbox logins, by client and by account.
+pub(super) fn mailbox(fields: &Fields<'_>, out: &mut Findings) -> Mailbox {
     let item = fields.get("mailbox");
     let fields = section(item.as_ref(), out, &["per_client", "per_account"]);
-    if let Some(item) = fields.set("per_account") {
-        out.not_yet(item.mark(), PER_ACCOUNT);
-        login_limit(&item, out);
+    let mut limit = |key: &str| login_limit(&fields.set(key)?, out);
+    Mailbox {
+        per_client: limit("per_client"),
+        per_account: limit("per_account"),
     }
-    let item = fields.set("per_client")?;
-    login_limit(&item, out)
 }
 
 fn login_limit(item: &Item<'_>, out: &mut Findings) -> Option<LoginLimit> {

@@ -15,15 +15,16 @@ use super::{
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
     model::{
-        Estimate, Exempt, Limit, Located, LoginLimit, Mode, Mta, Origin, Places, Ports, Retention,
-        UidRange,
+        Estimate, Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange,
     },
     notices::Notices,
     section_complaints, section_estimate, section_later,
     section_networks::{self, RawBlocked},
     section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
+    section_services,
     section_tenant::{mode_of, plan_of, texts},
+    services::Services,
     value, value_net,
 };
 
@@ -62,10 +63,11 @@ pub(super) struct RawNode {
     pub exempt: Vec<Exempt>,
     pub management: Vec<IpNet>,
     pub blocked: RawBlocked,
-    pub mailbox: Option<LoginLimit>,
+    pub mailbox: section_networks::Mailbox,
     pub estimate: Estimate,
     pub notices: Notices,
     pub complaints: Complaints,
+    pub services: Services,
     pub retention: Retention,
     pub places: Places,
     pub tenants_origin: Origin,
@@ -90,9 +92,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
     let known: Vec<&str> = KEYS
         .iter()
         .chain(&section_networks::KEYS)
-        .chain(&section_later::KEYS)
         .chain([&section_estimate::KEY, &section_policies::KEY])
         .chain([&section_notices::KEY, &section_complaints::KEY])
+        .chain([&section_services::KEY, &section_later::KEY])
         .copied()
         .collect();
     let fields = item.fields(out, &known);
@@ -109,6 +111,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
     let ports = port_groups(&fields, out);
     let tenants_origin = out.origin(fields.get("tenants").map_or(item.mark(), |i| i.mark()));
     section_later::check(&fields, out);
+    let mut places = section_places::places(&fields, config, out);
+    let (service_places, services) = section_services::services(&fields, &places.control, out);
+    places.services = service_places;
     RawNode {
         name,
         mode,
@@ -129,8 +134,9 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         estimate: section_estimate::estimate(&fields, out),
         notices: section_notices::notices(&fields, config, out),
         complaints: section_complaints::complaints(&fields, config, out),
+        services,
         retention: retention(&fields, out),
-        places: section_places::places(&fields, config, out),
+        places,
         tenants_origin,
         plans: if usable { plans(&fields, out) } else { None },
         accounts: accounts(&fields, out),

@@ -10,6 +10,7 @@ use super::{
     model::Places,
     section_node::section,
     section_tenant::texts,
+    services::ServicePlaces,
     value,
 };
 
@@ -63,6 +64,8 @@ pub(super) fn places(fields: &Fields<'_>, config: &Path, out: &mut Findings) -> 
         state_dir,
         pin_dir,
         control,
+        // Read beside how they answer.
+        services: ServicePlaces::default(),
     }
 }
 

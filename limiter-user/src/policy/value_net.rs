@@ -180,23 +180,15 @@ pub(super) fn listener(scalar: Scalar<'_>) -> Parsed<SocketAddr> {
     Ok(socket)
 }
 
-/// `unix:/path`, or an address and a port behind `inet` (`inet:` or nothing).
-pub(super) fn service(scalar: Scalar<'_>, inet: &'static str, allowed: &'static str) -> Parsed<()> {
-    let text = scalar.text;
-    if let Some(path) = text.strip_prefix("unix:") {
+/// `unix:/path`, or an address and a port.
+pub(super) fn metrics(scalar: Scalar<'_>, allowed: &'static str) -> Parsed<()> {
+    if let Some(path) = scalar.text.strip_prefix("unix:") {
         if path.is_empty() || path.contains(char::is_control) {
             return refuse("names no socket", allowed);
         }
         return Ok(());
     }
-    let Some(rest) = text.strip_prefix(inet) else {
-        return refuse("is not the address of a service", allowed);
-    };
-    let inner = Scalar {
-        text: rest,
-        plain: scalar.plain,
-    };
-    match socket(inner) {
+    match socket(scalar) {
         Ok(_) => Ok(()),
         Err(refusal) => refuse(refusal.what, allowed),
     }
@@ -265,11 +257,9 @@ mod tests {
         assert!(listener(plain("0.0.0.0:25")).is_err());
         assert!(listener(plain("[::]:25")).is_err());
         assert!(listener(plain("224.0.0.1:25")).is_err());
-        assert!(service(plain("unix:/run/a.sock"), "inet:", "").is_ok());
-        assert!(service(plain("inet:127.0.0.1:10040"), "inet:", "").is_ok());
-        assert!(service(plain("127.0.0.1:10040"), "inet:", "").is_err());
-        assert!(service(plain("127.0.0.1:9477"), "", "").is_ok());
-        assert!(service(plain("unix:"), "", "").is_err());
+        assert!(metrics(plain("unix:/run/a.sock"), "").is_ok());
+        assert!(metrics(plain("127.0.0.1:9477"), "").is_ok());
+        assert!(metrics(plain("unix:"), "").is_err());
     }
 
     #[test]

@@ -9,10 +9,11 @@ use std::{
 
 use limiter_common::limit::Unit;
 
-use super::{Envelope, reply::Texts, who::MailTenants};
+use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::policy::{
     image::{DEFAULT_NAME, Image, TenantRef},
     model::Policy,
+    services::Services,
 };
 
 /// A socket's owner, as the kernel knows it.
@@ -30,47 +31,6 @@ pub trait Owners: Send + Sync {
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
 }
 
-/// What the configuration says of mail at the gate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Mail of a domain that is not the sender's is refused, not only charged to the sender.
-    pub refuse_mismatch: bool,
-    /// Over a limit the error is permanent.
-    pub over_limit_is_permanent: bool,
-    /// Who goes too fast is held for up to so long, not sent away.
-    pub delay: Option<Duration>,
-    /// Too many different recipients are refused, not only told of.
-    pub refuse_distinct: bool,
-    /// When the kernel cannot be asked, mail goes.
-    pub open_on_failure: bool,
-    /// What clients are told.
-    pub texts: Texts,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            refuse_mismatch: false,
-            over_limit_is_permanent: false,
-            delay: None,
-            refuse_distinct: false,
-            open_on_failure: true,
-            texts: Texts::default(),
-        }
-    }
-}
-
-/// A limit of different recipients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DistinctLimit {
-    /// Whose it is.
-    pub owner: String,
-    /// The most.
-    pub max: u32,
-    /// In what time.
-    pub window: Duration,
-}
-
 /// Who is who.
 #[derive(Clone, Debug, Default)]
 pub struct Directory {
@@ -83,7 +43,7 @@ pub struct Directory {
     /// The node's own names: whoever writes from them forges nobody.
     hosts: Vec<String>,
     /// What the configuration says.
-    pub rules: Rules,
+    pub rules: Services,
 }
 
 /// Who pays for a message.
@@ -118,7 +78,6 @@ impl Directory {
         policy: &Policy,
         image: &Image,
         who: MailTenants,
-        rules: Rules,
         hosts: Vec<String>,
         place_of: impl Fn(&str) -> Option<u32>,
     ) -> Self {
@@ -156,7 +115,7 @@ impl Directory {
             distinct,
             default,
             hosts: hosts.iter().map(|host| host.to_lowercase()).collect(),
-            rules,
+            rules: policy.node.services.clone(),
         }
     }
 
@@ -182,7 +141,8 @@ impl Directory {
 
     /// Whose a message is. In this order: the login; the owner of the client's socket on this node, by
     /// its cgroup, then its uid; the uid that ran `sendmail`; the client's address, for those who have
-    /// one of their own. The sender's address only says which of the account's domains it is.
+    /// one of their own. The sender's address only says which of the account's domains it is, where the
+    /// login does not.
     #[must_use]
     pub fn whose(&self, envelope: &Envelope, owners: &dyn Owners) -> Whose {
         if let Some(login) = envelope.login.as_deref().filter(|login| !login.is_empty()) {
@@ -252,9 +212,10 @@ impl Directory {
             (None, Some(name)) => (None, self.is_foreign(account, name)),
             (None, None) => (None, false),
         };
-        // Its login says which of its domains it is where the sender does not.
+        // Whose login it is, the sender does not choose.
         let of_login = login_domain.and_then(|name| self.who.domain(name));
-        let domain = domain.or_else(|| of_login.filter(|domain| domain.account == account));
+        let of_login = of_login.filter(|domain| domain.account == account);
+        let domain = of_login.or(domain);
         let tenant = domain.map_or(account, |domain| domain.tenant);
         let place = self.places.get(tenant).copied().flatten();
         let name = self.who.names().get(tenant);

@@ -1,21 +1,18 @@
-//! How many different recipients a tenant wrote to, in constant memory: sketches (HyperLogLog) of the
-//! last stretches of the window, none of which tells whom it holds.
+//! How many different recipients a tenant wrote to: the tags of those of the last window, as many as the
+//! limit asks for and no more.
 //!
-//! With 2^12 registers the standard error is 1.6 %: whoever is refused wrote to more than the limit,
-//! less three such errors, in all but one of a thousand cases. A recipient counts until one stretch, a
-//! 30th of the window, after it could be forgotten.
+//! A sketch (HyperLogLog) would need as much memory for the stretches of a sliding window as the tags of
+//! a few thousand recipients, and cannot tell a new recipient from a known one: whoever is at the limit
+//! would go on for ever with recipients that it takes for known. Tags are exact but for one pair in
+//! 2^64. A recipient counts until one stretch, a 30th of the window, after it could be forgotten.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, hash_map::Entry},
     time::Duration,
 };
 
-use cardinality_estimator::CardinalityEstimator;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
-
-/// A sketch: of few recipients some bytes, of many 3.3 KiB.
-type Sketch = CardinalityEstimator<u64>;
 
 /// In how many stretches a window is cut.
 const STRETCHES: u32 = 30;
@@ -25,24 +22,39 @@ const KEY: usize = 32;
 /// What was written to, by all tenants that have such a limit.
 #[derive(Serialize, Deserialize)]
 pub struct Distinct {
-    /// Recipients are told apart by it, so that nobody can pick those that look the same.
+    /// Recipients are told apart by it: nobody can pick those that look the same, and what is kept on
+    /// the disk names nobody.
     key: [u8; KEY],
     /// By tenant, and window in seconds.
     windows: HashMap<String, HashMap<u64, Window>>,
+    /// Whether anything changed since it was kept.
+    #[serde(skip)]
+    changed: bool,
 }
 
 /// One window of one tenant.
 #[derive(Default, Serialize, Deserialize)]
 struct Window {
-    /// The number of the stretch, and who was written to in it, the oldest first.
-    stretches: VecDeque<(u64, Sketch)>,
-    /// All of them together.
-    union: Sketch,
+    /// The stretch it was moved to.
+    present: u64,
+    /// Who was written to, and in which stretch last.
+    last: HashMap<Recipient, u64>,
 }
 
 /// A recipient, as it is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recipient(u64);
+
+/// A limit of different recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DistinctLimit {
+    /// Whose it is.
+    pub owner: String,
+    /// The most.
+    pub max: u32,
+    /// In what time.
+    pub window: Duration,
+}
 
 impl Distinct {
     /// Nobody wrote to anybody. `key`: 32 random bytes.
@@ -51,63 +63,60 @@ impl Distinct {
         Self {
             key,
             windows: HashMap::new(),
+            changed: true,
         }
     }
 
-    /// A recipient as it is remembered: the same for the same address, in capitals or not.
+    /// What makes tags of addresses.
     #[must_use]
-    pub fn recipient(&self, address: &str) -> Recipient {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.key);
-        let tag = hmac::sign(&key, address.trim().to_lowercase().as_bytes());
-        let mut bytes = [0; 8];
-        for (byte, of_tag) in bytes.iter_mut().zip(tag.as_ref()) {
-            *byte = *of_tag;
-        }
-        Recipient(u64::from_le_bytes(bytes))
+    pub fn tagger(&self) -> Tagger {
+        Tagger(hmac::Key::new(hmac::HMAC_SHA256, &self.key))
     }
 
-    /// How many different recipients `tenant` wrote to in the last `window` before `now` (since 1970),
-    /// about, and how many it would be with these.
-    #[must_use]
-    pub fn with(
+    /// Remembers that the owner of `limit` writes to these now (since 1970), if that is not too many:
+    /// those that were new. `None`: it is, and nothing is remembered. Who is `only_told` is remembered
+    /// all the same, up to twice the limit.
+    pub fn add(
         &mut self,
-        tenant: &str,
-        window: Duration,
+        limit: &DistinctLimit,
         now: Duration,
         recipients: &[Recipient],
-    ) -> (usize, usize) {
-        let Some(place) = self
-            .windows
-            .get_mut(tenant)
-            .and_then(|windows| windows.get_mut(&window.as_secs()))
-        else {
-            return (0, recipients.len());
-        };
-        place.advance(stretch(window, now));
-        let mut union = place.union.clone();
-        for recipient in recipients {
-            union.insert_hash(recipient.0);
+        only_told: bool,
+    ) -> (bool, Vec<Recipient>) {
+        let windows = self.windows.entry(limit.owner.clone()).or_default();
+        let window = windows.entry(limit.window.as_secs()).or_default();
+        let number = window.advance(stretch(limit.window, now));
+        let known = |it: &&Recipient| window.last.contains_key(*it);
+        let more = recipients.len() - recipients.iter().filter(known).count();
+        let fits = more == 0 || window.last.len() + more <= limit.max as usize;
+        let mut new = Vec::new();
+        if fits || only_told {
+            self.changed = true;
+            let most = limit.max as usize * 2;
+            for recipient in recipients {
+                let full = window.last.len() >= most;
+                match window.last.entry(*recipient) {
+                    Entry::Occupied(mut known) => {
+                        known.insert(number);
+                    }
+                    Entry::Vacant(place) if !full => {
+                        place.insert(number);
+                        new.push(*recipient);
+                    }
+                    Entry::Vacant(_) => {}
+                }
+            }
         }
-        (place.union.estimate(), union.estimate())
+        (fits, new)
     }
 
-    /// Remembers that `tenant` wrote to `recipient`.
-    pub fn add(&mut self, tenant: &str, window: Duration, now: Duration, recipient: Recipient) {
-        let windows = match self.windows.get_mut(tenant) {
-            Some(windows) => windows,
-            None => self.windows.entry(tenant.to_owned()).or_default(),
-        };
-        let place = windows.entry(window.as_secs()).or_default();
-        let number = stretch(window, now);
-        place.advance(number);
-        place.union.insert_hash(recipient.0);
-        match place.stretches.back_mut() {
-            // A clock that went back writes on where it was.
-            Some((last, sketch)) if *last >= number => sketch.insert_hash(recipient.0),
-            _ => {
-                let mut sketch = Sketch::new();
-                sketch.insert_hash(recipient.0);
-                place.stretches.push_back((number, sketch));
+    /// Takes back those who were new, and were not written to after all.
+    pub fn remove(&mut self, limit: &DistinctLimit, recipients: &[Recipient]) {
+        let windows = self.windows.get_mut(&limit.owner);
+        if let Some(window) = windows.and_then(|it| it.get_mut(&limit.window.as_secs())) {
+            self.changed = true;
+            for recipient in recipients {
+                window.last.remove(recipient);
             }
         }
     }
@@ -119,22 +128,40 @@ impl Distinct {
             !windows.is_empty()
         });
     }
+
+    /// Whether anything changed since this was asked last.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+/// Makes tags of addresses.
+#[derive(Clone, Debug)]
+pub struct Tagger(hmac::Key);
+
+impl Tagger {
+    /// The tag of an address: the same in capitals or not.
+    #[must_use]
+    pub fn tag(&self, address: &str) -> Recipient {
+        let tag = hmac::sign(&self.0, address.trim().to_lowercase().as_bytes());
+        let mut bytes = [0; 8];
+        for (byte, of_tag) in bytes.iter_mut().zip(tag.as_ref()) {
+            *byte = *of_tag;
+        }
+        Recipient(u64::from_le_bytes(bytes))
+    }
 }
 
 impl Window {
-    /// Forgets the stretches that are over when `number` is the present one.
-    fn advance(&mut self, number: u64) {
-        let oldest = number.saturating_sub(u64::from(STRETCHES));
-        let before = self.stretches.len();
-        while self.stretches.front().is_some_and(|(at, _)| *at < oldest) {
-            self.stretches.pop_front();
+    /// Moves to the stretch `number`, unless the clock went back; forgets whoever is too old. The
+    /// present stretch.
+    fn advance(&mut self, number: u64) -> u64 {
+        if number > self.present {
+            self.present = number;
+            let oldest = number.saturating_sub(u64::from(STRETCHES));
+            self.last.retain(|_, last| *last >= oldest);
         }
-        if self.stretches.len() != before {
-            self.union = Sketch::new();
-            for (_, sketch) in &self.stretches {
-                self.union.merge(sketch);
-            }
-        }
+        self.present
     }
 }
 
@@ -148,91 +175,86 @@ fn stretch(window: Duration, now: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    const DAY: Duration = Duration::from_secs(86_400);
     const NOW: Duration = Duration::from_secs(20_000 * 86_400);
 
-    fn estimate(distinct: &mut Distinct, now: Duration) -> usize {
-        let nobody = distinct.recipient("nobody@x.example");
-        distinct.with("alice", MONTH, now, &[nobody]).0
-    }
-
-    #[test]
-    fn four_thousand_are_told_from_three_and_five() {
-        for seed in 0..20_u8 {
-            let mut distinct = Distinct::new([seed; 32]);
-            let mut past = None;
-            for number in 0..5_000 {
-                let to = distinct.recipient(&format!("contact{number}@list{seed}.example"));
-                let (_, with) = distinct.with("alice", MONTH, NOW, &[to]);
-                if with > 4_000 && past.is_none() {
-                    past = Some(number);
-                }
-                distinct.add("alice", MONTH, NOW, to);
-            }
-            let past = past.unwrap_or(5_000);
-            assert!((3_800..=4_200).contains(&past), "{past} with key {seed}");
+    fn limit(max: u32) -> DistinctLimit {
+        DistinctLimit {
+            owner: "alice".to_owned(),
+            max,
+            window: DAY * 30,
         }
     }
 
     #[test]
-    fn the_same_list_again_or_split_is_no_more() {
+    fn exactly_so_many_and_never_one_more() {
+        for max in [1, 300, 4_000] {
+            let mut distinct = Distinct::new([7; 32]);
+            let tagger = distinct.tagger();
+            let through = (0..max * 5)
+                .filter(|it| {
+                    let to = tagger.tag(&format!("contact{it}@list.example"));
+                    distinct.add(&limit(max), NOW, &[to], false).0
+                })
+                .count();
+            assert_eq!(through, max as usize);
+            // Those who were written to may be written to again, in capitals and in lists.
+            let again: Vec<Recipient> = (0..max)
+                .map(|it| tagger.tag(&format!("CONTACT{it}@list.example ")))
+                .collect();
+            assert!(distinct.add(&limit(max), NOW + DAY, &again, false).0);
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_taken_back_and_no_more() {
         let mut distinct = Distinct::new([7; 32]);
-        for round in 0_u32..5 {
-            for number in 0..1_000 {
-                // Lists of lists, in capitals or not, day by day.
-                let name = format!("Contact{}@List.example", (number * 7) % 1_000);
-                let name = if round % 2 == 0 {
-                    name
-                } else {
-                    name.to_uppercase()
-                };
-                let to = distinct.recipient(&name);
-                distinct.add(
-                    "alice",
-                    MONTH,
-                    NOW + Duration::from_secs(86_400) * round,
-                    to,
-                );
-            }
+        let tagger = distinct.tagger();
+        let [a, b, c] = ["a@x", "b@x", "c@x"].map(|it| tagger.tag(it));
+        assert_eq!(distinct.add(&limit(2), NOW, &[a], false), (true, vec![a]));
+        let (fits, new) = distinct.add(&limit(2), NOW, &[a, b], false);
+        assert_eq!((fits, &new), (true, &vec![b]));
+        assert_eq!(distinct.add(&limit(2), NOW, &[c], false), (false, vec![]));
+        distinct.remove(&limit(2), &new);
+        assert!(distinct.add(&limit(2), NOW, &[c], false).0);
+        assert!(!distinct.add(&limit(2), NOW, &[b], false).0);
+        // Who is only told of goes on, and is remembered within bounds.
+        for it in 0..100 {
+            let to = tagger.tag(&format!("{it}@y"));
+            assert!(!distinct.add(&limit(2), NOW, &[to], true).0);
         }
-        let now = NOW + Duration::from_secs(5 * 86_400);
-        let all = estimate(&mut distinct, now);
-        assert!((950..=1_050).contains(&all), "{all}");
-        let known = distinct.recipient("contact1@list.example");
-        let (before, with) = distinct.with("alice", MONTH, now, &[known]);
-        assert_eq!(before, with);
-        let bob = distinct.recipient("x@y");
-        assert_eq!(distinct.with("bob", MONTH, now, &[bob]), (0, 1));
+        assert_eq!(distinct.windows["alice"][&(30 * 86_400)].last.len(), 4);
     }
 
     #[test]
     fn what_is_older_than_the_window_is_forgotten_and_not_before() {
         let mut distinct = Distinct::new([7; 32]);
-        let day = Duration::from_secs(86_400);
-        for number in 0_u32..60 {
-            let to = distinct.recipient(&format!("day{number}@x.example"));
-            distinct.add("alice", MONTH, NOW + day * number, to);
-        }
-        let last = NOW + day * 59;
-        let all = estimate(&mut distinct, last);
-        assert!((30..=31).contains(&all), "{all}");
-        assert_eq!(estimate(&mut distinct, last + day * 40), 0);
+        let tagger = distinct.tagger();
+        let one = [tagger.tag("one@x.example")];
+        let two = [tagger.tag("two@x.example")];
+        assert!(distinct.add(&limit(1), NOW, &one, false).0);
+        assert!(!distinct.add(&limit(1), NOW + DAY * 30, &two, false).0);
+        assert!(distinct.add(&limit(1), NOW + DAY * 31, &two, false).0);
+        // A clock that goes back brings nobody back.
+        assert!(!distinct.add(&limit(1), NOW, &one, false).0);
     }
 
     #[test]
     fn it_survives_being_written_down() {
         let mut distinct = Distinct::new([9; 32]);
-        for number in 0..2_000 {
-            let to = distinct.recipient(&format!("c{number}@x.example"));
-            distinct.add("alice", MONTH, NOW, to);
-        }
+        let one = [distinct.tagger().tag("c@x.example")];
+        assert!(distinct.add(&limit(1), NOW, &one, false).0);
         let text = serde_json::to_vec(&distinct).unwrap();
         let mut again: Distinct = serde_json::from_slice(&text).unwrap();
-        assert_eq!(estimate(&mut again, NOW), estimate(&mut distinct, NOW));
-        let to = again.recipient("C5@X.example");
-        let (before, with) = again.with("alice", MONTH, NOW, &[to]);
-        assert_eq!(before, with, "known again");
+        let tagger = again.tagger();
+        let two = [tagger.tag("d@x.example")];
+        assert!(
+            again
+                .add(&limit(1), NOW, &[tagger.tag("C@X.example")], false)
+                .0
+        );
+        assert!(!again.add(&limit(1), NOW, &two, false).0);
         again.keep(|tenant, _| tenant != "alice");
-        assert_eq!(estimate(&mut again, NOW), 0);
+        assert!(again.add(&limit(1), NOW, &two, false).0);
     }
 }

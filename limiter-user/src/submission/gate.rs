@@ -14,13 +14,16 @@ use log::{error, warn};
 
 use super::{
     Answer, Envelope, Gate, Key, Reply,
-    directory::{Directory, DistinctLimit, Owners, Payer, Whose},
-    distinct::{Distinct, Recipient},
+    directory::{Directory, Owners, Payer, Whose},
+    distinct::{Distinct, DistinctLimit, Recipient, Tagger},
     reply::{self, Facts},
     till::Till,
 };
 use crate::{
     kernel::charge::{Charged, From, Load, Receipt, Refusal},
+    policy::services::{
+        DistinctRecipients, OnFailure, OverLimit, PaceAction, SenderMismatch, Text, TooFast,
+    },
     report::duration::Seconds,
 };
 
@@ -37,6 +40,7 @@ pub struct NodeGate {
     owners: Box<dyn Owners>,
     directory: RwLock<Arc<Directory>>,
     distinct: Mutex<Distinct>,
+    tagger: Tagger,
     /// The wall clock, since 1970: what months are counted by.
     wall: Box<dyn Fn() -> Duration + Send + Sync>,
     desk: Mutex<Desk>,
@@ -52,7 +56,7 @@ struct Desk {
 
 /// A message under way.
 struct Message {
-    whose: Whose,
+    payer: Payer,
     receipts: Vec<Receipt>,
     /// Who was counted already, and how many beyond those who can be told apart.
     recipients: HashSet<Recipient>,
@@ -61,9 +65,10 @@ struct Message {
     begun: bool,
     /// Somebody will say how it ends.
     watched: bool,
+    /// When it was last asked about.
     since: Instant,
-    /// Whom it adds to the different recipients, once it is taken.
-    new: Vec<Recipient>,
+    /// Whom it added to the different recipients of these limits.
+    new: Vec<(DistinctLimit, Vec<Recipient>)>,
 }
 
 impl NodeGate {
@@ -78,6 +83,7 @@ impl NodeGate {
             till,
             owners,
             directory: RwLock::default(),
+            tagger: distinct.tagger(),
             distinct: Mutex::new(distinct),
             wall,
             desk: Mutex::default(),
@@ -96,30 +102,26 @@ impl NodeGate {
         *place = directory;
     }
 
-    /// What is remembered of different recipients, to be kept.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written as JSON, which nothing is known for.
-    pub fn distinct(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&*self.lock_distinct())
+    /// Looks at what is remembered of different recipients.
+    pub fn distinct<T>(&self, look: impl FnOnce(&mut Distinct) -> T) -> T {
+        look(&mut self.lock_distinct())
     }
 
     /// Lets go of messages of which nothing was heard for long.
     pub fn sweep(&self) {
-        let old: Vec<Key> = {
+        let old: Vec<(Key, bool)> = {
             let desk = self.lock_desk();
             let all = desk.messages.iter();
-            all.filter(|(_, message)| {
-                message
-                    .try_lock()
-                    .is_ok_and(|message| message.since.elapsed() >= LONGEST)
+            all.filter_map(|(key, message)| {
+                let message = message.try_lock().ok()?;
+                let is_old = message.since.elapsed() >= LONGEST;
+                is_old.then(|| (key.clone(), message.begun))
             })
-            .map(|(key, _)| key.clone())
             .collect()
         };
-        for key in old {
-            self.end(&key, false);
+        for (key, begun) in old {
+            // What came to DATA may have gone out: it stays counted.
+            self.end(&key, begun);
         }
     }
 
@@ -136,24 +138,29 @@ impl NodeGate {
         Arc::clone(&directory.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The message under `key`, which begins now if nobody has heard of it.
+    /// The message under `key`, which begins now if nobody has heard of it; else what to say at once.
     fn message_of(
         &self,
         key: &Key,
         envelope: &Envelope,
         directory: &Directory,
-    ) -> Option<Arc<Mutex<Message>>> {
+    ) -> Result<Arc<Mutex<Message>>, Answer> {
         {
             let desk = self.lock_desk();
             let key = desk.also.get(key).unwrap_or(key);
             if let Some(message) = desk.messages.get(key) {
-                return Some(Arc::clone(message));
+                return Ok(Arc::clone(message));
             }
         }
-        // Looked up without the desk's lock: it asks the kernel.
-        let whose = directory.whose(envelope, &*self.owners);
+        // Looked up without the desk's lock: it asks the kernel. Of what nobody pays for nothing is
+        // remembered.
+        let payer = match directory.whose(envelope, &*self.owners) {
+            Whose::Payer(payer) => payer,
+            Whose::Nobodys => return Err(Answer::Accept),
+            Whose::Unknown => return Err(unknown(directory)),
+        };
         let message = Arc::new(Mutex::new(Message {
-            whose,
+            payer,
             receipts: Vec::new(),
             recipients: HashSet::new(),
             counted: 0,
@@ -164,11 +171,11 @@ impl NodeGate {
         }));
         let mut desk = self.lock_desk();
         if desk.messages.len() >= MOST {
-            return None;
+            error!("{MOST} messages are under way at once: one more is put off");
+            return Err(busy());
         }
         let key = desk.also.get(key).unwrap_or(key).clone();
-        let message = desk.messages.entry(key).or_insert(message);
-        Some(Arc::clone(message))
+        Ok(Arc::clone(desk.messages.entry(key).or_insert(message)))
     }
 
     /// Counts what is new of a message: itself, if it `begins`, and `recipients`, of whom `total` are
@@ -182,34 +189,35 @@ impl NodeGate {
         begins: bool,
     ) -> Answer {
         let directory = self.directory();
-        let Some(message) = self.message_of(key, envelope, &directory) else {
-            error!("{MOST} messages are under way at once: one more is not counted");
-            return failed(&directory);
+        let message = match self.message_of(key, envelope, &directory) {
+            Ok(message) => message,
+            Err(answer) => return answer,
         };
         let mut message = message.lock().unwrap_or_else(PoisonError::into_inner);
-        let payer = match &message.whose {
-            Whose::Nobodys => return Answer::Accept,
-            Whose::Unknown => return unknown(&directory),
-            Whose::Payer(payer) => payer.clone(),
-        };
+        message.since = Instant::now();
+        let payer = message.payer.clone();
         let from = From {
             uid: payer.uid,
             client: envelope.client,
         };
-        if payer.mismatch && directory.rules.refuse_mismatch && !self.is_observed(&payer, from) {
+        if payer.mismatch
+            && directory.rules.sender_mismatch == SenderMismatch::Refuse
+            && !self.is_observed(&payer, from)
+        {
             return refuse(&directory.rules.texts.mismatch, &payer, "sender_mismatch");
         }
 
-        let new: Vec<Recipient> = {
-            let distinct = self.lock_distinct();
-            let mut seen = HashSet::new();
-            recipients
-                .iter()
-                .map(|address| distinct.recipient(address))
-                .filter(|it| !message.recipients.contains(it) && seen.insert(*it))
-                .collect()
-        };
+        let mut seen = HashSet::new();
+        let new: Vec<Recipient> = recipients
+            .iter()
+            .map(|address| self.tagger.tag(address))
+            .filter(|it| !message.recipients.contains(it) && seen.insert(*it))
+            .collect();
+        // Some were counted before their names were known.
+        let named = u32::try_from(message.recipients.len()).unwrap_or(u32::MAX);
+        let nameless = message.counted.saturating_sub(named);
         let mut more = u32::try_from(new.len()).unwrap_or(u32::MAX);
+        more = more.saturating_sub(nameless);
         if let Some(total) = total {
             more = more.max(total.saturating_sub(message.counted));
         }
@@ -217,20 +225,25 @@ impl NodeGate {
             messages: u32::from(begins && !message.begun),
             recipients: more,
         };
+        let added = match self.add_distinct(&directory, &payer, from, &new) {
+            Ok(added) => added,
+            Err(answer) => return answer,
+        };
         if load == Load::default() {
+            message.recipients.extend(new);
+            message.new.extend(added);
             return Answer::Accept;
         }
-        if let Some(answer) = self.too_many(&directory, &payer, from, &message, &new) {
-            return answer;
+        let charged = self.till.count(payer.place, load, from);
+        if !matches!(charged, Ok(Charged::Counted(..))) {
+            self.remove_distinct(&added);
         }
-        match self.till.count(payer.place, load, from) {
+        match charged {
             Ok(Charged::Counted(receipt, _)) => {
                 message.receipts.push(receipt);
                 message.counted = message.counted.saturating_add(more);
                 message.begun |= load.messages > 0;
-                if !directory.distinct(payer.tenant).is_empty() {
-                    message.new.extend(&new);
-                }
+                message.new.extend(added);
                 if message.recipients.len() < MOST_RECIPIENTS {
                     message.recipients.extend(new);
                 }
@@ -255,49 +268,50 @@ impl NodeGate {
         }
     }
 
-    /// Whether these recipients are too many different ones.
-    fn too_many(
+    /// Remembers these recipients where there are limits of different ones. Gives what is to be taken
+    /// back if they are not written to; or what to say if they are too many.
+    fn add_distinct(
         &self,
         directory: &Directory,
         payer: &Payer,
         from: From,
-        message: &Message,
         new: &[Recipient],
-    ) -> Option<Answer> {
+    ) -> Result<Vec<(DistinctLimit, Vec<Recipient>)>, Answer> {
         let limits = directory.distinct(payer.tenant);
-        if limits.is_empty() || new.is_empty() {
-            return None;
+        let mut added = Vec::new();
+        if new.is_empty() {
+            return Ok(added);
         }
+        let refuses = directory.rules.distinct_recipients == DistinctRecipients::Refuse;
         let now = (self.wall)();
-        let full = {
-            let all: Vec<Recipient> = message.new.iter().chain(new).copied().collect();
-            let mut distinct = self.lock_distinct();
-            limits.iter().find(|limit| {
-                let (before, with) = distinct.with(&limit.owner, limit.window, now, &all);
-                with > before && with > limit.max as usize
-            })
-        }?;
-        let refuses = directory.rules.refuse_distinct;
-        match self.till.distinct(payer.place, full, from, refuses) {
-            Ok(true) if refuses => {
-                let limit = in_words(full);
+        for limit in limits {
+            let (fits, new) = self.lock_distinct().add(limit, now, new, !refuses);
+            if fits {
+                added.push((limit.clone(), new));
+                continue;
+            }
+            let told = self.till.distinct(payer.place, limit, from, refuses);
+            if refuses && told.is_ok_and(|enforced| enforced) {
+                self.remove_distinct(&added);
+                let limit_in_words = in_words(limit);
                 let facts = Facts {
-                    tenant: &full.owner,
-                    limit: &limit,
+                    tenant: &limit.owner,
+                    limit: &limit_in_words,
                     again: None,
                     reason: Reason::Limit.as_str(),
                 };
-                Some(Answer::Refuse(reply::reply(
-                    "5.7.1",
-                    &directory.rules.texts.limit,
-                    &facts,
-                )))
+                let text = &directory.rules.texts.limit;
+                return Err(Answer::Refuse(reply::reply("5.7.1", text, &facts)));
             }
-            Ok(_) => None,
-            Err(error) => {
-                error!("{error}");
-                None
-            }
+            added.push((limit.clone(), new));
+        }
+        Ok(added)
+    }
+
+    fn remove_distinct(&self, added: &[(DistinctLimit, Vec<Recipient>)]) {
+        let mut distinct = self.lock_distinct();
+        for (limit, recipients) in added {
+            distinct.remove(limit, recipients);
         }
     }
 
@@ -327,15 +341,17 @@ impl NodeGate {
             reason: refusal.reason.as_str(),
         };
         if full.kind == Kind::Pace {
-            if let (Some(delay), Some(again)) = (rules.delay, again)
-                && again <= delay
+            let TooFast { action, cap } = rules.too_fast;
+            if action == PaceAction::Delay
+                && let Some(again) = again
+                && again <= cap
             {
                 return Answer::Wait(again);
             }
             return Answer::Defer(reply::reply("4.7.1", &rules.texts.pace, &facts));
         }
         // What never fits is no use to try again.
-        if rules.over_limit_is_permanent || units > full.max {
+        if rules.over_limit == OverLimit::Permanent || units > full.max {
             Answer::Refuse(reply::reply("5.7.1", &rules.texts.limit, &facts))
         } else {
             Answer::Defer(reply::reply("4.7.1", &rules.texts.limit, &facts))
@@ -354,26 +370,17 @@ impl NodeGate {
         };
         let mut message = message.lock().unwrap_or_else(PoisonError::into_inner);
         let receipts = std::mem::take(&mut message.receipts);
-        let Whose::Payer(payer) = &message.whose else {
-            return;
-        };
-        if !taken {
-            for receipt in receipts {
-                if let Err(error) = self.till.give_back(receipt) {
-                    warn!("what {} did not send stays counted: {error}", payer.name);
-                }
+        let name = &message.payer.name;
+        if taken {
+            if let Err(error) = self.till.went(message.payer.place) {
+                warn!("{error}");
             }
             return;
         }
-        if let Err(error) = self.till.went(payer.place) {
-            warn!("{error}");
-        }
-        let directory = self.directory();
-        let now = (self.wall)();
-        let mut distinct = self.lock_distinct();
-        for limit in directory.distinct(payer.tenant) {
-            for recipient in &message.new {
-                distinct.add(&limit.owner, limit.window, now, *recipient);
+        self.remove_distinct(&message.new);
+        for receipt in receipts {
+            if let Err(error) = self.till.give_back(receipt) {
+                warn!("what {name} did not send stays counted: {error}");
             }
         }
     }
@@ -447,7 +454,7 @@ impl Gate for NodeGate {
 }
 
 fn failed(directory: &Directory) -> Answer {
-    if directory.rules.open_on_failure {
+    if directory.rules.on_failure == OnFailure::Open {
         return Answer::Accept;
     }
     Answer::Defer(Reply {
@@ -456,12 +463,19 @@ fn failed(directory: &Directory) -> Answer {
     })
 }
 
+fn busy() -> Answer {
+    Answer::Defer(Reply {
+        status: "4.3.2".to_owned(),
+        text: "too many messages are under way; try again later".to_owned(),
+    })
+}
+
 fn unknown(directory: &Directory) -> Answer {
     let texts = &directory.rules.texts;
     Answer::Defer(reply::reply("4.7.1", &texts.unknown, &Facts::default()))
 }
 
-fn refuse(text: &str, payer: &Payer, reason: &str) -> Answer {
+fn refuse(text: &Text, payer: &Payer, reason: &str) -> Answer {
     let facts = Facts {
         tenant: &payer.name,
         reason,

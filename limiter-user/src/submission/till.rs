@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use limiter_common::verdict::Reason;
 
-use super::directory::DistinctLimit;
+use super::distinct::DistinctLimit;
 use crate::kernel::{
     KernelError,
     charge::{Charged, Charger, From, Full, Load, Receipt},

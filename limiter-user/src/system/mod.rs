@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod pattern;
 pub mod sealed;
 pub mod sessions;
+pub mod socket_file;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod users;
@@ -130,13 +131,14 @@ impl System {
 
 /// The users that a policy names.
 fn named_users(policy: &Policy) -> impl Iterator<Item = &str> {
-    let mta = policy.node.mta.users.iter().flatten().map(String::as_str);
+    let mta = policy.node.mta.users.iter().flatten();
+    let callers = policy.node.services.allowed_users.iter().flatten();
     let tenants = policy
         .tenants
         .iter()
         .flat_map(|tenant| &tenant.matches.users)
         .map(|user| user.value.as_str());
-    mta.chain(tenants)
+    mta.chain(callers).map(String::as_str).chain(tenants)
 }
 
 /// The cgroup patterns of a policy.

@@ -20,7 +20,7 @@ use limiter_user::{
         node::{Node, NodeError},
         peer::Peer,
         server::{Limits, Server},
-        socket::ControlSocket,
+        socket,
     },
     offence,
     policy::model::Mode,
@@ -352,7 +352,7 @@ pub fn start(setup: Setup) -> Agent {
         thinking: setup.thinking,
     });
     let socket = directory.path().join("control.sock");
-    let bound = ControlSocket::bind(&socket).unwrap();
+    let bound = socket::bind(&socket).unwrap();
     let audit = Arc::new(Audit::new(directory.path()));
     let server = Server::new(node.clone(), audit, setup.limits);
     let (stop, stopped) = oneshot::channel();

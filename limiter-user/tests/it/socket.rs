@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, os::unix::net::UnixListener, path::Path};
 
-use limiter_user::control::socket::{ControlSocket, SocketError};
+use limiter_user::control::socket::{self, SocketError};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
@@ -19,7 +19,7 @@ fn group_exists() -> bool {
 async fn only_root_and_the_group_may_use_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("run").join("control.sock");
-    let socket = ControlSocket::bind(&path).unwrap();
+    let socket = socket::bind(&path).unwrap();
     let expected = if group_exists() { 0o660 } else { 0o600 };
     assert_eq!(mode(&path), expected);
     let left: Vec<_> = fs::read_dir(path.parent().unwrap())
@@ -36,15 +36,15 @@ async fn only_root_and_the_group_may_use_it() {
 async fn a_living_agent_is_never_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
-    let first = ControlSocket::bind(&path).unwrap();
-    let second = ControlSocket::bind(&path).unwrap_err();
+    let first = socket::bind(&path).unwrap();
+    let second = socket::bind(&path).unwrap_err();
     assert!(matches!(second, SocketError::InUse { .. }), "{second}");
     // Not even if its lock was removed.
     fs::remove_file(path.with_added_extension("lock")).unwrap();
-    let third = ControlSocket::bind(&path).unwrap_err();
+    let third = socket::bind(&path).unwrap_err();
     assert!(matches!(third, SocketError::InUse { .. }), "{third}");
     drop(first);
-    ControlSocket::bind(&path).unwrap();
+    socket::bind(&path).unwrap();
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn what_a_dead_agent_left_is_replaced() {
     let path = directory.path().join("control.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    ControlSocket::bind(&path).unwrap();
+    socket::bind(&path).unwrap();
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_is_no_socket_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
     fs::write(&path, "precious").unwrap();
-    let error = ControlSocket::bind(&path).unwrap_err();
+    let error = socket::bind(&path).unwrap_err();
     assert!(matches!(error, SocketError::NotASocket { .. }), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
@@ -70,7 +70,7 @@ async fn what_is_no_socket_stays() {
 async fn the_socket_of_a_successor_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("control.sock");
-    let old = ControlSocket::bind(&path).unwrap();
+    let old = socket::bind(&path).unwrap();
     fs::remove_file(&path).unwrap();
     let _new = UnixListener::bind(&path).unwrap();
     drop(old);

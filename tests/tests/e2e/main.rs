@@ -51,6 +51,7 @@ mod sanctions;
 mod sockets;
 mod spread;
 mod stage;
+mod submission;
 mod survival;
 mod suspension;
 mod trees;

@@ -63,6 +63,7 @@ impl Draft {
             management: Vec::new(),
             blocked: PrefixSet::default(),
             mailbox: None,
+            locks_clients: false,
             estimate: Estimate::default(),
         });
         draft.0.tenants.push(tenant(NODE_NAME, None, Vec::new()));

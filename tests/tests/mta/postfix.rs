@@ -57,7 +57,7 @@ smtpd_authorized_xclient_hosts = 127.0.0.0/8
     }
 
     /// Sends over SMTP, logged in.
-    fn send_as(&self, login: &str, subject: &str) {
+    pub fn send_as(&self, login: &str, subject: &str) {
         const SCRIPT: &str = "
 import smtplib, sys
 login, message = sys.argv[1], sys.stdin.read()

@@ -59,6 +59,7 @@ mod tests {
             state_dir: PathBuf::from("/nonexistent"),
             pin_dir: PathBuf::from("/sys/fs/bpf/limiter-doctor-test"),
             control: PathBuf::from("/nonexistent/control.sock"),
+            services: crate::policy::services::ServicePlaces::default(),
         };
         let uncovered = Interfaces {
             uncovered: vec![("veth9".to_owned(), "nothing is attached".to_owned())],

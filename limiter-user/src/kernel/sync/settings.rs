@@ -143,7 +143,7 @@ fn flags_of(image: &Image) -> u32 {
         (image.enforce, ENFORCE),
         (!image.exempt.is_empty(), EXEMPT),
         (image.counts_mail().contains(&true), COUNTS_MAIL),
-        (image.mailbox.is_some(), MAILBOX),
+        (image.mailbox.is_some() || image.locks_clients, MAILBOX),
         (!image.blocked.is_empty(), BLOCKED),
         (
             !image.interfaces.is_empty() || !image.addresses.is_empty(),

@@ -8,6 +8,7 @@
 //! A message that is being delivered at the moment goes on to the end of the attempt. `postsuper` holds it
 //! all the same, and recipients who got it are marked in the file, so that they do not get it again.
 
+mod incoming;
 mod queue_file;
 mod records;
 
@@ -25,6 +26,8 @@ use super::{
     command::{self, run, run_silently},
     walk::{Found, Looked},
 };
+
+pub(super) use self::incoming::Incoming;
 
 /// How many messages one command is given. `postsuper` looks for each in every directory.
 const BATCH: usize = 1000;

@@ -29,6 +29,10 @@ use crate::mta::Origin;
 const MOST_LINES: usize = 2000;
 /// More records than this are not looked through before the recipients.
 const MOST_ATTRIBUTES: usize = 1000;
+/// More records than this are not looked through before the message, and more bytes not read, of a file
+/// that is being written: a milter's message has far fewer recipients.
+const MOST_ENVELOPE: usize = 1 << 20;
+const MOST_UNFINISHED: usize = 64 << 20;
 
 /// What a queue file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +50,7 @@ pub(super) struct QueueFile {
 /// # Errors
 /// When it cannot be read, or is no complete queue file.
 pub(super) fn read(file: File, id: &str, mail_owner: u32) -> io::Result<QueueFile> {
-    let mut records = Records::new(file);
+    let mut records = Records::new(file, records::MOST_READ);
     let first = records.at(0)?;
     if first.kind != records::SIZE {
         return Err(malformed("its size where it should begin"));
@@ -57,20 +61,76 @@ pub(super) fn read(file: File, id: &str, mail_owner: u32) -> io::Result<QueueFil
         .filter(|&offset| offset > 0)
         .ok_or_else(|| malformed("the place where the message begins"))?;
     let next = first.next;
-    let (mut found, from_smtp) = envelope(&mut records, next)?;
-    if !from_smtp {
-        found.origin.login = None;
-        found.origin.uid = submitter(&mut records, message, id, mail_owner)?;
+    let mut envelope = envelope(&mut records, next)?;
+    if !envelope.from_smtp {
+        envelope.found.origin.login = None;
+        envelope.found.origin.uid = submitter(&mut records, message, id, Some(mail_owner))?;
     }
-    Ok(found)
+    Ok(envelope.found)
 }
 
-/// Reads the attributes of the message, and whether it came by SMTP.
-fn envelope(records: &mut Records, mut at: u64) -> io::Result<(QueueFile, bool)> {
+/// Who brought it, while cleanup(8) waits for its milters: everything is written but the end, and the place
+/// where the message begins. What `postsuper -r` sends through again is not brought before milters.
+///
+/// # Errors
+/// When it cannot be read, or is no queue file up to where the headers end.
+pub(super) fn read_unfinished(file: File, id: &str) -> io::Result<Origin> {
+    let mut records = Records::new(file, MOST_UNFINISHED);
+    let first = records.at(0)?;
+    if first.kind != records::SIZE {
+        return Err(malformed("its size where it should begin"));
+    }
+    let next = first.next;
+    let Envelope {
+        found,
+        from_smtp,
+        end,
+    } = envelope(&mut records, next)?;
+    let mut origin = found.origin;
+    if !from_smtp {
+        let message = message(&mut records, end)?;
+        origin.login = None;
+        origin.uid = submitter(&mut records, message, id, None)?;
+    }
+    Ok(origin)
+}
+
+/// Where the message begins, from a record of the envelope on.
+fn message(records: &mut Records, mut at: u64) -> io::Result<u64> {
+    for _ in 0..MOST_ENVELOPE {
+        let record = records.at(at)?;
+        at = record.next;
+        match record.kind {
+            records::MESSAGE => return Ok(at),
+            records::POINTER => {
+                if let Some(to) = record.numbers().next().filter(|&to| to > 0) {
+                    at = to;
+                }
+            }
+            records::END => break,
+            _ => {}
+        }
+    }
+    Err(malformed("a message behind its envelope"))
+}
+
+/// What stands before the recipients.
+struct Envelope {
+    found: QueueFile,
+    /// It came by SMTP.
+    from_smtp: bool,
+    /// Where the first record is that was not looked at.
+    end: u64,
+}
+
+/// Reads the attributes of the message.
+fn envelope(records: &mut Records, mut at: u64) -> io::Result<Envelope> {
     let mut found = QueueFile::default();
+    let mut end = at;
     let (mut address, mut port) = (None::<IpAddr>, 0);
     let mut from_smtp = false;
     for _ in 0..MOST_ATTRIBUTES {
+        end = at;
         let record = records.at(at)?;
         at = record.next;
         match record.kind {
@@ -115,11 +175,21 @@ fn envelope(records: &mut Records, mut at: u64) -> io::Result<(QueueFile, bool)>
         }
     }
     found.origin.client = address.map(|address| SocketAddr::new(address.to_canonical(), port));
-    Ok((found, from_smtp))
+    Ok(Envelope {
+        found,
+        from_smtp,
+        end,
+    })
 }
 
-/// The user who submitted the message that begins at `at`, by the headers that pickup wrote.
-fn submitter(records: &mut Records, at: u64, id: &str, mail_owner: u32) -> io::Result<Option<u32>> {
+/// The user who submitted the message that begins at `at`, by the headers that pickup wrote. `mail_owner`
+/// sends messages through again, if any were.
+fn submitter(
+    records: &mut Records,
+    at: u64,
+    id: &str,
+    mail_owner: Option<u32>,
+) -> io::Result<Option<u32>> {
     let mut headers = Headers {
         records,
         at,
@@ -137,7 +207,7 @@ fn submitter(records: &mut Records, at: u64, id: &str, mail_owner: u32) -> io::R
         if !trusted && its_id != id {
             return Ok(None);
         }
-        if uid != mail_owner {
+        if Some(uid) != mail_owner {
             return Ok(Some(uid));
         }
         // Postfix's own: it was sent through again, and what follows is what was written before.
@@ -367,6 +437,50 @@ mod tests {
         bytes.extend(record(b'N', &real[1]));
         bytes.extend(record(b'p', &format!("{back:15}")));
         assert_eq!(read_bytes(&bytes).unwrap().origin.uid, Some(2001));
+    }
+
+    fn unfinished(attributes: &[&str], recipients: usize, lines: &[String]) -> Origin {
+        let mut bytes = record(b'C', &format!("{:15} {:15} {:63}", 0, 0, 0));
+        bytes.extend(record(b'T', "1795330951 647141"));
+        for attribute in attributes {
+            bytes.extend(record(b'A', attribute));
+        }
+        bytes.extend(record(b'S', "a@b.c"));
+        for number in 0..recipients {
+            let recipient = format!("somebody-{number}@outside.example");
+            bytes.extend(record(b'A', &format!("dsn_orig_rcpt=rfc822;{recipient}")));
+            bytes.extend(record(b'O', &recipient));
+            bytes.extend(record(b'R', &recipient));
+        }
+        bytes.extend(record(b'p', &format!("{:15}", 0)));
+        bytes.extend(record(b'M', ""));
+        for line in lines {
+            bytes.extend(record(b'N', line));
+        }
+        bytes.extend(record(b'X', ""));
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        read_unfinished(file, ID).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_says_it_too() {
+        let with_body = |header: [String; 2]| {
+            let body = [String::new(), "Buy.".to_owned()];
+            [header, body].concat()
+        };
+        let real = with_body(received(2001, ID));
+        let origin = unfinished(&["rewrite_context=local"], 20_000, &real);
+        assert_eq!(origin.uid, Some(2001));
+        let forged = with_body(received(2001, "B"));
+        assert_eq!(unfinished(&[], 1, &forged).uid, None);
+        // Whoever Postfix runs as sends nothing through again here.
+        let anew = [received(OWNER, ID), received(2001, "B")].concat();
+        assert_eq!(unfinished(&[], 1, &anew).uid, Some(OWNER));
+        let attributes = ["client_address=192.0.2.7", "client_port=47224"];
+        let origin = unfinished(&attributes, 1, &real);
+        assert_eq!(origin.uid, None);
+        assert_eq!(origin.client, Some("192.0.2.7:47224".parse().unwrap()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ const CHUNK: usize = 4096;
 /// Longer records than this are not written (`line_length_limit` and the limits of addresses).
 const MOST_RECORD: usize = 64 << 10;
 /// So much of a file is read before it is given up.
-const MOST_READ: usize = 4 << 20;
+pub(super) const MOST_READ: usize = 4 << 20;
 
 /// The size of the message, and where it begins: the first record of a complete file.
 pub(super) const SIZE: u8 = b'C';
@@ -64,13 +64,14 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new(file: File) -> Self {
+    /// Of the file at most `most` bytes are read.
+    pub(super) fn new(file: File, most: usize) -> Self {
         Self {
             file,
             chunk: Vec::new(),
             at: 0,
             to_end: false,
-            left: MOST_READ,
+            left: most,
         }
     }
 

@@ -38,7 +38,7 @@ pub const KNOWN_MTA_USERS: &[&str] = &[
 
 /// Above this uid a user is a customer that may have chosen its name, not a part of the system
 /// (SYS_UID_MAX of login.defs(5) everywhere).
-const LAST_SYSTEM_UID: u32 = 999;
+pub const LAST_SYSTEM_UID: u32 = 999;
 
 /// A user of the MTA.
 pub(super) struct MtaUser<'a> {

@@ -14,6 +14,7 @@ use crate::policy::{
         Retention, Rules, Tenant,
     },
     notices::Notices,
+    services::{ServicePlaces, Services},
 };
 
 /// A policy that says nothing: observe, the default ports, no tenants.
@@ -37,9 +38,11 @@ pub(crate) fn policy() -> Policy {
             management: Vec::new(),
             blocked: Blocked::default(),
             mailbox: None,
+            mailbox_accounts: None,
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),
+            services: Services::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),
@@ -55,6 +58,7 @@ pub(crate) fn policy() -> Policy {
             state_dir: PathBuf::from("/var/lib/limiter"),
             pin_dir: PathBuf::from("/sys/fs/bpf/limiter"),
             control: PathBuf::from("/run/limiter/control.sock"),
+            services: ServicePlaces::default(),
         },
         accounts: None,
         default: Rules::default(),

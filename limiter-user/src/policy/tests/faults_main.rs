@@ -340,7 +340,6 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
              default: {limits: [{unit: distinct_recipients, max: 1, window: 1h}]}\n",
         ),
         &[
-            "limiter.yaml:1:24: warning: mailbox.per_account: not enforced by this version;…",
             "limiter.yaml:2:17: warning: limits and paces of messages and recipients, for…",
             "limiter.yaml:3:27: warning: limits and paces that count distinct_recipients:…",
         ],
@@ -359,10 +358,8 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:1:11: error: blocked[0]: 203.0.113.0/99 has an impossible length;…",
             "limiter.yaml:2:14: error: management[0]: host is neither an address nor a prefix;…",
             "limiter.yaml:3:24: error: mailbox.per_account.lock: is missing;…",
-            "limiter.yaml:3:24: warning: mailbox.per_account: …",
             "limiter.yaml:3:30: error: mailbox.per_account.max: -1 is negative;…",
             "limiter.yaml:3:42: error: mailbox.per_account.window: 0s is too short;…",
-            "limiter.yaml:4:11: warning: services: …",
             "limiter.yaml:4:20: error: services.policy: tcp:1 is not the address of a service;…",
             "limiter.yaml:4:39: error: services.on_failure: maybe is not known; open | closed",
             "limiter.yaml:4:62: error: services.allowed_users[0]: 1 is a number;…",

@@ -11,6 +11,7 @@ mod meaning;
 mod networks;
 mod notices;
 mod policies;
+mod services;
 mod strictest;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};

@@ -247,7 +247,7 @@ fn addresses_and_interfaces_reach_the_image() {
 }
 
 #[test]
-fn mailbox_connections_by_client() {
+fn mailbox_logins_by_client_and_by_account() {
     let config = Config::new("mailbox: {per_client: {max: 30, window: 1h, lock: 10m}}\n");
     assert_eq!(config.faults(), Vec::<String>::new());
     let limit = LoginLimit {
@@ -256,6 +256,11 @@ fn mailbox_connections_by_client() {
         lock: std::time::Duration::from_secs(600),
     };
     assert_eq!(compiled(&config, &[]).image.unwrap().mailbox, Some(limit));
+    assert_eq!(config.policy().node.mailbox_accounts, None);
+    let config = Config::new("mailbox: {per_account: {max: 30, window: 1h, lock: 10m}}\n");
+    assert_eq!(config.faults(), Vec::<String>::new());
+    assert_eq!(config.policy().node.mailbox, None);
+    assert_eq!(config.policy().node.mailbox_accounts, Some(limit));
     all(
         &Config::new("mailbox: {per_client: {max: 0, window: 32d, lock: 0s}}\n"),
         &[
@@ -293,7 +298,7 @@ fn who_counts_mail() {
 fn the_summary_says_what_is_blocked() {
     let config = Config::new(
         "management: [192.0.2.0/24]\nblocked: [203.0.113.0/24]\n\
-         mailbox: {per_client: {max: 30, window: 1h, lock: 10m}}\n\
+         mailbox: {per_client: {max: 30, window: 1h, lock: 10m}, per_account: {max: 20, window: 2h, lock: 1h}}\n\
          estimate: {turnarounds_per_message: 2}\n",
     );
     let text = crate::policy::describe::summary(&config.policy());
@@ -301,6 +306,7 @@ fn the_summary_says_what_is_blocked() {
         "blocked: 1 prefix (files are read again at a reload)\n",
         "reachable under suspension: 192.0.2.0/24\n",
         "mailbox connections of one client: 30 per 1h, then locked for 10m\n",
+        "mailbox logins to one account: 20 per 2h, then locked for 1h\n",
         "encrypted sessions: a message for every 2 turnarounds or 256 bytes of answers\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");

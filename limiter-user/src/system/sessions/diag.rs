@@ -120,6 +120,22 @@ impl State {
 pub(super) struct SocketId([u8; ID]);
 
 impl SocketId {
+    /// Of a socket that is known by its addresses, which are of one family.
+    fn of(local: SocketAddr, remote: SocketAddr) -> Self {
+        let mut id = [0; ID];
+        id[0..2].copy_from_slice(&local.port().to_be_bytes());
+        id[2..4].copy_from_slice(&remote.port().to_be_bytes());
+        for (at, address) in [(4, local.ip()), (20, remote.ip())] {
+            match address {
+                IpAddr::V4(v4) => id[at..at + 4].copy_from_slice(&v4.octets()),
+                IpAddr::V6(v6) => id[at..at + 16].copy_from_slice(&v6.octets()),
+            }
+        }
+        // `INET_DIAG_NOCOOKIE`: whichever it is.
+        id[40..48].fill(0xff);
+        Self(id)
+    }
+
     /// The cookie, as `SO_COOKIE` gives it.
     pub(super) fn cookie(&self) -> u64 {
         let half = |at| u64::from(u32_at(&self.0, at).unwrap_or(0));
@@ -214,6 +230,35 @@ impl Diag {
             if done {
                 return Ok(());
             }
+        }
+    }
+
+    /// The one socket with these addresses, if there is one that has a peer. The kernel may give another
+    /// instead, such as whoever listens there: compare.
+    pub(super) fn find(
+        &mut self,
+        family: AddressFamily,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> io::Result<Option<Entry>> {
+        let id = SocketId::of(local, remote);
+        let sequence = self.request(LIST, 0, family_number(family), protocol, &id)?;
+        loop {
+            let mut answer = None;
+            self.receive(sequence, |kind, payload| {
+                match kind {
+                    LIST => answer = Some(Ok(Entry::parse(payload))),
+                    NLMSG_ERROR => answer = Some(code(payload).map(|()| None)),
+                    _ => {}
+                }
+                Ok(true)
+            })?;
+            return match answer {
+                None => continue,
+                Some(Err(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+                Some(found) => found,
+            };
         }
     }
 

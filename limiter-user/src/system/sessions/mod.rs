@@ -17,6 +17,7 @@ mod diag;
 mod holders;
 mod members;
 mod namespaces;
+mod owner;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ pub use self::{
     diag::State,
     members::{cgroup_ids, held_sockets},
     namespaces::{Ns, Where},
+    owner::{Owner, Owners},
 };
 use self::{
     diag::{Destroyed, Diag, Entry, Protocol},

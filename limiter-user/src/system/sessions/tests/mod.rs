@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod here;
+mod owners;
 
 use std::{
     io::{self, Read as _, Write as _},

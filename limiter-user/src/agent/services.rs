@@ -1,0 +1,203 @@
+//! What the mail programs of this node ask: the doors where they knock, kept open as long as the agent
+//! runs, and answered by the gate.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+
+use limiter_common::{
+    address::{self, Address},
+    mailbox,
+};
+use log::{debug, error};
+
+use super::{
+    AgentError,
+    gatehouse::Gatehouse,
+    names::NodeNames,
+    run::blocking,
+    state::{Shared, State, Trouble},
+};
+use crate::{
+    kernel::clock,
+    mta::{Places, PostfixSubmissions},
+    policy::services::{OnFailure, ServicePlaces},
+    report::problem::Problem,
+    service::{
+        ask::{Asker, Settings},
+        callers::{Callers, allowed},
+        doors::Doors,
+        dovecot::{Dovecot, Locks},
+        milter::{self, Limits, Milter},
+        policy::PolicyService,
+    },
+};
+
+/// After how many looks, two seconds apart, what is to be remembered is kept.
+const KEEP_EVERY: u32 = 150;
+
+/// Locks clients out by the edge.
+struct EdgeLocks(Shared);
+
+impl Locks for EdgeLocks {
+    fn lock(&self, address: IpAddr, lock: Duration) {
+        let address = address.to_canonical();
+        let mut state = self.0.lock();
+        if address.is_loopback() || state.image.own_addresses.contains(&address) {
+            return;
+        }
+        let until = clock::monotonic_ns()
+            .saturating_add(u64::try_from(lock.as_nanos()).unwrap_or(u64::MAX));
+        let client = mailbox::client_of(&wire(address));
+        let locked = &mut state.kernel.maps.locked;
+        let longer = locked
+            .get(&client)
+            .is_ok_and(|known| known.is_some_and(|known| known >= until));
+        if !longer && let Err(error) = locked.insert(client, until) {
+            error!("{address} cannot be locked out of the mailboxes: {error}");
+        }
+    }
+}
+
+/// The services, as long as they are kept.
+pub struct Services {
+    house: Arc<Gatehouse>,
+    settings: Arc<Settings>,
+    callers: Arc<Callers>,
+    dovecot: Arc<Dovecot>,
+    doors: Vec<Doors>,
+    /// How often it was looked after.
+    looks: u32,
+}
+
+impl Services {
+    /// Opens the doors, if any are configured.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be asked.
+    pub async fn open(
+        shared: &Shared,
+        names: NodeNames,
+        places: &ServicePlaces,
+    ) -> Result<Option<Self>, AgentError> {
+        if *places == ServicePlaces::default() {
+            return Ok(None);
+        }
+        let house = blocking({
+            let shared = shared.clone();
+            move || Ok(Arc::new(Gatehouse::open(&shared, names)?))
+        })
+        .await?;
+        let (rules, uids, on_failure) = {
+            let state = shared.lock();
+            let rules = state.policy.node.services.clone();
+            let on_failure = match rules.on_failure {
+                OnFailure::Open => milter::OnFailure::Open,
+                OnFailure::Closed => milter::OnFailure::Closed,
+            };
+            (rules, callers_of(&state), on_failure)
+        };
+        let settings = Arc::new(Settings::new(rules));
+        let callers = Arc::new(Callers::new(uids));
+        let gate = Arc::clone(&house.gate);
+        let policy = PolicyService::new(Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings)));
+        let submissions = Arc::new(PostfixSubmissions::new(Places::default()));
+        let milter = Arc::new(Milter::new(
+            gate,
+            submissions,
+            on_failure,
+            Limits::default(),
+        ));
+        let dovecot = Arc::new(Dovecot::new(
+            Arc::new(EdgeLocks(shared.clone())),
+            clock::monotonic_ns,
+        ));
+        let doors = vec![
+            policy.open(&places.policy, &callers),
+            Doors::open(
+                &places.milter,
+                "services.milter",
+                &callers,
+                move |stream, _| {
+                    let milter = Arc::clone(&milter);
+                    async move {
+                        if let Err(error) = milter.serve(stream).await {
+                            debug!("{error}");
+                        }
+                    }
+                },
+            ),
+            Doors::open(&places.dovecot, "services.dovecot", &callers, {
+                let dovecot = Arc::clone(&dovecot);
+                move |stream, _| {
+                    let dovecot = Arc::clone(&dovecot);
+                    async move {
+                        if let Err(error) = dovecot.serve(stream).await {
+                            debug!("{error}");
+                        }
+                    }
+                }
+            }),
+        ];
+        let mut services = Self {
+            house,
+            settings,
+            callers,
+            dovecot,
+            doors,
+            looks: 0,
+        };
+        services.follow(shared);
+        Ok(Some(services))
+    }
+
+    /// Goes by the policy and the users there are now.
+    pub fn follow(&mut self, shared: &Shared) {
+        let state = shared.lock();
+        let node = &state.policy.node;
+        self.settings.change(node.services.clone());
+        self.callers.change(callers_of(&state));
+        self.dovecot.set(node.mailbox_accounts, node.mode);
+    }
+
+    /// Looks after the doors, and now and then after what is to be kept.
+    pub async fn look_after(&mut self, shared: &Shared) {
+        let faults: Vec<String> = self.doors.iter().flat_map(Doors::faults).collect();
+        {
+            let mut state = shared.lock();
+            if faults.is_empty() {
+                state.mended(Trouble::Services);
+            } else {
+                let problem = Problem::error(
+                    format!("mail programs are not answered: {}", faults.join("; ")),
+                    "it is tried again every few seconds; until then they do what their own \
+                     configuration says of a service that is away",
+                );
+                state.trouble(Trouble::Services, problem);
+            }
+        }
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(KEEP_EVERY) {
+            self.keep().await;
+        }
+    }
+
+    /// Keeps what is to be remembered.
+    pub async fn keep(&self) {
+        let house = Arc::clone(&self.house);
+        if let Err(error) = tokio::task::spawn_blocking(move || house.keep()).await {
+            error!("what was counted of mail cannot be kept: {error}");
+        }
+    }
+}
+
+fn callers_of(state: &State) -> BTreeSet<u32> {
+    allowed(&state.policy.node.services, &state.image, &state.users)
+}
+
+/// An address as the kernel's maps have it.
+fn wire(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => address::from_v4(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}

@@ -1,0 +1,257 @@
+//! Postfix.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use super::{Common, Steps, Way, quoted};
+use crate::{
+    mta::{
+        MtaError,
+        command::{self, run},
+    },
+    policy::{model::Policy, services::ServiceAddress},
+};
+
+/// How long `postconf` may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The first version that takes settings for one policy service.
+const SETTINGS: (u32, u32) = (3, 0);
+/// Where limiter's sockets are, below the queue directory: reached from within a chroot and without by the
+/// same name.
+const BELOW_QUEUE: &str = "limiter";
+/// What a check of ours begins with.
+const CHECK: &str = "check_policy_service";
+
+/// An instance of Postfix, as it is set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostfixFacts {
+    /// Its directory of configuration.
+    pub configuration: PathBuf,
+    /// Its queue.
+    pub queue: PathBuf,
+    /// Major and minor version.
+    pub version: (u32, u32),
+    /// `smtpd_recipient_restrictions`, as written.
+    pub recipient_restrictions: String,
+    /// `smtpd_data_restrictions`, as written.
+    pub data_restrictions: String,
+    /// `smtpd_milters`, as written.
+    pub smtpd_milters: String,
+    /// `non_smtpd_milters`, as written.
+    pub non_smtpd_milters: String,
+    /// What master.cf says otherwise: `submission/inet/smtpd_recipient_restrictions` and the value.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl PostfixFacts {
+    /// Asks `postconf` about the instance whose main.cf is in `configuration`.
+    ///
+    /// # Errors
+    /// It cannot be run, or says something unexpected.
+    pub fn read(postconf: &Path, configuration: &Path) -> Result<Self, MtaError> {
+        let ask = |options: &[&str], lines: usize| {
+            let mut command = Command::new(postconf);
+            command.arg("-c").arg(configuration).args(options);
+            let said = run(&mut command, b"", LIMIT)?.success(&command)?;
+            let found: Vec<String> = said.lines().map(|line| line.trim().to_owned()).collect();
+            if lines > 0 && found.len() != lines {
+                return Err(MtaError::Answer {
+                    command: command::words(&command),
+                    said,
+                    expected: "a line for each parameter",
+                });
+            }
+            Ok(found)
+        };
+        let fixed = ask(&["-hx", "queue_directory", "mail_version"], 2)?;
+        let settings = ask(
+            &[
+                "-h",
+                "smtpd_recipient_restrictions",
+                "smtpd_data_restrictions",
+                "smtpd_milters",
+                "non_smtpd_milters",
+            ],
+            4,
+        )?;
+        let line = |from: &[String], at: usize| from.get(at).cloned().unwrap_or_default();
+        let version = line(&fixed, 1);
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let overrides = if version >= SETTINGS {
+            let all = ask(&["-P"], 0)?;
+            all.iter()
+                .filter_map(|line| line.split_once('='))
+                .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Self {
+            configuration: configuration.to_owned(),
+            queue: PathBuf::from(line(&fixed, 0)),
+            version,
+            recipient_restrictions: line(&settings, 0),
+            data_restrictions: line(&settings, 1),
+            smtpd_milters: line(&settings, 2),
+            non_smtpd_milters: line(&settings, 3),
+            overrides,
+        })
+    }
+
+    /// What to put where.
+    #[must_use]
+    pub fn steps(&self, policy: &Policy) -> Steps {
+        let common = Common::of(policy);
+        let mut steps = Steps::default();
+        let (asks, milters) = (&common.places.policy, &common.places.milter);
+        let policy_way = self.way(asks, "policy.sock");
+        let milter_way = self.way(milters, "milter.sock");
+        let mut ways = vec![("policy", asks.as_slice(), &policy_way)];
+        // Whoever switched the milter off does not want to hear of it.
+        if !milters.is_empty() {
+            ways.push(("milter", milters, &milter_way));
+        }
+        common.complete(&ways, &mut steps);
+        Common::warn(&ways, &mut steps);
+        self.questions(&common, &policy_way, &mut steps);
+        if milters.is_empty() {
+            steps.know("mail from sendmail(1) is not counted: services.milter is switched off");
+        } else {
+            self.milters(&common, &milter_way, &mut steps);
+        }
+        let configuration = quoted(&self.configuration.display().to_string());
+        steps.run(
+            "have Postfix read it",
+            vec![format!("postfix -c {configuration} reload")],
+        );
+        if !common.fails_open() {
+            return steps;
+        }
+        steps.know(
+            "while limiter does not answer, mail goes out uncounted (services.on_failure: open); the \
+             kernel does not stand in, since it lets the mail server's own connections go",
+        );
+        steps
+    }
+
+    fn questions(&self, common: &Common<'_>, way: &Way, steps: &mut Steps) {
+        let check = self.check(common, way);
+        let mut lines = Vec::new();
+        // Before whatever permits: a client that is permitted is asked about no more.
+        for (name, value) in [
+            ("smtpd_recipient_restrictions", &self.recipient_restrictions),
+            ("smtpd_data_restrictions", &self.data_restrictions),
+        ] {
+            if !self.holds(value, way) {
+                let value = joined(&check, value);
+                lines.push(self.postconf("-e", &format!("{name} = {value}")));
+            }
+            for (place, value) in &self.overrides {
+                if place.rsplit('/').next() == Some(name) && !self.holds(value, way) {
+                    let value = joined(&check, value);
+                    lines.push(self.postconf("-P", &format!("{place} = {value}")));
+                }
+            }
+        }
+        if lines.is_empty() {
+            steps.know("Postfix asks the policy service already");
+        } else {
+            steps.run("ask for every recipient and every message", lines);
+        }
+    }
+
+    fn milters(&self, common: &Common<'_>, way: &Way, steps: &mut Steps) {
+        let address = self.name(way);
+        let action = if common.fails_open() {
+            "accept"
+        } else {
+            "tempfail"
+        };
+        let milter = if self.version >= SETTINGS {
+            format!("{{ {address}, default_action={action} }}")
+        } else {
+            address.clone()
+        };
+        let mut lines = Vec::new();
+        for (name, value) in [
+            ("smtpd_milters", &self.smtpd_milters),
+            ("non_smtpd_milters", &self.non_smtpd_milters),
+        ] {
+            if value.contains(&address) {
+                continue;
+            }
+            // Behind the others: what they refuse counts for nothing.
+            let value = joined(value, &milter);
+            lines.push(self.postconf("-e", &format!("{name} = {value}")));
+        }
+        if self.version < SETTINGS && !lines.is_empty() {
+            lines.push(self.postconf("-e", &format!("milter_default_action = {action}")));
+        }
+        if !lines.is_empty() {
+            steps.run(
+                "count mail from sendmail(1), and know how each message ended",
+                lines,
+            );
+        }
+    }
+
+    /// The restriction that asks.
+    fn check(&self, common: &Common<'_>, way: &Way) -> String {
+        let address = self.name(way);
+        if self.version < SETTINGS {
+            return format!("{CHECK} {address}");
+        }
+        let patience = common.patience().as_secs();
+        // Else a temporary error, which is Postfix's own default.
+        let action = if common.fails_open() {
+            ", default_action=DUNNO"
+        } else {
+            ""
+        };
+        format!("{CHECK} {{ {address}, timeout={patience}s{action} }}")
+    }
+
+    fn holds(&self, restrictions: &str, way: &Way) -> bool {
+        restrictions.contains(CHECK) && restrictions.contains(&self.name(way))
+    }
+
+    /// The service as Postfix names it.
+    fn name(&self, way: &Way) -> String {
+        match way.address() {
+            ServiceAddress::Unix(path) => match path.strip_prefix(&self.queue) {
+                Ok(below) => format!("unix:{}", below.display()),
+                Err(_) => format!("unix:{}", path.display()),
+            },
+            address @ ServiceAddress::Inet(_) => address.to_string(),
+        }
+    }
+
+    /// How Postfix reaches a service: below its queue directory, where it works from within a chroot too,
+    /// or over the loopback.
+    fn way(&self, listens: &[ServiceAddress], file: &str) -> Way {
+        let below = |address: &&ServiceAddress| matches!(address, ServiceAddress::Unix(path) if path.starts_with(&self.queue));
+        let inet = |address: &&ServiceAddress| matches!(address, ServiceAddress::Inet(_));
+        let found = listens.iter().find(below);
+        match found.or_else(|| listens.iter().find(inet)) {
+            Some(address) => Way::Listens(address.clone()),
+            None => Way::Missing(ServiceAddress::Unix(
+                self.queue.join(BELOW_QUEUE).join(file),
+            )),
+        }
+    }
+
+    fn postconf(&self, option: &str, setting: &str) -> String {
+        let configuration = quoted(&self.configuration.display().to_string());
+        format!("postconf -c {configuration} {option} {}", quoted(setting))
+    }
+}
+
+fn joined(first: &str, second: &str) -> String {
+    let parts = [first, second];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
+}

@@ -1,0 +1,156 @@
+use super::*;
+use crate::policy::compile::testing;
+
+fn policy(addresses: &[&str]) -> Policy {
+    let mut policy = testing::policy();
+    let addresses: Vec<ServiceAddress> = addresses
+        .iter()
+        .map(|text| match text.strip_prefix("unix:") {
+            Some(path) => ServiceAddress::Unix(path.into()),
+            None => ServiceAddress::Inet(text.parse().unwrap()),
+        })
+        .collect();
+    policy.places.services.policy = addresses;
+    policy.places.services.milter = vec![ServiceAddress::Unix(
+        "/var/spool/postfix/limiter/milter.sock".into(),
+    )];
+    policy
+}
+
+fn postfix() -> PostfixFacts {
+    PostfixFacts {
+        configuration: "/etc/postfix".into(),
+        queue: "/var/spool/postfix".into(),
+        version: (3, 7),
+        ..PostfixFacts::default()
+    }
+}
+
+const IN_QUEUE: &str = "unix:/var/spool/postfix/limiter/policy.sock";
+
+#[test]
+fn postfix_is_reached_from_within_its_chroot() {
+    let text = postfix().steps(&policy(&[IN_QUEUE])).to_string();
+    assert!(!text.contains("services:"), "{text}");
+    let check =
+        "check_policy_service { unix:limiter/policy.sock, timeout=15s, default_action=DUNNO }";
+    for line in [
+        format!("postconf -c '/etc/postfix' -e 'smtpd_recipient_restrictions = {check}'"),
+        format!("postconf -c '/etc/postfix' -e 'smtpd_data_restrictions = {check}'"),
+        "postconf -c '/etc/postfix' -e 'smtpd_milters = { unix:limiter/milter.sock, default_action=accept }'".to_owned(),
+        "postfix -c '/etc/postfix' reload".to_owned(),
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    let text = postfix()
+        .steps(&policy(&["unix:/run/limiter/policy.sock"]))
+        .to_string();
+    let missing = format!("  policy: [\"unix:/run/limiter/policy.sock\", \"{IN_QUEUE}\"]");
+    assert!(text.lines().any(|line| line == missing), "{text}");
+    let text = postfix().steps(&policy(&["127.0.0.1:10040"])).to_string();
+    assert!(text.contains("{ inet:127.0.0.1:10040, "), "{text}");
+    assert!(text.contains("any user of this node can listen"), "{text}");
+    let text = postfix().steps(&policy(&["127.0.0.1:740"])).to_string();
+    assert!(!text.contains("any user of this node"), "{text}");
+}
+
+#[test]
+fn what_postfix_does_already_stays_and_comes_behind() {
+    let facts = PostfixFacts {
+        recipient_restrictions: "permit_mynetworks, reject_rbl_client o'neill.example".to_owned(),
+        data_restrictions: "check_policy_service unix:limiter/policy.sock".to_owned(),
+        smtpd_milters: "inet:127.0.0.1:8891".to_owned(),
+        non_smtpd_milters: "unix:limiter/milter.sock".to_owned(),
+        overrides: vec![
+            (
+                "submission/inet/smtpd_recipient_restrictions".to_owned(),
+                "permit_sasl_authenticated,reject".to_owned(),
+            ),
+            (
+                "submission/inet/smtpd_tls_security_level".to_owned(),
+                "encrypt".to_owned(),
+            ),
+        ],
+        ..postfix()
+    };
+    let mut policy = policy(&[IN_QUEUE]);
+    policy.node.services.on_failure = OnFailure::Closed;
+    policy.node.services.too_fast.action = PaceAction::Delay;
+    let text = facts.steps(&policy).to_string();
+    let check = "check_policy_service { unix:limiter/policy.sock, timeout=45s }";
+    for line in [
+        format!(
+            r"postconf -c '/etc/postfix' -e 'smtpd_recipient_restrictions = {check}, permit_mynetworks, reject_rbl_client o'\''neill.example'"
+        ),
+        format!(
+            "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_recipient_restrictions = {check}, permit_sasl_authenticated,reject'"
+        ),
+        "postconf -c '/etc/postfix' -e 'smtpd_milters = inet:127.0.0.1:8891, { unix:limiter/milter.sock, default_action=tempfail }'".to_owned(),
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    for not in [
+        "smtpd_data",
+        "non_smtpd",
+        "tls_security",
+        "goes out uncounted",
+    ] {
+        assert!(!text.contains(not), "{not}\n{text}");
+    }
+}
+
+#[test]
+fn an_old_postfix_gets_what_it_knows() {
+    let facts = PostfixFacts {
+        version: (2, 11),
+        ..postfix()
+    };
+    let text = facts.steps(&policy(&[IN_QUEUE])).to_string();
+    assert!(
+        text.contains("'smtpd_data_restrictions = check_policy_service unix:limiter/policy.sock'"),
+        "{text}"
+    );
+    assert!(text.contains("'milter_default_action = accept'"), "{text}");
+}
+
+#[test]
+fn exim_is_told_as_it_is_put_together() {
+    let mut facts = EximFacts {
+        configuration: "/etc/exim/exim.conf".into(),
+        debian: Some(true),
+        acls: ["acl_check_rcpt", "acl_check_data", "", "", ""].map(str::to_owned),
+    };
+    let policy = policy(&["unix:/run/limiter/policy.sock"]);
+    let text = facts.steps(&policy).to_string();
+    for line in [
+        "LIMITER_SOCKET = /run/limiter/policy.sock",
+        r"LIMITER_TAIL = \n}{15s}{}{ok}}",
+        "MAIN_ACL_CHECK_RCPT = limiter_smtp_rcpt",
+        "MAIN_ACL_CHECK_DATA = limiter_smtp_data",
+        "acl_not_smtp = limiter_not_smtp",
+        "  require acl = acl_check_rcpt",
+        "  require acl = acl_check_data",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    assert!(text.contains("/etc/exim4/conf.d/acl/90_limiter"), "{text}");
+    // Asked again when ours are there, it says the same.
+    facts.acls = HOOKED.map(str::to_owned);
+    assert_eq!(facts.steps(&policy).to_string(), text);
+    facts.debian = Some(false);
+    let text = facts.steps(&policy).to_string();
+    assert!(text.contains("/etc/exim4/exim4.conf.template"), "{text}");
+    facts.debian = None;
+    facts.acls = ["check_rcpt", "", "check_local", "", ""].map(str::to_owned);
+    let text = facts.steps(&policy).to_string();
+    assert!(text.contains("acl_smtp_rcpt = limiter_smtp_rcpt"), "{text}");
+    assert!(text.contains("require acl = check_local"), "{text}");
+}
+
+const HOOKED: [&str; 5] = [
+    "limiter_smtp_rcpt",
+    "limiter_smtp_data",
+    "limiter_not_smtp",
+    "limiter_smtp_quit",
+    "limiter_smtp_notquit",
+];
