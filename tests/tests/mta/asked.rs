@@ -194,8 +194,8 @@ server.quit()
 }
 
 fn put(steps: &Steps, part: usize) -> String {
-    let files = steps.steps.iter().filter(|step| step.file.is_some());
-    let step = files.skip(part).next().expect("a part of the file");
+    let mut files = steps.steps.iter().filter(|step| step.file.is_some());
+    let step = files.nth(part).expect("a part of the file");
     format!("{}\n", step.lines.join("\n"))
 }
 
