@@ -12,7 +12,7 @@ use limiter_common::{
 };
 
 use super::{
-    findings::{Findings, NotYet},
+    findings::Findings,
     item::{Fields, Item, Parsed, Scalar, refuse},
     model::{Bounds, DEFAULT_GROUPS, Exempt, Limit, Pace, Rules},
     value, value_net,
@@ -34,16 +34,6 @@ const SUBMISSION: [(&str, Permission); 2] = [
     (Permission::Allow.as_str(), Permission::Allow),
 ];
 const UNIT_NAMES: &str = "connections | messages | recipients | distinct_recipients";
-
-/// What the kernel counts in direct sessions, and nobody in the MTA.
-const MAIL_UNITS: NotYet = NotYet {
-    part: "limits and paces of messages and recipients, for mail that goes through the node's MTA",
-    means: "direct sessions are counted; limit what the MTA takes in the MTA until then",
-};
-const DISTINCT: NotYet = NotYet {
-    part: "limits and paces that count distinct_recipients",
-    means: "count recipients instead; different ones are not told apart",
-};
 
 /// The keys of rules as they are written: `None` where the key is absent, so that a plan's, or
 /// the default, holds.
@@ -265,13 +255,7 @@ fn pace(item: &Item<'_>, out: &mut Findings) -> Option<Pace> {
 
 fn unit(fields: &Fields<'_>, out: &mut Findings) -> Option<Unit> {
     let item = fields.require(out, "unit", &format!("add `unit`: {UNIT_NAMES}"))?;
-    let unit = item.parse(out, UNIT_NAMES, |scalar| value::word(scalar, &UNITS))?;
-    match unit {
-        Unit::Connections => {}
-        Unit::Messages | Unit::Recipients => out.not_yet(item.mark(), MAIL_UNITS),
-        Unit::DistinctRecipients => out.not_yet(item.mark(), DISTINCT),
-    }
-    Some(unit)
+    item.parse(out, UNIT_NAMES, |scalar| value::word(scalar, &UNITS))
 }
 
 fn span(item: &Item<'_>, out: &mut Findings, min_ns: u64, max_ns: u64) -> Option<Duration> {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use limiter_common::abi::MAX_TENANT_NAME;
 
 use super::{
-    findings::{Findings, NotYet},
+    findings::Findings,
     image::{DEFAULT_NAME, NODE_NAME},
     item::{Fields, Item, Parsed, Scalar, refuse},
     model::{Located, Match, Mode, Origin},
@@ -32,11 +32,6 @@ const KEYS: [&str; 13] = [
     section_policies::KEY,
 ];
 const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
-
-const DOMAINS: NotYet = NotYet {
-    part: "limits and paces of domains",
-    means: "limit the tenant's connections instead; nothing is counted by domain",
-};
 
 /// A tenant as it is written.
 #[derive(Debug, Default)]
@@ -191,13 +186,6 @@ fn domains(item: &Item<'_>, out: &mut Findings, tenant: Option<&str>) -> Vec<Raw
         let Some(fields) = item.fields(out, &["name", "limits", "pace"]) else {
             continue;
         };
-        for key in ["limits", "pace"] {
-            if let Some(item) = fields.get(key)
-                && !item.is_empty()
-            {
-                out.not_yet(item.mark(), DOMAINS);
-            }
-        }
         let rules = RawRules::read(&fields, out);
         let Some(item) = fields.require(out, "name", "add `name`, the domain") else {
             continue;

@@ -337,12 +337,10 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
         &Config::new(
             "mailbox: {per_account: {max: 30, window: 1h, lock: 1h}}\n\
              limits: [{unit: messages, max: 1, window: 1h}]\n\
-             default: {limits: [{unit: distinct_recipients, max: 1, window: 1h}]}\n",
+             default: {limits: [{unit: distinct_recipients, max: 1, window: 1h}]}\n\
+             metrics: 127.0.0.1:9477\n",
         ),
-        &[
-            "limiter.yaml:2:17: warning: limits and paces of messages and recipients, for…",
-            "limiter.yaml:3:27: warning: limits and paces that count distinct_recipients:…",
-        ],
+        &["limiter.yaml:4:10: warning: metrics: not enforced by this version;…"],
     );
     all(
         &Config::new(
