@@ -29,15 +29,20 @@ use crate::{
         milter::{self, Limits, Milter},
         policy::PolicyService,
     },
+    submission::gate::NodeGate,
 };
 
 /// After how many looks, two seconds apart, what is to be remembered is kept.
 const KEEP_EVERY: u32 = 150;
 
 /// Locks clients out by the edge.
-struct EdgeLocks(Shared);
+struct EdgeLocks(Shared, Arc<NodeGate>);
 
 impl Locks for EdgeLocks {
+    fn is_suspended(&self, account: &str) -> bool {
+        self.1.is_suspended(account)
+    }
+
     fn lock(&self, address: IpAddr, lock: Duration) {
         let address = address.to_canonical();
         let mut state = self.0.lock();
@@ -102,13 +107,13 @@ impl Services {
         let policy = PolicyService::new(Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings)));
         let submissions = Arc::new(PostfixSubmissions::new(Places::default()));
         let milter = Arc::new(Milter::new(
-            gate,
+            Arc::clone(&gate) as _,
             submissions,
             on_failure,
             Limits::default(),
         ));
         let dovecot = Arc::new(Dovecot::new(
-            Arc::new(EdgeLocks(shared.clone())),
+            Arc::new(EdgeLocks(shared.clone(), gate)),
             clock::monotonic_ns,
         ));
         let doors = vec![

@@ -132,6 +132,13 @@ impl Directory {
         all.any(|limit| limit.owner == owner && limit.window == window)
     }
 
+    /// The place in the kernel of the account that a login belongs to.
+    #[must_use]
+    pub fn place_of_login(&self, login: &str) -> Option<u32> {
+        let account = self.who.by_login(login)?;
+        self.places.get(account).copied().flatten()
+    }
+
     /// The name of the tenant at a place in the kernel.
     #[must_use]
     pub fn name_at(&self, place: u32) -> Option<&str> {

@@ -102,6 +102,13 @@ impl NodeGate {
         *place = directory;
     }
 
+    /// Whether the mailboxes of the account that this login belongs to are closed by a sanction.
+    #[must_use]
+    pub fn is_suspended(&self, login: &str) -> bool {
+        let place = self.directory().place_of_login(login);
+        place.is_some_and(|place| self.till.closes_mailboxes(place))
+    }
+
     /// Looks at what is remembered of different recipients.
     pub fn distinct<T>(&self, look: impl FnOnce(&mut Distinct) -> T) -> T {
         look(&mut self.lock_distinct())

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use limiter_common::verdict::Reason;
+use limiter_common::{
+    sanction,
+    verdict::{PortGroup, Reason},
+};
 
 use super::distinct::DistinctLimit;
 use crate::kernel::{
     KernelError,
     charge::{Charged, Charger, From, Full, Load, Receipt},
+    clock,
     maps::Maps,
 };
 
@@ -74,6 +78,16 @@ impl Till {
     /// There is no such tenant.
     pub fn went(&self, place: u32) -> Result<(), KernelError> {
         self.charger.went(place, 1)
+    }
+
+    /// Whether the tenant at a place is under a sanction that closes its mailboxes.
+    #[must_use]
+    pub fn closes_mailboxes(&self, place: u32) -> bool {
+        let now_s = sanction::seconds(clock::monotonic_ns());
+        let known = self.maps.tenants.get(place);
+        known.is_ok_and(|tenant| {
+            tenant.exists() && tenant.sanctions.refuses(PortGroup::Mailbox, now_s)
+        })
     }
 
     /// How long until `units` more may fit below a limit that is full, if nobody else comes before.

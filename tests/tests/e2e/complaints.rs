@@ -48,7 +48,7 @@ complaints:
 const MAIN: &str = "
 mode: enforce
 policies: [reports.yaml]
-complaints: {maildir: reports}
+complaints: {maildir: reports, authserv_ids: [mx.node.example], reporters: [example]}
 notices: null
 ";
 
@@ -85,6 +85,8 @@ fn send(stage: &Stage, agent: &Agent, uid: u32, tenant: &str) {
 /// A report that a mail arrived just now.
 struct Arf<'a> {
     from: &'a str,
+    /// Whether the mail server found that its sender signed it.
+    signed: bool,
     source: &'a str,
     /// From which port it came, if the report says so.
     port: Option<u16>,
@@ -97,6 +99,7 @@ impl Default for Arf<'_> {
     fn default() -> Self {
         Self {
             from: "abuse@outside.example",
+            signed: true,
             source: "203.0.113.2",
             port: None,
             receiver: "203.0.113.5",
@@ -109,17 +112,24 @@ impl Arf<'_> {
     fn text(&self) -> String {
         let Self {
             from,
+            signed,
             source,
             port,
             receiver,
             message_id,
         } = self;
+        let domain = from.rsplit('@').next().unwrap_or_default();
+        let vouched = if *signed {
+            format!("Authentication-Results: mx.node.example; dkim=pass header.d={domain}\n")
+        } else {
+            String::new()
+        };
         let port = port.map_or_else(String::new, |port| format!("Source-Port: {port}\n"));
         let time = Timestamp::now()
             .strftime("%a, %d %b %Y %H:%M:%S +0000")
             .to_string();
         format!(
-            "From: {from}\nTo: abuse@node.example\nSubject: report\nDate: {time}\n\
+            "{vouched}From: {from}\nTo: abuse@node.example\nSubject: report\nDate: {time}\n\
              MIME-Version: 1.0\nContent-Type: multipart/report; report-type=feedback-report; \
              boundary=b\n\n--b\nContent-Type: text/plain\n\nSpam.\n--b\n\
              Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nVersion: 1\n\
@@ -264,6 +274,22 @@ fn what_is_no_report_is_set_aside_with_the_reason() {
 }
 
 #[test]
+fn a_stranger_who_guesses_where_mail_goes_to_accuses_nobody() {
+    let stage = Stage::new();
+    let agent = agent(&stage.node);
+    send(&stage, &agent, 2001, "alice");
+    let guessed = Arf {
+        signed: false,
+        ..Arf::default()
+    };
+    deliver(&agent, "guessed", &guessed.text());
+    taken_in(&agent);
+    assert_eq!(list(&agent, &["--state", "waiting"]).len(), 1);
+    assert_eq!(agent.tenant("alice")["standing"], "good");
+    assert_eq!(heard(&agent, "alice"), 0);
+}
+
+#[test]
 fn what_is_not_clear_waits_until_a_person_says_whose_it_is() {
     let stage = Stage::new();
     let agent = agent(&stage.node);
@@ -278,6 +304,7 @@ fn what_is_not_clear_waits_until_a_person_says_whose_it_is() {
     deliver(&agent, "unclear", &unclear.text());
     // Dave's own address, and nobody known stands behind it.
     let daves = Arf {
+        signed: false,
         source: "198.51.100.99",
         receiver: "somewhere",
         message_id: "2@customer.example",
@@ -484,7 +511,7 @@ fn the_maildir_is_followed_as_the_configuration_changes() {
     assert_eq!(files(&elsewhere.join(".Refused/cur")).len(), 1);
     // Nobody reads the old one any more.
     deliver(&agent, "letter", "Subject: hello\n\nhello\n");
-    agent.write_main(&MAIN.replace("complaints: {maildir: reports}", ""));
+    agent.write_main(&MAIN.replace("maildir: reports, ", "maildir: null, "));
     agent.must(&["reload"]);
     assert_eq!(files(&reports(&agent).join("new")).len(), 1);
     assert_eq!(list(&agent, &[]).len(), 1);

@@ -72,7 +72,7 @@ complaints:
 const MAIN: &str = "
 mode: enforce
 policies: [ladder.yaml]
-complaints: {maildir: reports}
+complaints: {maildir: reports, authserv_ids: [mx.node.example], reporters: [example]}
 notices: null
 ";
 
@@ -114,7 +114,8 @@ fn report(number: usize) -> String {
         .strftime("%a, %d %b %Y %H:%M:%S +0000")
         .to_string();
     format!(
-        "From: abuse@r{number}.example\nTo: abuse@node.example\nSubject: report\nDate: {time}\n\
+        "Authentication-Results: mx.node.example; dkim=pass header.d=r{number}.example\n\
+         From: abuse@r{number}.example\nTo: abuse@node.example\nSubject: report\nDate: {time}\n\
          MIME-Version: 1.0\nContent-Type: multipart/report; report-type=feedback-report; \
          boundary=b\n\n--b\nContent-Type: text/plain\n\nSpam.\n--b\n\
          Content-Type: message/feedback-report\n\nFeedback-Type: abuse\nVersion: 1\n\

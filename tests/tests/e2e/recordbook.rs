@@ -48,7 +48,7 @@ steps:
 const MAIN: &str = "
 mode: enforce
 policies: [ladder.yaml]
-complaints: {maildir: reports}
+complaints: {maildir: reports, authserv_ids: [mx.node.example], reporters: [example]}
 notices: null
 ";
 

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use limiter_common::sanction::Sanction;
 use limiter_user::{
     kernel::{maps::Maps, pins::Pins},
     policy::{self, compile::compile_what_holds},
@@ -339,6 +340,25 @@ fn nobody_spends_his_neighbours_budget() {
                 "{envelope:?}: {answer:?}"
             );
         }
+    });
+}
+
+#[test]
+fn mailboxes_are_closed_by_the_sanctions_that_close_them() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let logins = ["alice", "info@shop.example", "bob"];
+        let closed = |gate: &NodeGate| logins.map(|login| gate.is_suspended(login));
+        assert_eq!(closed(&gate), [false; 3]);
+        for (sanction, expected) in [
+            (Sanction::BlockSmtp, [false; 3]),
+            (Sanction::SuspendMail, [true, true, false]),
+        ] {
+            let (mirror, kernel) = lab.both();
+            mirror.sanction("alice", sanction, None, kernel).unwrap();
+            assert_eq!(closed(&gate), expected, "{sanction:?}");
+        }
+        assert!(!gate.is_suspended("nobody@elsewhere.example"));
     });
 }
 

@@ -152,7 +152,10 @@ impl Fake {
         self.seen.lock().unwrap().push(Sighting {
             time: at(minute),
             tenant: Some(tenant.to_owned()),
-            source: None,
+            source: Some(Endpoint {
+                address: "203.0.113.2".parse().unwrap(),
+                port: Some(41_234),
+            }),
             destination: Endpoint {
                 address: to.parse().unwrap(),
                 port: Some(25),
@@ -227,7 +230,7 @@ impl Arf<'_> {
              MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=feedback-report; \
              boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nSpam.\r\n--b\r\n\
              Content-Type: message/feedback-report\r\n\r\nFeedback-Type: {kind}\r\nVersion: 1\r\n\
-             User-Agent: test/1\r\nArrival-Date: {time}\r\nSource-IP: 203.0.113.2\r\n\
+             User-Agent: test/1\r\nArrival-Date: {time}\r\nSource-IP: 203.0.113.2\r\nSource-Port: 41234\r\n\
              Reporting-MTA: dns; mx.example ({receiver})\r\n\r\n--b\r\n\
              Content-Type: message/rfc822\r\n\r\n\
              Received: from node.example (node.example [203.0.113.2]) by mx.example with ESMTP id \

@@ -37,8 +37,12 @@ const MOST_BY_HOUR: usize = 20;
 pub enum Ground {
     /// The kernel saw it send from that address and port then.
     Port,
-    /// The kernel saw it connect to the host that received the mail then.
+    /// The kernel saw it connect to the host that received the mail then, and somebody stands behind
+    /// the report.
     Destination,
+    /// The kernel saw it connect to the host that received the mail then: who invents reports can guess
+    /// where others send to.
+    DestinationUnproved,
     /// The mail server's own log says that it handed the message in.
     Log {
         /// The message's name in the queue.
@@ -69,9 +73,11 @@ impl Ground {
     pub const fn proves(&self) -> bool {
         match self {
             Self::Port | Self::Destination | Self::Log { .. } | Self::Address => true,
-            Self::AddressUnproved | Self::Hour | Self::LogUnproved { .. } | Self::Domain { .. } => {
-                false
-            }
+            Self::DestinationUnproved
+            | Self::AddressUnproved
+            | Self::Hour
+            | Self::LogUnproved { .. }
+            | Self::Domain { .. } => false,
         }
     }
 
@@ -81,6 +87,7 @@ impl Ground {
         match self {
             Self::Port
             | Self::Destination
+            | Self::DestinationUnproved
             | Self::Log { .. }
             | Self::Address
             | Self::AddressUnproved
@@ -94,7 +101,7 @@ impl fmt::Display for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port => f.write_str("it sent from that address and port at that time"),
-            Self::Destination => {
+            Self::Destination | Self::DestinationUnproved => {
                 f.write_str("it connected to the host that received the mail at that time")
             }
             Self::Log { queue_id } => {
@@ -153,7 +160,7 @@ pub(super) fn gather(report: &Report, facts: &dyn Facts, vouched: Vouched) -> Fo
         (Some(_), _) => true,
     };
     if let Some(owner) = &owner {
-        by_port(report, owner, &seen, ours, &mut found);
+        by_port(report, owner, &seen, ours, vouched, &mut found);
         by_address(report, owner, &seen, ours, vouched, &mut found);
     }
     by_log(report, owner.as_ref(), facts, ours, &mut found);
@@ -191,7 +198,14 @@ fn around(time: Timestamp, before: SignedDuration) -> (Timestamp, Timestamp) {
     )
 }
 
-fn by_port(report: &Report, owner: &Owner, seen: &[Sighting], ours: bool, found: &mut Found) {
+fn by_port(
+    report: &Report,
+    owner: &Owner,
+    seen: &[Sighting],
+    ours: bool,
+    vouched: Vouched,
+    found: &mut Found,
+) {
     let Some(address) = report.source.filter(|_| ours) else {
         return;
     };
@@ -223,8 +237,18 @@ fn by_port(report: &Report, owner: &Owner, seen: &[Sighting], ours: bool, found:
                 Owner::Foreign => false,
             }
     };
+    let ground = if is_known(report, vouched) {
+        Ground::Destination
+    } else {
+        Ground::DestinationUnproved
+    };
+    let before = found.grounds.len();
     for sighting in seen.iter().filter(fits) {
-        add_sighting(sighting, Ground::Destination, found);
+        add_sighting(sighting, ground.clone(), found);
+    }
+    if !ground.proves() && found.grounds.len() > before {
+        let why = "nobody known stands behind the report, and anybody can guess where mail goes to";
+        found.why.push(why.to_owned());
     }
 }
 

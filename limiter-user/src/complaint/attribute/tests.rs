@@ -325,7 +325,10 @@ fn the_destination_decides_and_the_hour_alone_does_not() {
         seen: vec![sighting("bob", None, "198.51.100.12"), elsewhere.clone()],
         ..Known::default()
     };
-    assert_eq!(verdict(&report, &facts, Vouched::No), "tenant bob");
+    assert_eq!(verdict(&report, &facts, Vouched::Operator), "tenant bob");
+    // A stranger may have guessed it.
+    let guessed = verdict(&report, &facts, Vouched::No);
+    assert!(guessed.starts_with("ambiguous"), "{guessed}");
     let facts = Known {
         seen: vec![
             sighting("bob", None, "198.51.100.12"),

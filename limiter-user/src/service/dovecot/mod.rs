@@ -57,6 +57,12 @@ pub trait Locks: Send + Sync {
     /// loopback address. Whoever implements this leaves out what must stay reachable: the node's own
     /// addresses, proxies and webmail servers that log in for many.
     fn lock(&self, address: IpAddr, lock: Duration);
+
+    /// Whether nobody may log in to this account, in lower case: its tenant is under a sanction.
+    fn is_suspended(&self, account: &str) -> bool {
+        let _ = account;
+        false
+    }
 }
 
 /// Why a connection was ended early.
@@ -182,6 +188,9 @@ impl Dovecot {
     }
 
     fn decide(&self, question: &Question) -> String {
+        if question.is_mailbox && self.locks.is_suspended(&question.account) {
+            return SUSPENDED.to_owned();
+        }
         let now = (self.clock)();
         let mut state = self.state();
         let (Some(limit), true) = (state.limit, question.is_mailbox) else {
@@ -240,6 +249,8 @@ impl Dovecot {
     }
 }
 
+const SUSPENDED: &str =
+    "{\"status\":-1,\"msg\":\"the mail of this account is suspended; ask the administrator\"}";
 const ALLOW: &str = "{\"status\":0,\"msg\":\"\"}";
 
 fn refuse(status: StatusCode, text: &str) -> (StatusCode, String) {
