@@ -8,13 +8,12 @@ use limiter_common::{
     charge::{Charge, decision, flags, op, status},
     event,
     limit::{Kind, Unit},
-    sanction::{self, Sanction},
     settings::Settings,
     verdict::{Layer, PortGroup, Reason, Verdict},
 };
 
 use crate::{
-    kernel, maps,
+    judge, kernel, maps,
     rate::{self, Demand, Outcome, Return},
     report::{self, Facts, Ruling},
 };
@@ -60,15 +59,11 @@ fn enforces(settings: &Settings, target: u32, now_ns: u64) -> Option<bool> {
 fn sanctioned(settings: &Settings, target: u32, now_ns: u64) -> Option<Reason> {
     let tenant = maps::TENANTS.get(target)?;
     let open = now_ns < settings.observe_until_ns || now_ns < tenant.observe_until_ns;
-    let now_s = sanction::seconds(now_ns);
-    if open || !tenant.sanctions.refuses(PortGroup::Smtp, now_s) {
+    if open {
         return None;
     }
-    Some(if tenant.sanctions.holds(Sanction::NullRoute, now_s) {
-        Reason::NullRoute
-    } else {
-        Reason::Suspended
-    })
+    // Where to is asked of what is no mail alone.
+    judge::sanction_of(tenant, PortGroup::Smtp, &[0; 2], now_ns)
 }
 
 /// Asks the sanctions and the limits; counts, if asked to, what all admit.

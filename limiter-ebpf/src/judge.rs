@@ -447,7 +447,7 @@ fn ask_for_mail(what: u64, unit: Unit, units: u32, count: bool, now_ns: u64) -> 
 
 /// Why a tenant's sanctions refuse a port of `group` at `destination`, if they do.
 #[inline(always)]
-fn sanction_of(
+pub fn sanction_of(
     tenant: &Tenant,
     group: PortGroup,
     destination: &[u64; 2],

@@ -8,14 +8,10 @@ use std::{
 
 use super::{live::Cutter, state::Shared};
 use crate::{
-    court::{Bailiff, BailiffError, Found, Wanted},
+    court::{Bailiff, BailiffError, Found, SAME_END, Wanted},
     kernel::SanctionError,
     report::outcome::CutOutcome,
 };
-
-/// How far two ends of the same sanction may lie apart: both were rounded up to whole seconds, of
-/// clocks that drift.
-const SAME_END: Duration = Duration::from_secs(2);
 
 /// What was cut last, by tenant, for whoever asked for it.
 pub type Report = Arc<Mutex<HashMap<String, CutOutcome>>>;
@@ -97,7 +93,7 @@ fn at_least_a_second(left: Duration) -> Duration {
 fn is_same(left: Option<Duration>, wanted: Option<Duration>) -> bool {
     match (left, wanted) {
         (None, None) => true,
-        (Some(left), Some(wanted)) => left.abs_diff(wanted) <= SAME_END,
+        (Some(left), Some(wanted)) => left.abs_diff(wanted) <= SAME_END.into(),
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 //! kept on the disk.
 
 use std::{
-    fs, io,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use log::{debug, error, warn};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
     names::NodeNames,
@@ -161,14 +162,8 @@ fn remembered(state_dir: &Path) -> Distinct {
         Err(error) => error!("{error}: different recipients are counted anew"),
     }
     let mut key = [0; 32];
-    // The kernel's random numbers, which are there once the machine has booted.
-    if let Err(error) = random(&mut key) {
-        error!("no random numbers: {error}");
+    if SystemRandom::new().fill(&mut key).is_err() {
+        error!("the system gives no random numbers");
     }
     Distinct::new(key)
-}
-
-fn random(bytes: &mut [u8]) -> io::Result<()> {
-    use std::io::Read as _;
-    fs::File::open("/dev/urandom")?.read_exact(bytes)
 }

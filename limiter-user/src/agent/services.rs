@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use limiter_common::{
-    address::{self, Address},
-    mailbox,
-};
+use limiter_common::mailbox;
 use log::{debug, error};
 
 use super::{
@@ -17,16 +14,16 @@ use super::{
     state::{Shared, State, Trouble},
 };
 use crate::{
-    kernel::clock,
+    kernel::{clock, identities::wire_address},
     mta::{Places, PostfixSubmissions},
-    policy::services::{OnFailure, ServicePlaces},
+    policy::services::ServicePlaces,
     report::problem::Problem,
     service::{
         ask::{Asker, Settings},
         callers::{Callers, allowed},
         doors::Doors,
         dovecot::{Dovecot, Locks},
-        milter::{self, Limits, Milter},
+        milter::{Limits, Milter},
         policy::PolicyService,
     },
     submission::gate::NodeGate,
@@ -51,7 +48,7 @@ impl Locks for EdgeLocks {
         }
         let until = clock::monotonic_ns()
             .saturating_add(u64::try_from(lock.as_nanos()).unwrap_or(u64::MAX));
-        let client = mailbox::client_of(&wire(address));
+        let client = mailbox::client_of(&wire_address(address));
         let locked = &mut state.kernel.maps.locked;
         let longer = locked
             .get(&client)
@@ -92,15 +89,11 @@ impl Services {
             move || Ok(Arc::new(Gatehouse::open(&shared, names)?))
         })
         .await?;
-        let (rules, uids, on_failure) = {
+        let (rules, uids) = {
             let state = shared.lock();
-            let rules = state.policy.node.services.clone();
-            let on_failure = match rules.on_failure {
-                OnFailure::Open => milter::OnFailure::Open,
-                OnFailure::Closed => milter::OnFailure::Closed,
-            };
-            (rules, callers_of(&state), on_failure)
+            (state.policy.node.services.clone(), callers_of(&state))
         };
+        let on_failure = rules.on_failure;
         let settings = Arc::new(Settings::new(rules));
         let callers = Arc::new(Callers::new(uids));
         let gate = Arc::clone(&house.gate);
@@ -197,12 +190,4 @@ impl Services {
 
 fn callers_of(state: &State) -> BTreeSet<u32> {
     allowed(&state.policy.node.services, &state.image, &state.users)
-}
-
-/// An address as the kernel's maps have it.
-fn wire(address: IpAddr) -> Address {
-    match address {
-        IpAddr::V4(v4) => address::from_v4(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }

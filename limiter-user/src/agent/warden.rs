@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     court::{
-        Bailiff, BailiffError, Found,
+        Bailiff, BailiffError, Found, SAME_END,
         spare::{Kept, Spare},
         told, wanted,
     },
@@ -24,9 +24,6 @@ use crate::{
     report::problem::Problem,
     system::clock::MachineClock,
 };
-
-/// How far two ends of the same sanction may lie apart.
-const SAME_END: Span = Span::seconds(2);
 
 /// Keeps in force what the copy says.
 pub struct Warden {

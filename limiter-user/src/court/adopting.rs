@@ -16,8 +16,9 @@ use crate::{
     report::problem::Problem,
 };
 
-/// How far two ends of the same sanction may lie apart.
-const SAME_END: Span = Span::seconds(2);
+/// How far two ends of the same sanction may lie apart: both were rounded up to whole seconds, of clocks
+/// that drift.
+pub const SAME_END: Span = Span::seconds(2);
 
 impl Bench {
     /// Takes over what the kernel enforces and no record knows of; `last` is when the last page of

@@ -13,7 +13,7 @@ mod hearing;
 mod setting;
 pub mod spare;
 
-pub use adopting::{told, wanted};
+pub use adopting::{SAME_END, told, wanted};
 pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
 pub use bench::Court;
 pub use hearing::{Submission, Verdict};

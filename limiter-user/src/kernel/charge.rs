@@ -3,7 +3,7 @@
 //! budget.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     time::Duration,
 };
@@ -11,14 +11,13 @@ use std::{
 use aya_obj::generated::bpf_cmd;
 use limiter_common::{
     abi::{NOBODY, programs},
-    address,
     charge::{Charge, decision, flags, op, status},
     limit::{Kind, Unit},
     verdict::Reason,
     window,
 };
 
-use super::{Kernel, KernelError, load, sys};
+use super::{Kernel, KernelError, identities::wire_address, load, sys};
 use crate::report::duration::Seconds;
 
 /// Runs the charge program. Any number of threads may do so at once: the kernel's locks order them.
@@ -287,10 +286,7 @@ fn charge(op: u32, index: u32, load: Load, from: From) -> Charge {
         charge.flags |= flags::HAS_UID;
     }
     if let Some(client) = from.client {
-        charge.source = match client.ip() {
-            IpAddr::V4(v4) => address::from_v4(v4.octets()),
-            IpAddr::V6(v6) => v6.octets(),
-        };
+        charge.source = wire_address(client.ip());
         charge.source_port = client.port();
     }
     charge

@@ -27,6 +27,8 @@ pub struct MailTenants {
     users: HashMap<String, TenantRef>,
     /// By their names in lower case.
     domains: HashMap<String, Domain>,
+    /// The accounts that have any.
+    with_domains: HashSet<TenantRef>,
     /// By their paths: whatever is below one is its tenant's.
     cgroups: HashMap<String, TenantRef>,
     /// Whose processes are the mail server itself. Sorted, not overlapping.
@@ -101,6 +103,7 @@ impl MailTenants {
             if let (Some(&account), Some(&tenant)) = (account, tenant) {
                 let domain = Domain { account, tenant };
                 found.domains.insert(name.to_lowercase(), domain);
+                found.with_domains.insert(account);
             }
         }
         found.names = names;
@@ -122,7 +125,7 @@ impl MailTenants {
     /// Whether an account has domains of its own.
     #[must_use]
     pub fn has_domains(&self, account: TenantRef) -> bool {
-        self.domains.values().any(|it| it.account == account)
+        self.with_domains.contains(&account)
     }
 
     /// Whether processes of this uid are the mail server itself.

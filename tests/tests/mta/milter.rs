@@ -10,7 +10,8 @@ use std::{
 use limiter_tests::{process::run, wait};
 use limiter_user::{
     mta::{Places, PostfixSubmissions},
-    service::milter::{Limits, Milter, OnFailure},
+    policy::services::OnFailure,
+    service::milter::{Limits, Milter},
     submission::{Answer, Envelope, Gate, Key, Reply},
 };
 use tempfile::TempDir;

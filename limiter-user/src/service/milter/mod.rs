@@ -46,6 +46,7 @@ use self::{
 };
 use crate::{
     mta::Submissions,
+    policy::services::OnFailure,
     submission::{Answer, Gate},
 };
 
@@ -55,16 +56,6 @@ pub use self::limits::Limits;
 const CONTINUE: u8 = b'c';
 const PROGRESS: u8 = b'p';
 const REPLY: u8 = b'y';
-
-/// What becomes of a message about which something cannot be found out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It is nobody's, and the gate is asked all the same.
-    #[default]
-    Open,
-    /// It has to come again.
-    Closed,
-}
 
 /// Why a conversation was ended on this side.
 #[derive(Debug, thiserror::Error)]
