@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use super::{Account, Said, What, time};
 
 /// Reads a line, if it says that a message came in or went out.
@@ -9,16 +11,7 @@ use super::{Account, Said, What, time};
 /// Quoted strings (a subject, the name in a certificate) are left out, and what stands behind `id=`
 /// is not looked at: a sender chooses it.
 pub(super) fn read(line: &str) -> Option<Said> {
-    let (time, rest) = time::exim(line)?;
-    // `[pid]`, where the server is told to.
-    let rest = match rest.strip_prefix('[') {
-        Some(pid) => pid.split_once("] ")?.1,
-        None => rest,
-    };
-    let (queue_id, rest) = rest.split_once(' ')?;
-    if !is_queue_id(queue_id) {
-        return None;
-    }
+    let (time, queue_id, rest) = head(line)?;
     let (arrow, rest) = rest.split_once(' ')?;
     let what = match arrow {
         "<=" => accepted(&without_quoted(rest)),
@@ -33,6 +26,18 @@ pub(super) fn read(line: &str) -> Option<Said> {
     })
 }
 
+/// The time of a line, the message that it is about, and what it says.
+pub(crate) fn head(line: &str) -> Option<(Timestamp, &str, &str)> {
+    let (time, rest) = time::exim(line)?;
+    // `[pid]`, where the server is told to.
+    let rest = match rest.strip_prefix('[') {
+        Some(pid) => pid.split_once("] ")?.1,
+        None => rest,
+    };
+    let (queue_id, rest) = rest.split_once(' ')?;
+    is_queue_id(queue_id).then_some((time, queue_id, rest))
+}
+
 /// `1vMabc-0001xy-2Q`, and since 4.97 `1vMabc-000000001xy-2QAB`.
 fn is_queue_id(id: &str) -> bool {
     let lengths: Vec<usize> = id.split('-').map(str::len).collect();
@@ -43,6 +48,15 @@ fn is_queue_id(id: &str) -> bool {
 }
 
 fn accepted(rest: &str) -> What {
+    let (account, message_id) = account(rest);
+    What::Accepted {
+        account,
+        message_id,
+    }
+}
+
+/// Who brought a message, and its Message-ID, by what stands behind `<=` without quoted strings.
+pub(crate) fn account(rest: &str) -> (Option<Account>, Option<String>) {
     let (known, chosen) = match rest.split_once(" id=") {
         Some((known, chosen)) => (known, Some(chosen)),
         None => (rest, None),
@@ -63,16 +77,12 @@ fn accepted(rest: &str) -> What {
             .filter(|address| !address.is_loopback())
             .map(Account::Address)
     };
-    What::Accepted {
-        account,
-        message_id: chosen
-            .and_then(|chosen| chosen.split(' ').next())
-            .map(str::to_owned),
-    }
+    let message_id = chosen.and_then(|chosen| chosen.split(' ').next());
+    (account, message_id.map(str::to_owned))
 }
 
 /// The address in `H=name (helo) [192.0.2.1]:25`: the last word in brackets before the protocol.
-fn host_address(rest: &str) -> Option<IpAddr> {
+pub(crate) fn host_address(rest: &str) -> Option<IpAddr> {
     let before = rest.split(" P=").next().unwrap_or(rest);
     let (_, host) = before.split_once(" H=")?;
     let words = host
@@ -86,7 +96,7 @@ fn host_address(rest: &str) -> Option<IpAddr> {
 }
 
 /// `text` without what stands in double quotes.
-fn without_quoted(text: &str) -> String {
+pub(crate) fn without_quoted(text: &str) -> String {
     let mut bare = String::with_capacity(text.len());
     let (mut quoted, mut escaped) = (false, false);
     for c in text.chars() {
