@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 
 use super::{
     AgentError,
+    bounces::{BounceTeller, Bounces},
     clerk::{Clerk, Errands},
     court::{self, Opened},
     desk::{Desk, Mailroom, NodeAround},
@@ -46,6 +47,8 @@ pub struct Chambers {
     pub desk: Arc<Desk>,
     /// How telling people fares.
     pub health: HealthTeller,
+    /// What was read of mail that came back.
+    pub bounces: BounceTeller,
 }
 
 /// The chambers, once they are open; and what operators said before that.
@@ -118,6 +121,7 @@ pub struct Staff {
     clerk: Option<Clerk>,
     courier: Courier,
     mailroom: Mailroom,
+    bounces: Bounces,
 }
 
 /// Opens the chambers.
@@ -175,16 +179,20 @@ impl Porter {
             // It is opened once.
             let _ = self.door.errands.set(clerk.errands());
         }
+        let errands = clerk.as_ref().map(Clerk::errands);
+        let bounces = Bounces::new(Arc::clone(&judiciary.court), errands, self.shared.clone());
         let chambers = Chambers {
             judiciary,
             desk,
             health: courier.health_teller(),
+            bounces: bounces.teller(),
         };
         self.door.open(chambers, heard);
         Ok(Some(Staff {
             clerk,
             courier,
             mailroom,
+            bounces,
         }))
     }
 
@@ -261,11 +269,13 @@ impl Staff {
     pub async fn follow(&mut self, policy: &Policy) {
         self.courier.configure(courier_settings(policy));
         self.mailroom.follow(policy).await;
+        tokio::task::block_in_place(|| self.bounces.follow(policy));
     }
 
     /// Ends the work: what waits is heard.
     pub async fn stop(mut self) {
         self.mailroom.stop().await;
+        tokio::task::block_in_place(|| self.bounces.stop());
         self.courier.stop(COURIER_GRACE).await;
         if let Some(clerk) = self.clerk {
             let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;

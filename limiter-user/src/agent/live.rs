@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -142,6 +142,8 @@ impl Node for LiveNode {
                 )
             }));
             status.problems.extend(chambers.desk.problems());
+            let bounces = chambers.bounces.lock();
+            status.bounces = bounces.unwrap_or_else(PoisonError::into_inner).clone();
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());

@@ -5,6 +5,7 @@
 
 mod bailiff;
 mod boot;
+mod bounces;
 mod budgets;
 mod cases;
 mod chambers;

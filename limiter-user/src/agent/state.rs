@@ -113,6 +113,8 @@ pub enum Trouble {
     Queues,
     /// Taking complaints in.
     Complaints,
+    /// Counting bounces.
+    Bounces,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.

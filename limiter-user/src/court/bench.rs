@@ -16,7 +16,7 @@ use super::{
     spare::Spare,
 };
 use crate::{
-    ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
+    ledger::{Due, Entry, Ledger, LedgerError, LogMark, Page, Position},
     notice::Lane,
     offence::{self, Action, Book, Evidence, Moment, Notice, Reading, Record, Signal, Span, State},
     report::problem::Problem,
@@ -48,6 +48,15 @@ pub(super) struct Bench {
     pub(super) opening: Vec<Problem>,
     /// When the clock was last written down.
     clock_kept: Moment,
+}
+
+/// Up to where what is heard was read, wherever that is.
+#[derive(Clone, Copy, Default)]
+struct Read<'r> {
+    /// The kernel's counters.
+    positions: &'r [Position],
+    /// The mail server's logs.
+    logs: &'r [LogMark],
 }
 
 /// How often the clock is written down when nothing else is.
@@ -108,6 +117,23 @@ impl Court {
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
         self.bench().hear(submissions, positions)
+    }
+
+    /// As [`Court::hear`], and writes down what was read of the mail server's logs for it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then nothing of it happened.
+    pub fn hear_of_logs(
+        &self,
+        submissions: Vec<Submission>,
+        logs: &[LogMark],
+    ) -> Result<Vec<Verdict>, CourtError> {
+        let read = Read {
+            positions: &[],
+            logs,
+        };
+        self.bench().hear_then(submissions, read, |_| {})
     }
 
     /// Hears what an operator said while it could not be recorded, as soon as it can; it holds
@@ -300,14 +326,18 @@ impl Bench {
         submissions: Vec<Submission>,
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
-        self.hear_then(submissions, positions, |_| {})
+        let read = Read {
+            positions,
+            logs: &[],
+        };
+        self.hear_then(submissions, read, |_| {})
     }
 
     /// Hears all of it or nothing; `then` between recording and carrying out.
     fn hear_then(
         &mut self,
         submissions: Vec<Submission>,
-        positions: &[Position],
+        read: Read<'_>,
         then: impl FnOnce(&mut Self),
     ) -> Result<Vec<Verdict>, CourtError> {
         if let Some(why) = &self.lost {
@@ -316,7 +346,7 @@ impl Bench {
         let reading = self.clocks.read();
         let clock = self.state.clock.clone();
         let mut touched = BTreeSet::new();
-        let written = self.write(&reading, submissions, positions, &mut touched);
+        let written = self.write(&reading, submissions, read, &mut touched);
         match self.noted(written) {
             Ok(verdicts) => {
                 self.clock_kept = self.state.clock.now();
@@ -348,7 +378,7 @@ impl Bench {
         &mut self,
         reading: &Reading,
         submissions: Vec<Submission>,
-        positions: &[Position],
+        read: Read<'_>,
         touched: &mut BTreeSet<String>,
     ) -> Result<Vec<Verdict>, LedgerError> {
         let page = self.ledger.begin()?;
@@ -408,8 +438,11 @@ impl Bench {
                 page.record(tenant, record)?;
             }
         }
-        for position in positions {
+        for position in read.positions {
             page.position(position)?;
+        }
+        for mark in read.logs {
+            page.log(mark)?;
         }
         page.clock(&self.state.clock)?;
         page.commit()?;
@@ -496,7 +529,7 @@ impl Bench {
         if !self.later.is_empty() && self.lost.is_none() {
             let later = self.later.clone();
             if self
-                .hear_then(later, &[], |bench| bench.later.clear())
+                .hear_then(later, Read::default(), |bench| bench.later.clear())
                 .is_err()
             {
                 return SOON;

@@ -51,6 +51,7 @@ impl View<'_> {
             problems: self.problems(layers)?,
             proposals: Vec::new(),
             agent: None,
+            bounces: None,
             layers: layers::of(layers),
             tenants,
         };

@@ -2,6 +2,7 @@
 //! kernel.
 
 pub mod book;
+pub mod bounces;
 pub mod compile;
 pub mod complaints;
 pub mod describe;
@@ -29,6 +30,7 @@ mod node;
 mod parallel;
 mod policy_files;
 mod prefix_file;
+mod section_bounces;
 mod section_complaints;
 mod section_estimate;
 mod section_later;

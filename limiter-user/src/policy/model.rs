@@ -17,6 +17,7 @@ use limiter_common::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounces::Bounces,
     complaints::Complaints,
     notices::Notices,
     prefix_set::PrefixSet,
@@ -80,6 +81,9 @@ pub struct Node {
     /// Where reports of abuse come in, and whom and what is believed.
     #[serde(default)]
     pub complaints: Complaints,
+    /// Where it is read what mail comes back.
+    #[serde(default)]
+    pub bounces: Bounces,
     /// How mail programs are answered.
     #[serde(default)]
     pub services: Services,

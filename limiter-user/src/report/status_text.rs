@@ -105,6 +105,13 @@ fn head(out: &mut String, status: &Status, style: &Style) {
         }
         None => out.push_str("no agent runs: read from the kernel and the files\n"),
     }
+    if let Some(bounces) = &status.bounces {
+        let _ = writeln!(
+            out,
+            "bounces since then: {} hard and {} other of tenants, {} of nobody known",
+            bounces.hard, bounces.soft, bounces.nobodys
+        );
+    }
 }
 
 /// A line for all places of a layer that are alike; what is not attached comes first.

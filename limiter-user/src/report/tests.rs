@@ -331,6 +331,7 @@ fn status(tenants: Vec<TenantStatus>) -> Status {
         healthy: true,
         problems: Vec::new(),
         proposals: Vec::new(),
+        bounces: None,
         agent: Some(AgentInfo {
             pid: 1,
             since: Timestamp::now(),

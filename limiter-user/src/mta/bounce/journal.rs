@@ -11,6 +11,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     io::{self, BufRead as _, BufReader, Read as _},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, TryRecvError, sync_channel},
     thread,
@@ -53,7 +54,7 @@ impl Journal {
     ///
     /// # Errors
     /// The program cannot be run.
-    pub fn follow(program: &str, cursor: Option<&str>) -> io::Result<Self> {
+    pub fn follow(program: &Path, cursor: Option<&str>) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args([
             "--follow",

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::policy::{
+    bounces::Bounces,
     complaints::Complaints,
     model::{
         Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
@@ -42,6 +43,7 @@ pub(crate) fn policy() -> Policy {
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),
+            bounces: Bounces::default(),
             services: Services::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
