@@ -30,7 +30,7 @@ impl SmtpSink {
     #[must_use]
     pub fn refusing(place: &Place, address: SocketAddr, directory: &Path) -> Self {
         let reply = "550 5.1.1 <x> dsn=2.0.0, status=sent (ok)";
-        Self::with(place, address, directory, &["-f", "RCPT", "-b", reply])
+        Self::with(place, address, directory, &["-f", "RCPT", "-B", reply])
     }
 
     fn with(place: &Place, address: SocketAddr, directory: &Path, how: &[&str]) -> Self {

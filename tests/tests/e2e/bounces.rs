@@ -4,7 +4,8 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use limiter_tests::{
-    Agent, Config, Letter, Mailer, Node, OUTSIDE_MX, Postfix, SmtpSink, mx, process::run, wait,
+    Agent, Config, Exim, Letter, Mailer, Node, OUTSIDE_MX, Postfix, SmtpSink, mx, process::run,
+    wait,
 };
 use serde_json::Value;
 
@@ -24,7 +25,7 @@ refused_attempts: warn
 offences:
   - {when: {hard_bounce_rate: {above: 10%, of_at_least: 10, in: 24h}}, severity: minor}
 steps:
-  - {offence: 1+, sanction: suspend_mail, for: 1h}
+  - {offence: 1, sanction: suspend_mail, for: 1h}
 ";
 
 /// How long until bounces are heard, at most: they are gathered, and no more often than once a minute.
@@ -189,6 +190,49 @@ fn too_many_bounces_close_the_mail_of_whoever_sent_it() {
     assert_eq!(status["bounces"]["nobodys"], 0, "{:#}", status["bounces"]);
     let text = agent.must(&["status"]);
     assert!(text.contains("5 hard and 0 other of tenants"), "{text}");
+}
+
+#[test]
+fn exim_says_whose_came_back() {
+    let node = Node::new();
+    let exim = Exim::install(&node, mx(false).ip());
+    let _sink = SmtpSink::refusing(&node.elsewhere(), mx(false), node.directory());
+    fs::write(exim.log_file(), "").expect("the directory is ours");
+    let config = config(
+        &node,
+        &format!("{{logs: ['{}']}}", exim.log_file().display()),
+    );
+    let agent = Agent::start(&node, &Config::new(&config, TENANTS));
+    for to in ["a@gone.example", "b@gone.example"] {
+        let message = "From: bob@node.example\nSubject: buy\n\nBuy.\n";
+        let sent = exim.submit(&node.user(2001), to, message);
+        assert_eq!(sent.code, 0, "{sent:?}");
+    }
+    // By SMTP, and nobody asked who it is: bounces of nobody known.
+    let cgroup = node.cgroup().child("exim");
+    let _daemon = exim.daemon(&node.root(), &cgroup);
+    let own: SocketAddr = ([127, 0, 0, 1], 25).into();
+    let letter = Letter {
+        from: "x@shop.example".to_owned(),
+        to: "c@gone.example".to_owned(),
+        subject: "more".to_owned(),
+    };
+    let sent = Mailer::Swaks.send(&node.user(2002), own, &letter);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    wait::until_true("mail to come back", DELIVERY, || {
+        exim.log()
+            .lines()
+            .filter(|line| line.contains(" ** "))
+            .count()
+            >= 3
+    });
+    let heard = wait::until("alice's bounces", HEARD, || {
+        Some(bounces(&agent, "alice")).filter(|all| !all.is_empty())
+    });
+    assert_eq!(sum(&heard), (2, 0), "{}", exim.log());
+    let status = agent.status();
+    assert_eq!(status["bounces"]["nobodys"], 1, "{}", exim.log());
+    assert!(bounces(&agent, "bob").is_empty());
 }
 
 #[test]
