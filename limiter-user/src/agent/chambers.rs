@@ -17,6 +17,7 @@ use super::{
     desk::{Desk, Mailroom, NodeAround},
     herald::{CourtOutbox, Directory},
     judiciary::Judiciary,
+    lists::{ListTeller, Lists},
     live::Cutter,
     run::courier_settings,
     spread::SharedSpread,
@@ -49,6 +50,8 @@ pub struct Chambers {
     pub health: HealthTeller,
     /// What was read of mail that came back.
     pub bounces: BounceTeller,
+    /// How many of Mailman's lists each account has.
+    pub lists: ListTeller,
 }
 
 /// The chambers, once they are open; and what operators said before that.
@@ -122,6 +125,7 @@ pub struct Staff {
     courier: Courier,
     mailroom: Mailroom,
     bounces: Bounces,
+    lists: Lists,
 }
 
 /// Opens the chambers.
@@ -181,11 +185,13 @@ impl Porter {
         }
         let errands = clerk.as_ref().map(Clerk::errands);
         let bounces = Bounces::new(Arc::clone(&judiciary.court), errands, self.shared.clone());
+        let lists = Lists::new(Arc::clone(&judiciary.court), self.shared.clone());
         let chambers = Chambers {
             judiciary,
             desk,
             health: courier.health_teller(),
             bounces: bounces.teller(),
+            lists: lists.teller(),
         };
         self.door.open(chambers, heard);
         Ok(Some(Staff {
@@ -193,6 +199,7 @@ impl Porter {
             courier,
             mailroom,
             bounces,
+            lists,
         }))
     }
 
@@ -269,13 +276,19 @@ impl Staff {
     pub async fn follow(&mut self, policy: &Policy) {
         self.courier.configure(courier_settings(policy));
         self.mailroom.follow(policy).await;
-        tokio::task::block_in_place(|| self.bounces.follow(policy));
+        tokio::task::block_in_place(|| {
+            self.bounces.follow(policy);
+            self.lists.follow(policy);
+        });
     }
 
     /// Ends the work: what waits is heard.
     pub async fn stop(mut self) {
         self.mailroom.stop().await;
-        tokio::task::block_in_place(|| self.bounces.stop());
+        tokio::task::block_in_place(|| {
+            self.bounces.stop();
+            self.lists.stop();
+        });
         self.courier.stop(COURIER_GRACE).await;
         if let Some(clerk) = self.clerk {
             let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;

@@ -115,6 +115,8 @@ pub enum Trouble {
     Complaints,
     /// Counting bounces.
     Bounces,
+    /// Counting Mailman's lists.
+    Lists,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.

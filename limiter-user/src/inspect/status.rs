@@ -52,6 +52,7 @@ impl View<'_> {
             proposals: Vec::new(),
             agent: None,
             bounces: None,
+            mailing_lists: None,
             layers: layers::of(layers),
             tenants,
         };

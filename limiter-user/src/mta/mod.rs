@@ -18,6 +18,7 @@ mod exim;
 mod find;
 mod keeper;
 mod mail;
+pub mod mailman;
 mod postfix;
 mod queue;
 pub mod setup;

@@ -73,6 +73,7 @@ pub(super) fn policy(
             notices: raw.notices,
             complaints: raw.complaints,
             bounces: raw.bounces,
+            mailman: raw.mailman,
             services: raw.services,
             retention: raw.retention,
             policies: files.names(&raw.policies),

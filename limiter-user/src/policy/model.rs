@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bounces::Bounces,
     complaints::Complaints,
+    mailman::Mailman,
     notices::Notices,
     prefix_set::PrefixSet,
     services::{ServicePlaces, Services},
@@ -84,6 +85,9 @@ pub struct Node {
     /// Where it is read what mail comes back.
     #[serde(default)]
     pub bounces: Bounces,
+    /// How many of Mailman's lists an account may have.
+    #[serde(default)]
+    pub mailman: Mailman,
     /// How mail programs are answered.
     #[serde(default)]
     pub services: Services,

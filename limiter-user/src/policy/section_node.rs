@@ -15,11 +15,12 @@ use super::{
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
+    mailman::Mailman,
     model::{
         Estimate, Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange,
     },
     notices::Notices,
-    section_bounces, section_complaints, section_estimate, section_later,
+    section_bounces, section_complaints, section_estimate, section_later, section_mailman,
     section_networks::{self, RawBlocked},
     section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
@@ -69,6 +70,7 @@ pub(super) struct RawNode {
     pub notices: Notices,
     pub complaints: Complaints,
     pub bounces: Bounces,
+    pub mailman: Mailman,
     pub services: Services,
     pub retention: Retention,
     pub places: Places,
@@ -99,6 +101,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
             &section_notices::KEY,
             &section_complaints::KEY,
             &section_bounces::KEY,
+            &section_mailman::KEY,
         ])
         .chain([&section_services::KEY, &section_later::KEY])
         .copied()
@@ -141,6 +144,7 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         notices: section_notices::notices(&fields, config, out),
         complaints: section_complaints::complaints(&fields, config, out),
         bounces: section_bounces::bounces(&fields, config, out),
+        mailman: section_mailman::mailman(&fields, config, out),
         services,
         retention: retention(&fields, out),
         places,

@@ -332,6 +332,7 @@ fn status(tenants: Vec<TenantStatus>) -> Status {
         problems: Vec::new(),
         proposals: Vec::new(),
         bounces: None,
+        mailing_lists: None,
         agent: Some(AgentInfo {
             pid: 1,
             since: Timestamp::now(),

@@ -193,11 +193,59 @@ fn too_many_bounces_close_the_mail_of_whoever_sent_it() {
 }
 
 #[test]
+fn more_lists_than_an_account_may_have_are_an_offence() {
+    let node = Node::new();
+    let lists = node.directory().join("lists");
+    for name in ["a", "b", "c"] {
+        let list = lists.join(format!("{name}.shop.example"));
+        fs::create_dir_all(list).expect("the directory is ours");
+    }
+    fs::create_dir(lists.join("news.elsewhere.example")).expect("the directory is ours");
+    let policy = node.directory().join("lists.yaml");
+    let offences = POLICY.replace(
+        "hard_bounce_rate: {above: 10%, of_at_least: 10, in: 24h}",
+        "violations: {reasons: [mailing_lists], at_least: 1, in: 24h}",
+    );
+    fs::write(&policy, offences).expect("the directory is ours");
+    let main = |max: u32| {
+        format!(
+            "mode: enforce\nnotices: null\npolicies: ['{}']\nmailman: {{lists: ['{}'], max: {max}}}\n",
+            policy.display(),
+            lists.display()
+        )
+    };
+    let agent = Agent::start(&node, &Config::new(&main(3), TENANTS));
+    let count = || agent.status()["mailing_lists"].clone();
+    wait::until_true("the lists to be counted", wait::SOON, || !count().is_null());
+    let expected = serde_json::json!({
+        "accounts": [{"tenant": "alice", "lists": 3, "max": 3}],
+        "nobodys": 1,
+    });
+    assert_eq!(count(), expected);
+    assert_eq!(json(&agent, &["case", "list"]), serde_json::json!([]));
+    agent.write_main(&main(2));
+    let _ = agent.reload().success("reload");
+    wait::until_true("a case", wait::SOON, || {
+        json(&agent, &["case", "list"])[0]["tenant"] == "alice"
+    });
+    let text = agent.must(&["status"]);
+    assert!(
+        text.contains("alice has 3 Mailman lists and may have 2"),
+        "{text}"
+    );
+    // Counted again at once, and it is the same.
+    agent.kill_9();
+    agent.run();
+    wait::until_true("the lists to be counted", wait::SOON, || !count().is_null());
+    let case = json(&agent, &["case", "show", "alice", "bounces/1"]);
+    assert_eq!(case["heard"].as_array().map(Vec::len), Some(1), "{case:#}");
+}
+
+#[test]
 fn exim_says_whose_came_back() {
     let node = Node::new();
     let exim = Exim::install(&node, mx(false).ip());
     let _sink = SmtpSink::refusing(&node.elsewhere(), mx(false), node.directory());
-    fs::write(exim.log_file(), "").expect("the directory is ours");
     let config = config(
         &node,
         &format!("{{logs: ['{}']}}", exim.log_file().display()),

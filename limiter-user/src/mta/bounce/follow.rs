@@ -126,6 +126,13 @@ impl Follower {
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         match &self.open {
+            // Whatever comes to be there is new, also to the next one who looks.
+            None if self.was_missing && self.from.is_none() => Some(Position {
+                inode: 0,
+                offset: 0,
+                first: None,
+                read: Timestamp::now(),
+            }),
             None => self.from.clone(),
             Some(open) => Some(Position {
                 inode: open.inode,
@@ -235,6 +242,7 @@ impl Follower {
         all.sort_by_key(|other| other.inode != from.inode);
         let found = all
             .iter()
+            .filter(|other| from.first.is_some() || other.inode == from.inode)
             .find(|other| other.holds(from.offset, &from.first));
         if let Some(found) = found {
             self.open = Some(Open::new(&found.path, from.offset)?);

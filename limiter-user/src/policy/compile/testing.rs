@@ -10,6 +10,7 @@ use std::{
 use crate::policy::{
     bounces::Bounces,
     complaints::Complaints,
+    mailman::Mailman,
     model::{
         Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
         Retention, Rules, Tenant,
@@ -44,6 +45,7 @@ pub(crate) fn policy() -> Policy {
             notices: Notices::default(),
             complaints: Complaints::default(),
             bounces: Bounces::default(),
+            mailman: Mailman::default(),
             services: Services::default(),
             retention: Retention {
                 events: Duration::from_secs(1),
