@@ -375,7 +375,7 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:8:51: error: bounces.journal: yes is neither true nor false; true or false",
             "limiter.yaml:9:18: error: mailman.lists: …",
             "limiter.yaml:9:27: error: mailman.max: -1 is negative;…",
-            "limiter.yaml:9:48: error: mailman.tenants.alice: many is text, not a number;…",
+            "limiter.yaml:9:48: error: mailman.tenants.alice: many is not a whole number;…",
         ],
     );
 }
