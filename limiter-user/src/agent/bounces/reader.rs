@@ -55,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const NEXT_MOMENT: Duration = Duration::from_millis(2);
 /// How long it is said that something was lost.
 const SAY_LOST: Duration = Duration::from_secs(24 * 3_600);
+/// After how many bounces of mail that nobody was charged for it is said that the mail server does not ask.
+const UNASKED: u64 = 20;
 /// How often messages are forgotten of which nothing is heard.
 const TIDY: Duration = Duration::from_secs(3_600);
 
@@ -79,6 +81,8 @@ pub(super) struct Reader {
     kept: Instant,
     failed: Option<Instant>,
     lost: Option<Instant>,
+    /// Bounces of mail that somebody was charged for, and that nobody was.
+    charged: (u64, u64),
     tidied: Instant,
 }
 
@@ -151,6 +155,7 @@ impl Reader {
             kept: Instant::now(),
             failed: None,
             lost: None,
+            charged: (0, 0),
             tidied: Instant::now(),
         }
     }
@@ -198,6 +203,7 @@ impl Reader {
             town,
             sums,
             status,
+            charged: (asked, unasked),
             ..
         } = self;
         let (mut more, mut lost) = (false, false);
@@ -210,7 +216,10 @@ impl Reader {
                     hard,
                     soft,
                     arrived,
+                    charged,
                 } => {
+                    let count = if charged { &mut *asked } else { &mut *unasked };
+                    *count = count.saturating_add(hard).saturating_add(soft);
                     hard_sum = hard_sum.saturating_add(hard);
                     soft_sum = soft_sum.saturating_add(soft);
                     sums.add(tenant, (hard, soft), arrived);
@@ -339,6 +348,12 @@ impl Reader {
             (None, Some(at)) if at.elapsed() < SAY_LOST => Problem::warning(
                 "some bounces were not counted: a log was rotated away before it was read",
                 "rotate with `delaycompress`, so that the last file stays readable for a day",
+            ),
+            (None, _) if self.charged.0 == 0 && self.charged.1 >= UNASKED => Problem::warning(
+                "mail comes back of which nobody knows how much was sent: the mail server does not \
+                 ask limiter, and so no share of bounces is ever exceeded",
+                "`limiter mta config postfix` or `exim` prints what to put where; of Exim also anew, \
+                 if what it has does not say `id=`",
             ),
             (None, _) => {
                 self.shared.lock().mended(Trouble::Bounces);

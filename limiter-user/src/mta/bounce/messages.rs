@@ -77,6 +77,8 @@ pub enum Counted {
         soft: u64,
         /// When the message came in.
         arrived: Timestamp,
+        /// Whether somebody was charged for it, so that it was counted when it was sent.
+        charged: bool,
     },
     /// So many bounces that are no tenant's, or of whom nobody knows whose.
     Nobodys(u64),
@@ -233,17 +235,16 @@ impl Messages {
         if message.sender.as_deref() == Some("") {
             return Counted::Nothing;
         }
-        let tenant = message
-            .charged
-            .clone()
-            .or_else(|| whose.charged(id))
-            .or_else(|| whose.tenant(&message.envelope()?));
+        let charged = message.charged.clone().or_else(|| whose.charged(id));
+        let was_charged = charged.is_some();
+        let tenant = charged.or_else(|| whose.tenant(&message.envelope()?));
         match tenant {
             Some(tenant) => Counted::Bounces {
                 tenant,
                 hard,
                 soft,
                 arrived: message.arrived,
+                charged: was_charged,
             },
             None => Counted::Nobodys(hard.saturating_add(soft)),
         }

@@ -50,6 +50,7 @@ fn count(messages: &mut Messages, log: &str, town: &Town) -> (Vec<(String, u64, 
                 hard,
                 soft,
                 arrived,
+                ..
             } => sums.add(tenant, (hard, soft), arrived),
             Counted::Nobodys(more) => others += more,
         }
