@@ -313,7 +313,7 @@ fn an_exim_asks_by_smtp_and_from_the_command_line() {
         [
             format!("{envelope} to a@outside.example"),
             format!("{envelope} to full@outside.example"),
-            "message to Some(1), queued false".to_owned(),
+            "message to Some(1), queued true".to_owned(),
             "taken".to_owned(),
         ]
     );
