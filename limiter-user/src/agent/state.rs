@@ -368,10 +368,15 @@ impl State {
     fn other_identities(&mut self) {
         self.identities = self.identities.wrapping_add(1);
         // Before the lock is let go: a place in the kernel may be another tenant's from now on.
+        self.follow_at_the_gate();
+        self.bell.ring();
+    }
+
+    /// Has the gate go by who is who now.
+    pub(super) fn follow_at_the_gate(&self) {
         if let Some(gate) = &self.gate {
             gate.set_directory(gatehouse::directory(self));
         }
-        self.bell.ring();
     }
 
     /// Says what the machine contradicts, if anything: it is left to whoever nobody claims.

@@ -164,7 +164,8 @@ impl NodeGate {
         let payer = match directory.whose(envelope, &*self.owners) {
             Whose::Payer(payer) => payer,
             Whose::Nobodys => return Err(Answer::Accept),
-            Whose::Unknown => return Err(unknown(directory)),
+            Whose::Unknown(reason) => return Err(unknown(directory, reason)),
+            Whose::Later(wait) => return Err(Answer::Wait(wait)),
         };
         let message = Arc::new(Mutex::new(Message {
             payer,
@@ -477,9 +478,13 @@ fn busy() -> Answer {
     })
 }
 
-fn unknown(directory: &Directory) -> Answer {
+fn unknown(directory: &Directory, reason: &str) -> Answer {
+    let facts = Facts {
+        reason,
+        ..Facts::default()
+    };
     let texts = &directory.rules.texts;
-    Answer::Defer(reply::reply("4.7.1", &texts.unknown, &Facts::default()))
+    Answer::Defer(reply::reply("4.7.1", &texts.unknown, &facts))
 }
 
 fn refuse(text: &Text, payer: &Payer, reason: &str) -> Answer {

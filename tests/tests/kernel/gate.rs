@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -19,7 +19,7 @@ use limiter_user::{
     policy::{self, compile::compile_what_holds},
     submission::{
         Answer, Envelope, Gate as _, Key,
-        directory::{Directory, Owner, Owners},
+        directory::{Directory, Inside, Interfaces, Neighbour, Owner, Owners},
         distinct::Distinct,
         gate::NodeGate,
         till::Till,
@@ -67,6 +67,14 @@ impl Owners for Sockets {
     fn owner_of(&self, client: SocketAddr, _: SocketAddr) -> Option<Owner> {
         self.0.lock().unwrap().get(&client.port()).cloned()
     }
+
+    fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
+        Some(Neighbour::default())
+    }
+
+    fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
+        Inside::Closed
+    }
 }
 
 struct Place {
@@ -103,7 +111,14 @@ fn place(lab: &mut Lab, services: &str) -> Place {
     lab.apply(&image);
     let who = MailTenants::of(&policy, &image, &users);
     let hosts = vec!["node.example".to_owned()];
-    let directory = Directory::new(&policy, &image, who, hosts, |name| Some(lab.index(name)));
+    let directory = Directory::new(
+        &policy,
+        &image,
+        who,
+        &Interfaces::default(),
+        hosts,
+        |name| Some(lab.index(name)),
+    );
     let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
     let till = Till::new(lab.loaded().charger().unwrap(), maps);
     let sockets = Sockets::default();
