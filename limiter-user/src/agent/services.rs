@@ -32,6 +32,9 @@ use crate::{
 /// After how many looks, two seconds apart, what is to be remembered is kept.
 const KEEP_EVERY: u32 = 150;
 
+/// From how many messages on that were asked about by halves, and none whole, it is said.
+const MANY_HALVES: u64 = 5;
+
 /// Locks clients out by the edge.
 struct EdgeLocks(Shared, Arc<NodeGate>);
 
@@ -93,7 +96,6 @@ impl Services {
             let state = shared.lock();
             (state.policy.node.services.clone(), callers_of(&state))
         };
-        let on_failure = rules.on_failure;
         let settings = Arc::new(Settings::new(rules));
         let callers = Arc::new(Callers::new(uids));
         let gate = Arc::clone(&house.gate);
@@ -102,7 +104,7 @@ impl Services {
         let milter = Arc::new(Milter::new(
             Arc::clone(&gate) as _,
             submissions,
-            on_failure,
+            Arc::clone(&settings),
             Limits::default(),
         ));
         let dovecot = Arc::new(Dovecot::new(
@@ -171,6 +173,17 @@ impl Services {
                      configuration says of a service that is away",
                 );
                 state.trouble(Trouble::Services, problem);
+            }
+            if self.house.gate.halves() < MANY_HALVES {
+                state.mended(Trouble::Halves);
+            } else {
+                let problem = Problem::warning(
+                    "the mail server asks about recipients, and not at DATA: what it asks is given \
+                     back, and mail is not counted",
+                    "`limiter mta config postfix` shows the line that is missing \
+                     (smtpd_data_restrictions)",
+                );
+                state.trouble(Trouble::Halves, problem);
             }
         }
         self.looks = self.looks.wrapping_add(1);

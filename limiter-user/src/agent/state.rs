@@ -127,6 +127,8 @@ pub enum Trouble {
     Recipients,
     /// Answering mail programs.
     Services,
+    /// Mail programs that ask by halves.
+    Halves,
     /// Counts of an earlier boot that could not be read.
     CountsLost,
     /// Keeping counts for the next boot.

@@ -12,7 +12,7 @@ use limiter_common::limit::Unit;
 use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::policy::{
     image::{DEFAULT_NAME, Image, TenantRef},
-    model::Policy,
+    model::{Limit, Policy},
     services::Services,
 };
 
@@ -127,28 +127,25 @@ impl Directory {
     ) -> Self {
         let places = who.names().iter().map(|name| place_of(name)).collect();
         let default = who.names().iter().position(|name| name == DEFAULT_NAME);
-        let own: HashMap<&str, Vec<DistinctLimit>> = policy
+        let own: HashMap<&str, &[Limit]> = policy
             .tenants
             .iter()
-            .filter_map(|tenant| {
-                let limits = tenant.rules.limits.iter();
-                let limits: Vec<DistinctLimit> = limits
-                    .filter(|limit| limit.unit == Unit::DistinctRecipients)
-                    .map(|limit| DistinctLimit {
-                        owner: tenant.name.clone(),
-                        max: limit.max,
-                        window: limit.window,
-                    })
-                    .collect();
-                (!limits.is_empty()).then_some((tenant.name.as_str(), limits))
-            })
+            .filter(|tenant| tenant.rules.limits.iter().any(is_distinct))
+            .map(|tenant| (tenant.name.as_str(), tenant.rules.limits.as_slice()))
             .collect();
         let mut distinct: HashMap<TenantRef, Vec<DistinctLimit>> = HashMap::new();
         for (at, tenant) in image.tenants.iter().enumerate() {
             // Parents stand before their children.
             let above = tenant.parent.and_then(|parent| distinct.get(&parent));
             let mut limits = above.cloned().unwrap_or_default();
-            limits.extend(own.get(tenant.name.as_str()).into_iter().flatten().cloned());
+            let added = own.get(tenant.name.as_str()).copied().unwrap_or_default();
+            let added = added.iter().filter(|limit| is_distinct(limit));
+            limits.extend(added.map(|limit| DistinctLimit {
+                owner: tenant.name.clone(),
+                max: limit.max,
+                window: limit.window,
+                enforced: tenant.enforce,
+            }));
             if !limits.is_empty() {
                 distinct.insert(at, limits);
             }
@@ -181,11 +178,12 @@ impl Directory {
         self.distinct.get(&tenant).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether somebody has a limit of different recipients in this window.
+    /// Who has a limit of different recipients, in which windows.
     #[must_use]
-    pub fn is_distinct(&self, owner: &str, window: Duration) -> bool {
-        let mut all = self.distinct.values().flatten();
-        all.any(|limit| limit.owner == owner && limit.window == window)
+    pub fn all_distinct(&self) -> HashSet<(&str, Duration)> {
+        let all = self.distinct.values().flatten();
+        all.map(|limit| (limit.owner.as_str(), limit.window))
+            .collect()
     }
 
     /// The place in the kernel of the account that a login belongs to.
@@ -341,6 +339,10 @@ impl Directory {
         let domain = domain.to_lowercase();
         !self.hosts.contains(&domain) && self.who.has_domains(account)
     }
+}
+
+fn is_distinct(limit: &Limit) -> bool {
+    limit.unit == Unit::DistinctRecipients
 }
 
 /// The mail server's end, where it does not say so.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -44,6 +47,8 @@ pub struct NodeGate {
     /// The wall clock, since 1970: what months are counted by.
     wall: Box<dyn Fn() -> Duration + Send + Sync>,
     desk: Mutex<Desk>,
+    /// How many messages were asked about at their recipients alone since one was asked about whole.
+    halves: AtomicU64,
 }
 
 /// The messages under way.
@@ -71,6 +76,14 @@ struct Message {
     new: Vec<(DistinctLimit, Vec<Recipient>)>,
 }
 
+impl Message {
+    /// Remembers who was counted, as far as there is room.
+    fn remember(&mut self, recipients: Vec<Recipient>) {
+        let room = MOST_RECIPIENTS.saturating_sub(self.recipients.len());
+        self.recipients.extend(recipients.into_iter().take(room));
+    }
+}
+
 impl NodeGate {
     /// A gate before the kernel behind `till`.
     pub fn new(
@@ -87,14 +100,18 @@ impl NodeGate {
             distinct: Mutex::new(distinct),
             wall,
             desk: Mutex::default(),
+            halves: AtomicU64::new(0),
         }
     }
 
     /// Goes by this from now on. Messages under way are paid for by whom they were.
     pub fn set_directory(&self, directory: Directory) {
         let directory = Arc::new(directory);
-        let is_limited = |owner: &str, window| directory.is_distinct(owner, window);
-        self.lock_distinct().keep(is_limited);
+        {
+            let limited = directory.all_distinct();
+            let is_limited = |owner: &str, window| limited.contains(&(owner, window));
+            self.lock_distinct().keep(is_limited);
+        }
         let mut place = self
             .directory
             .write()
@@ -107,6 +124,13 @@ impl NodeGate {
     pub fn is_suspended(&self, login: &str) -> bool {
         let place = self.directory().place_of_login(login);
         place.is_some_and(|place| self.till.closes_mailboxes(place))
+    }
+
+    /// How many messages a mail server asked about at their recipients and then no more, since it asked
+    /// about one at DATA or at its end: none of them is counted in the end.
+    #[must_use]
+    pub fn halves(&self) -> u64 {
+        self.halves.load(Ordering::Relaxed)
     }
 
     /// Looks at what is remembered of different recipients.
@@ -238,7 +262,7 @@ impl NodeGate {
             Err(answer) => return answer,
         };
         if load == Load::default() {
-            message.recipients.extend(new);
+            message.remember(new);
             message.new.extend(added);
             return Answer::Accept;
         }
@@ -252,9 +276,7 @@ impl NodeGate {
                 message.counted = message.counted.saturating_add(more);
                 message.begun |= load.messages > 0;
                 message.new.extend(added);
-                if message.recipients.len() < MOST_RECIPIENTS {
-                    message.recipients.extend(new);
-                }
+                message.remember(new);
                 Answer::Accept
             }
             Ok(Charged::Refused(refusal)) => self.refused(&directory, &payer, load, &refusal),
@@ -293,6 +315,8 @@ impl NodeGate {
         let refuses = directory.rules.distinct_recipients == DistinctRecipients::Refuse;
         let now = (self.wall)();
         for limit in limits {
+            // An ancestor that is only observed holds nobody back.
+            let refuses = refuses && limit.enforced;
             let (fits, new) = self.lock_distinct().add(limit, now, new, !refuses);
             if fits {
                 added.push((limit.clone(), new));
@@ -406,6 +430,7 @@ impl Gate for NodeGate {
         recipients: Option<u32>,
         queued: Option<&Key>,
     ) -> Answer {
+        self.halves.store(0, Ordering::Relaxed);
         if let Some(queued) = queued.filter(|queued| *queued != key) {
             let mut desk = self.lock_desk();
             if !desk.also.contains_key(key) {
@@ -419,6 +444,7 @@ impl Gate for NodeGate {
     }
 
     fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+        self.halves.store(0, Ordering::Relaxed);
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
         self.ask(key, envelope, &recipients, None, true)
     }
@@ -451,6 +477,9 @@ impl Gate for NodeGate {
                     drop(message);
                     desk.also.remove(key);
                     return;
+                }
+                if !message.begun && message.counted > 0 {
+                    self.halves.fetch_add(1, Ordering::Relaxed);
                 }
                 message.begun
             } else {

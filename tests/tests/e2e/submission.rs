@@ -314,3 +314,20 @@ fn containers_and_guests_that_hand_in_mail_pay_for_it() {
     assert!(!format!("{sent:?}").contains("used up"), "{sent:?}");
     assert_eq!(used(&agent, "(default)", "recipients"), 1);
 }
+
+#[test]
+fn a_mail_server_that_asks_by_halves_is_found_out() {
+    let more = "smtpd_data_restrictions =\nsmtpd_milters =\nnon_smtpd_milters =";
+    let town = Town::listening("127.0.0.1", more);
+    let agent = town.agent();
+    // The last that each of its processes asked about may still be under way.
+    for _ in 0..8 {
+        let sent = town.smtp(Mailer::Swaks, 2002, "x@node.example", "a@outside.example");
+        assert_eq!(sent.code, 0, "{sent:?}");
+    }
+    let said = "asks about recipients, and not at DATA";
+    wait::until_true("status to say so", DELIVERY, || {
+        agent.status()["problems"].to_string().contains(said)
+    });
+    assert!(used(&agent, "bob", "recipients") <= 3);
+}

@@ -54,6 +54,15 @@ limits:
   - {unit: recipients, max: 500, window: 1h}
   - {unit: distinct_recipients, max: 100, window: 30d}
 ---
+tenant: watched
+mode: observe
+limits: [{unit: distinct_recipients, max: 2, window: 30d}]
+---
+tenant: carol
+parent: watched
+mode: enforce
+match: {users: [carol]}
+---
 tenant: slow
 match: {users: [slow]}
 pace: [{unit: messages, every: 50s, burst: 2}]
@@ -100,6 +109,7 @@ fn place(lab: &mut Lab, services: &str) -> Place {
         ("alice", 2001),
         ("bob", 2002),
         ("slow", 2003),
+        ("carol", 2004),
     ] {
         users.insert(name, uid);
     }
@@ -471,5 +481,48 @@ fn different_recipients_are_told_of_or_refused() {
             Answer::Accept,
             "the same again"
         );
+    });
+}
+
+#[test]
+fn who_is_only_observed_holds_no_child_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let list: Vec<String> = (0..5).map(|it| format!("c{it}@list.example")).collect();
+        let envelope = by_uid(2004, "x@carol.example");
+        assert_eq!(gate.whole(&queued("1"), &envelope, &list), Answer::Accept);
+        // It is told all the same.
+        assert_eq!(lab.counters("carol").would_deny, 1);
+    });
+}
+
+#[test]
+fn who_asks_by_halves_is_found_out() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let envelope = by_login("info@shop.example", "news@shop.example");
+        for it in 0..3 {
+            let asked = instance(&format!("1.{it}"));
+            assert_eq!(
+                gate.recipient(&asked, &envelope, "a@x.example"),
+                Answer::Accept
+            );
+            gate.dropped(&asked);
+        }
+        assert_eq!(gate.halves(), 3);
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        // One that is asked about whole: the others just went away.
+        let asked = instance("2.1");
+        assert_eq!(
+            gate.recipient(&asked, &envelope, "a@x.example"),
+            Answer::Accept
+        );
+        assert_eq!(
+            gate.message(&asked, &envelope, Some(1), None),
+            Answer::Accept
+        );
+        gate.dropped(&asked);
+        assert_eq!(gate.halves(), 0);
+        assert_eq!(used(lab, "alice/shop.example"), 1);
     });
 }

@@ -47,6 +47,7 @@ use self::{
 use crate::{
     mta::Submissions,
     policy::services::OnFailure,
+    service::ask::Settings,
     submission::{Answer, Gate},
 };
 
@@ -80,7 +81,7 @@ enum Fault {
 pub struct Milter {
     gate: Arc<dyn Gate>,
     submissions: Arc<dyn Submissions>,
-    on_failure: OnFailure,
+    settings: Arc<Settings>,
     limits: Limits,
     conversations: AtomicU64,
 }
@@ -91,13 +92,13 @@ impl Milter {
     pub fn new(
         gate: Arc<dyn Gate>,
         submissions: Arc<dyn Submissions>,
-        on_failure: OnFailure,
+        settings: Arc<Settings>,
         limits: Limits,
     ) -> Self {
         Self {
             gate,
             submissions,
-            on_failure,
+            settings,
             limits,
             conversations: AtomicU64::new(0),
         }
@@ -196,7 +197,7 @@ impl Milter {
         if whole.local {
             match self.find_submitter(&mut whole).await {
                 Submitter::Known => {}
-                Submitter::Unknown if self.on_failure == OnFailure::Open => {}
+                Submitter::Unknown if self.settings.now().on_failure == OnFailure::Open => {}
                 Submitter::Unknown | Submitter::Unreadable => return Ok(Some(reply::unknown())),
             }
         }
