@@ -349,3 +349,53 @@ fn is_distinct(limit: &Limit) -> bool {
 fn beside(client: IpAddr) -> SocketAddr {
     SocketAddr::new(client, 25)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        policy::{
+            compile::{
+                compile_what_holds,
+                testing::{located, policy, tenant},
+            },
+            model::UidRange,
+        },
+        system::{System, Users},
+    };
+
+    /// It is made anew whenever users, cgroups or addresses change, as the compiled policy is.
+    #[test]
+    fn who_is_who_among_a_hundred_thousand_is_soon_known() {
+        let mut policy = policy();
+        let mut users = Users::default();
+        for number in 0..100_000 {
+            let name = format!("u{number}");
+            let uid = 10_000 + number;
+            users.insert(&name, uid);
+            let mut account = tenant(&name);
+            account.matches.uids = vec![located(UidRange {
+                first: uid,
+                last: uid,
+            })];
+            policy.tenants.push(account);
+        }
+        let system = System {
+            users: users.clone(),
+            ..System::default()
+        };
+        let start = Instant::now();
+        let (image, _) = compile_what_holds(&policy, &system);
+        let compiled = start.elapsed();
+        let start = Instant::now();
+        let who = MailTenants::of(&policy, &image, &users);
+        let interfaces = Interfaces::default();
+        let directory = Directory::new(&policy, &image, who, &interfaces, Vec::new(), |_| Some(2));
+        let known = start.elapsed();
+        drop(directory);
+        eprintln!("compiled in {compiled:?}, known in {known:?}");
+        assert!(known < compiled * 2, "{known:?} after {compiled:?}");
+    }
+}
