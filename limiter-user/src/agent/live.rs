@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::{
     AgentError, boot,
     chambers::Door,
+    clerk::Errands,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -130,6 +131,8 @@ impl Node for LiveNode {
             since: self.since,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
+        let late = self.door.errands().and_then(Errands::problem);
+        status.problems.extend(late);
         if let Some(chambers) = chambers {
             let court = &chambers.judiciary.court;
             let problems = court.problems();
