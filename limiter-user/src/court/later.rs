@@ -9,9 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::hearing::Submission;
+use super::{
+    hearing::Submission,
+    spare::{Kept, WITHOUT_BOOK},
+};
 use crate::{
-    offence::{Moment, Signal, Span},
+    offence::{Moment, Signal, Span, Word},
     report::problem::Problem,
 };
 
@@ -62,6 +65,42 @@ impl Owed {
             by: self.by.clone(),
             reason: self.reason.clone(),
             ..Submission::of(signal)
+        }
+    }
+
+    /// What is in force by this word beside `kept`, where no record says what a review lifts: it lifts
+    /// what follows from no case.
+    pub fn carry_into(&self, kept: &mut Vec<Kept>) {
+        match &self.signal {
+            Signal::Suspend {
+                tenant,
+                sanction,
+                length,
+                reason,
+                by,
+            } => {
+                let until = length.map(|length| self.said.plus(length));
+                kept.retain(|it| it.tenant != *tenant || it.sanction != *sanction);
+                kept.push(Kept {
+                    tenant: tenant.clone(),
+                    sanction: *sanction,
+                    until,
+                    ends: length.map(|length| self.wall.plus(length).timestamp()),
+                    cases: Vec::new(),
+                    reason: format!("{reason} (by {by})"),
+                });
+            }
+            Signal::Word { tenant, word, .. } => kept.retain(|it| {
+                let lifts = match word {
+                    Word::Lift(sanction) => it.sanction == *sanction,
+                    Word::Reinstate => true,
+                    Word::Review => it.cases.is_empty(),
+                    _ => false,
+                };
+                // What was said without a record book was said after this.
+                it.tenant != *tenant || !lifts || it.reason == WITHOUT_BOOK
+            }),
+            _ => {}
         }
     }
 

@@ -27,7 +27,9 @@ pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
 pub use bench::Court;
 pub use foresight::Foreseen;
 pub use hearing::{Submission, Verdict};
+pub use later::Owed;
 pub use setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told};
+pub use slate::owed;
 
 #[cfg(test)]
 pub mod testing;

@@ -42,6 +42,18 @@ pub struct Slate {
     number: u64,
 }
 
+/// What is kept in `state_dir`, for whoever has no record book. What cannot be read is told when there is
+/// one.
+#[must_use]
+pub fn owed(state_dir: &Path) -> Vec<Owed> {
+    let slate = Slate {
+        path: FILE.path(state_dir),
+        file: None,
+        number: 0,
+    };
+    slate.read().unwrap_or_default().words
+}
+
 impl Slate {
     /// Reads what was kept in `state_dir`, and takes the room.
     ///
@@ -159,6 +171,7 @@ impl Slate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::court::spare::{Kept, WITHOUT_BOOK};
     use crate::offence::{Moment, Sanction, Signal, Word};
 
     fn word(number: u64) -> Owed {
@@ -202,6 +215,44 @@ mod tests {
         let many: Vec<Owed> = (0..10_000).map(word).collect();
         assert!(slate.keep(&many).is_err());
         assert_eq!(open().1, [word(4)]);
+    }
+
+    #[test]
+    fn without_a_book_it_is_carried_into_what_the_copy_says() {
+        let kept = |tenant: &str, cases: &[&str], reason: &str| Kept {
+            tenant: tenant.to_owned(),
+            sanction: Sanction::BlockSmtp,
+            until: None,
+            ends: None,
+            cases: cases.iter().map(|it| (*it).to_owned()).collect(),
+            reason: reason.to_owned(),
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let (mut slate, ..) = Slate::open(directory.path());
+        let suspended = Owed {
+            signal: Signal::Suspend {
+                tenant: "carol".to_owned(),
+                sanction: Sanction::BlockSmtp,
+                length: None,
+                reason: "spam".to_owned(),
+                by: "root".to_owned(),
+            },
+            ..word(2)
+        };
+        slate.keep(&[word(1), suspended]).unwrap();
+        let mut all = vec![
+            kept("alice", &["hostup/1"], "case"),
+            kept("bob", &[], "other"),
+        ];
+        for word in owed(directory.path()) {
+            word.carry_into(&mut all);
+        }
+        let names: Vec<&str> = all.iter().map(|it| it.tenant.as_str()).collect();
+        assert_eq!(names, ["bob", "carol"]);
+        // Said after it.
+        let mut later = vec![kept("alice", &[], WITHOUT_BOOK)];
+        word(1).carry_into(&mut later);
+        assert_eq!(later.len(), 1);
     }
 
     #[test]
