@@ -158,7 +158,11 @@ impl Slate {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, many));
         }
         bytes.resize(HALF, 0);
-        let at = if half.number % 2 == 0 { 0 } else { HALF };
+        let at = if half.number.is_multiple_of(2) {
+            0
+        } else {
+            HALF
+        };
         let at = u64::try_from(at).unwrap_or_default();
         let file = self.reserve()?;
         file.write_all_at(&bytes, at)?;
