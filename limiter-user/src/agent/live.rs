@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::{
     AgentError, boot,
     chambers::Door,
+    clerk::Errands,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -41,8 +42,11 @@ use crate::{
         status::{AgentInfo, Status},
         store::{EventFilter, History, Reader, Store},
     },
-    system::Sources,
+    system::{Sources, patience},
 };
+
+/// How long whoever looks waits for the record book.
+const GLANCE: Duration = Duration::from_secs(3);
 
 /// The running agent, as the commands see it.
 pub struct LiveNode {
@@ -112,8 +116,14 @@ impl Node for LiveNode {
             status.problems.extend(state.other_limiters());
             (status, state.state_dir())
         };
-        let held = held_counts(&state_dir);
-        if let Ok(counts) = &held {
+        let chambers = self.door.chambers();
+        let hangs = chambers.is_some_and(|it| it.judiciary.court.is_hanging());
+        let held = if hangs {
+            None
+        } else {
+            patience::within(GLANCE, move || held_counts(&state_dir))
+        };
+        if let Some(Ok(counts)) = &held {
             status.count_held_mail(counts);
         }
         status.agent = Some(AgentInfo {
@@ -121,10 +131,12 @@ impl Node for LiveNode {
             since: self.since,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        if let Some(chambers) = self.door.chambers() {
+        let late = self.door.errands().and_then(Errands::problem);
+        status.problems.extend(late);
+        if let Some(chambers) = chambers {
             let court = &chambers.judiciary.court;
             let problems = court.problems();
-            if let (Err(error), true) = (&held, problems.is_empty()) {
+            if let (Some(Err(error)), true) = (&held, problems.is_empty()) {
                 // The court may not have noticed: it remembers most of what it reads.
                 status.problems.push(Problem::error(
                     format!("the record book cannot be read: {error}"),

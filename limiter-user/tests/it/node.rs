@@ -185,6 +185,7 @@ impl Node for FakeNode {
                 sessions: 3,
                 ..CutOutcome::default()
             }),
+            unrecorded: None,
         })
     }
 
@@ -212,6 +213,7 @@ impl Node for FakeNode {
             tenant: tenant.into(),
             lifted: vec![offence::Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),
+            unrecorded: None,
         })
     }
 }
