@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::{error, info, warn};
+use log::{debug, error, info};
 
 use super::{
     bailiff::Bailiff,
@@ -342,7 +342,8 @@ impl Bench {
     pub(super) fn keep_words(&self) {
         let mut slate = self.slate.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(why) = self.later.keep(|words| slate.keep(words)) {
-            warn!("what operators said cannot be kept: {why}");
+            // `status` says so; it is tried again every second.
+            debug!("what operators said cannot be kept: {why}");
         }
     }
 
