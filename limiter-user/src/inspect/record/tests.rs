@@ -461,3 +461,32 @@ fn what_was_only_proposed_is_not_over_and_what_was_wrong_costs_nothing() {
     let dossier = stage.shelf().dossier("alice", span, About::default());
     assert!(dossier.unwrap().charges.iter().all(|charge| charge.void));
 }
+
+#[test]
+fn whoever_is_suspended_and_no_tenant_is_named_with_what_happens() {
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Severe, "relay");
+    let records = stage.shelf().records().unwrap();
+    assert!(stranded::stranded(&records, ["alice", "bob"]).is_empty());
+    let found = stranded::stranded(&records, ["bob"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].tenant, "alice");
+    assert_eq!(found[0].cases, ["hostup/1"]);
+    assert_eq!(found[0].sanctions, [Sanction::SuspendNetwork]);
+    let faults = stranded::warnings(&found, Path::new("/etc/limiter/limiter.yaml"));
+    let said = faults[0].to_string();
+    for words in [
+        "warning",
+        "\"alice\" is under suspend_network, has open cases (hostup/1)",
+        "NOT in force",
+        "limiter reinstate alice --override",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let problem = stranded::problem(&found).unwrap();
+    assert!(problem.problem.contains("\"alice\" (suspend_network)"));
+    // Once it is over there is nothing to say.
+    stage.word(Word::Reinstate);
+    let records = stage.shelf().records().unwrap();
+    assert!(stranded::stranded(&records, ["bob"]).is_empty());
+}
