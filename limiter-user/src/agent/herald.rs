@@ -12,7 +12,9 @@ use crate::{
     ledger::Page,
     notice::{
         Backlog, Channel, Contacts, Context, Delivery, Facts, LONGEST_WAIT, Lane, Outbox,
-        OutboxError, Planned, evidence, plan,
+        OutboxError, Planned,
+        evidence::{self, Telling},
+        plan,
     },
     offence::{Book, Moment, Span},
     policy::{model::Policy, notices::Notices},
@@ -26,6 +28,8 @@ pub struct Directory(Arc<RwLock<Addresses>>);
 struct Addresses {
     node: String,
     notices: Notices,
+    /// The ports that mail is sent to.
+    mail_ports: Vec<u16>,
     /// Mail addresses, by tenant.
     contacts: HashMap<String, Vec<String>>,
     /// Domains, by the tenant whose they are.
@@ -54,6 +58,7 @@ impl Directory {
         let addresses = Addresses {
             node: policy.node.name.clone(),
             notices: policy.node.notices.clone(),
+            mail_ports: [&policy.node.ports.smtp[..], &policy.node.ports.submission].concat(),
             contacts,
             domains,
         };
@@ -83,7 +88,13 @@ impl Herald for Directory {
                 let time = told.wall.timestamp();
                 // Also where the record book begins anew.
                 let id = format!("{}-{}-{}", addresses.node, told.wall.0, told.number);
-                let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
+                let telling = Telling {
+                    at: told.at,
+                    time,
+                    mail_ports: &addresses.mail_ports,
+                };
+                let lines = told.evidence.map(|it| evidence::of_case(it, &telling));
+                let lines = lines.unwrap_or_default();
                 let context = Context {
                     id: &id,
                     sequence: u64::try_from(told.number).unwrap_or_default(),

@@ -21,12 +21,12 @@
 //!  "evidence_more": 0, "to_do": ["…"], "way_back": ["…"], "operator": ["abuse@host.example"]}
 //! ```
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     digest,
-    evidence::{self, EvidenceLine},
+    evidence::{self, EvidenceLine, Telling},
     harmless::{self, LINE, NAME},
     time, words,
 };
@@ -238,10 +238,12 @@ pub struct Context<'c> {
 
 impl Context<'_> {
     fn wall(&self, moment: Moment) -> Timestamp {
-        let away = moment.millis().saturating_sub(self.at.millis());
-        let away = SignedDuration::from_millis(away);
-        // Nothing is told of the end of time.
-        self.time.checked_add(away).unwrap_or(Timestamp::MAX)
+        let telling = Telling {
+            at: self.at,
+            time: self.time,
+            mail_ports: &[],
+        };
+        telling.wall(moment)
     }
 }
 

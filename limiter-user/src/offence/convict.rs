@@ -35,8 +35,8 @@ impl Work<'_> {
         tally.forget(&record.voided, &ladder.name, at);
         let (counted, all) = judge::severities(ladder, tally, fact, at);
         match kept.closed.last_mut().filter(|_| late) {
-            Some(case) => case.evidence.add(fact),
-            None => kept.evidence.add(fact),
+            Some(case) => case.evidence.add(fact, at),
+            None => kept.evidence.add(fact, at),
         }
         let mut offence = None;
         for (severity, counted) in [(counted, true), (all, false)] {

@@ -35,11 +35,13 @@ impl Work<'_> {
                 count,
                 refused,
                 source,
+                around,
                 ..
             } => {
                 let heard = Heard::Violations {
                     reason,
                     count: *count,
+                    around,
                 };
                 self.everywhere(tenant, &fact(heard, *source, !refused));
             }

@@ -84,7 +84,7 @@ impl Tally {
     /// Counts `fact`.
     pub fn add(&mut self, fact: &Fact<'_>, at: Moment) {
         match fact.heard {
-            Heard::Violations { reason, count } => {
+            Heard::Violations { reason, count, .. } => {
                 let buckets = self.violations.entry(reason.to_owned()).or_default();
                 buckets.add(at, count, fact.left);
             }

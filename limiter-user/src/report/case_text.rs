@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use super::{
     case::{
         CaseDetails, CaseState, CaseSummary, Charged, ComplaintClock, Heard, HeardOutcome,
-        HoldState, HoldStatus, NextStep, Note, Proposal, Told,
+        HoldState, HoldStatus, NextStep, Note, Proposal, SeenBetween, Told,
     },
     status_text::{Style, moment},
-    text::{Align, printable, table},
+    text::{Align, few, printable, table},
 };
 use crate::notice::Channel;
-use crate::offence::{Evidence, How, Ids, Sanction, Standing};
+use crate::offence::{How, Ids, Sanction, Standing};
 
 /// How long something may be on its way to the record book without a word.
 const ON_THE_WAY: std::time::Duration = std::time::Duration::from_secs(90);
@@ -203,7 +203,7 @@ pub fn details(case: &CaseDetails, style: &Style) -> String {
     section(&mut out, "what follows", &case.next, |step| {
         next_words(step, style)
     });
-    let evidence = evidence_lines(&case.evidence);
+    let evidence = evidence_lines(case, style);
     section(&mut out, "evidence", &evidence, Clone::clone);
     let most = if style.all { usize::MAX } else { MOST_HEARD };
     let skipped = case.heard.len().saturating_sub(most);
@@ -270,17 +270,39 @@ pub fn attempts(reason: &str, count: u64) -> String {
     }
 }
 
+/// When, by whom and to which ports.
+fn seen_words(seen: &SeenBetween, style: &Style) -> String {
+    let mut out = format!(", {}", clock(seen.first, style));
+    if seen.last != seen.first {
+        let _ = write!(out, " to {}", clock(seen.last, style));
+    }
+    let from: Vec<&str> = seen.from.iter().map(String::as_str).collect();
+    if !from.is_empty() {
+        let _ = write!(out, ", by {}", printable(&few(&from)));
+    }
+    let ports: Vec<String> = seen.ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    if !ports.is_empty() {
+        let noun = if ports.len() == 1 { "port" } else { "ports" };
+        let _ = write!(out, ", to {noun} {}", few(&ports));
+    }
+    out
+}
+
 /// What a case rests on, in numbers.
 #[must_use]
-pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
+pub fn evidence_lines(case: &CaseDetails, style: &Style) -> Vec<String> {
+    let evidence = &case.evidence;
+    let seen = |kind: &str| case.seen.get(kind).map(|seen| seen_words(seen, style));
     let mut lines: Vec<String> = evidence
         .violations
         .iter()
-        .map(|(reason, count)| attempts(reason, *count))
+        .map(|(reason, count)| attempts(reason, *count) + &seen(reason).unwrap_or_default())
         .collect();
     if evidence.bounces != (0, 0) {
         let (hard, soft) = evidence.bounces;
-        lines.push(format!("{hard} hard and {soft} other bounces"));
+        let seen = seen("bounces").unwrap_or_default();
+        lines.push(format!("{hard} hard and {soft} other bounces{seen}"));
     }
     let mut ids = |what: &str, ids: &Ids| {
         for id in &ids.listed {

@@ -148,7 +148,7 @@ fn cases(dossier: &Dossier, style: &Style) -> Vec<String> {
         for hold in &case.holds {
             let _ = write!(line, "\n  {}", hold_words(hold, style));
         }
-        for evidence in evidence_lines(&case.evidence) {
+        for evidence in evidence_lines(case, style) {
             let _ = write!(line, "\n  evidence: {evidence}");
         }
         lines.push(line);

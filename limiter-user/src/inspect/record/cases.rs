@@ -1,6 +1,6 @@
 //! Cases.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use super::{
     Times, holds, next_steps,
@@ -9,8 +9,8 @@ use super::{
 use crate::{
     control::node::NodeError,
     ledger::CaseRow,
-    offence::{Moment, Span, Status, Why},
-    report::case::{CaseDetails, CaseState, CaseSummary, Charged, MarkStatus},
+    offence::{Evidence, Moment, Span, Status, Why},
+    report::case::{CaseDetails, CaseState, CaseSummary, Charged, MarkStatus, SeenBetween},
 };
 
 /// How far back what was heard before a first case is shown: as far as any policy counts.
@@ -192,7 +192,25 @@ impl Shelf {
                 .collect(),
             holds: all,
             next,
-            evidence: case.evidence.clone(),
+            evidence: Evidence {
+                // Told with its times on the wall clock.
+                seen: BTreeMap::new(),
+                ..case.evidence.clone()
+            },
+            seen: case
+                .evidence
+                .seen
+                .iter()
+                .map(|(kind, seen)| {
+                    let between = SeenBetween {
+                        first: times.at(seen.first),
+                        last: times.at(seen.last),
+                        from: seen.around.from.iter().cloned().collect(),
+                        ports: seen.around.ports.iter().copied().collect(),
+                    };
+                    (kind.trim_matches(['(', ')']).to_owned(), between)
+                })
+                .collect(),
             heard: Vec::new(),
             notices: Vec::new(),
             notes,

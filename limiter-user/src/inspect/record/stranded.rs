@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     offence::{Record, Sanction, Status},
-    policy::{
-        fault::Fault,
-        model::Origin,
-    },
+    policy::{fault::Fault, model::Origin},
     report::{problem::Problem, text::few},
 };
 

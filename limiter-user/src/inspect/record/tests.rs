@@ -324,6 +324,7 @@ fn a_review_in_vain_and_what_happened_earlier_are_told_as_they_were() {
         refused: true,
         source: None,
         happened: Moment(START + 1_000),
+        around: Default::default(),
     };
     stage.hear(signal, "the kernel");
     let details = stage.shelf().case("alice", &case("hostup/1")).unwrap();
