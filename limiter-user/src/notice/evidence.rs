@@ -42,6 +42,9 @@ pub struct EvidenceLine {
     pub first: Option<Timestamp>,
     /// When last, if it is known.
     pub last: Option<Timestamp>,
+    /// How many of them were let out: they were not refused.
+    #[serde(default)]
+    pub let_out: u64,
     /// From where: programs, addresses, accounts; the first few.
     pub from: Vec<String>,
 }
@@ -57,6 +60,7 @@ impl EvidenceLine {
             count,
             first: None,
             last: None,
+            let_out: 0,
             from: Vec::new(),
         }
     }
@@ -78,6 +82,7 @@ impl EvidenceLine {
             count: self.count,
             first: self.first,
             last: self.last,
+            let_out: self.let_out,
             from,
         }
     }
@@ -109,6 +114,7 @@ impl Telling<'_> {
         if let Some(seen) = seen {
             line.first = Some(self.wall(seen.first));
             line.last = Some(self.wall(seen.last));
+            line.let_out = seen.let_out.min(line.count);
             line.from.extend(seen.around.from.iter().cloned());
         }
         line

@@ -43,6 +43,8 @@ pub struct Seen {
     pub first: Moment,
     /// When last.
     pub last: Moment,
+    /// How many were let out: nothing was refused.
+    pub let_out: u64,
     /// What else is known.
     pub around: Circumstances,
 }
@@ -120,6 +122,10 @@ impl Evidence {
                 let sum = self.violations.entry(reason.to_owned()).or_default();
                 *sum = sum.saturating_add(count);
                 self.see(reason, (fact.happened, at), around);
+                if fact.left {
+                    let seen = self.seen.entry(reason.to_owned()).or_default();
+                    seen.let_out = seen.let_out.saturating_add(count);
+                }
             }
             Heard::Complaint { id } => self.complaints.add(id.to_owned()),
             Heard::Listing { id, list } => self.listings.add(format!("{list}: {id}")),

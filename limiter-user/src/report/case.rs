@@ -165,6 +165,9 @@ pub struct CaseSummary {
     /// All that wait for an operator, strongest first.
     #[serde(default)]
     pub waiting: Vec<Sanction>,
+    /// All that would be in force were the tenant not observed, strongest first.
+    #[serde(default)]
+    pub observed: Vec<Sanction>,
     /// By when that is to be decided.
     pub deadline: Option<Timestamp>,
 }
@@ -294,6 +297,8 @@ pub struct SeenBetween {
     pub first: Timestamp,
     /// When last.
     pub last: Timestamp,
+    /// How many attempts were let out: nothing of them was refused.
+    pub let_out: u64,
     /// Who made them: users and programs, addresses, interfaces; some of them.
     pub from: Vec<String>,
     /// To which ports they went; some of them.
@@ -373,6 +378,10 @@ pub struct HeardOutcome {
     pub standing: Standing,
     /// Everything that is in force or proposed now.
     pub holds: Vec<HoldStatus>,
+    /// Until when nothing of it is carried out, because the tenant or the node is opened by `limiter
+    /// observe`; null: it is carried out.
+    #[serde(default)]
+    pub opened_until: Option<Timestamp>,
     /// What was cut; null where nothing came into force.
     pub cut: Option<CutOutcome>,
 }

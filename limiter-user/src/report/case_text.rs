@@ -46,7 +46,7 @@ pub fn hold_words(hold: &HoldStatus, style: &Style) -> String {
     match hold.state {
         HoldState::InForce => {}
         HoldState::Proposed => out.push_str(" PROPOSED"),
-        HoldState::Observed => out.push_str(" only observed"),
+        HoldState::Observed => out.push_str(" only observed, not in force"),
         HoldState::Ended => out.push_str(" over"),
         HoldState::Dropped => out.push_str(" proposed, never in force"),
     }
@@ -147,7 +147,13 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
         let in_force = case.sanction.iter().map(|it| it.as_str().to_owned());
         let waiting = case.waiting.iter();
         let waiting = waiting.map(|it| format!("{} PROPOSED", it.as_str()));
-        let what = in_force.chain(waiting).collect::<Vec<_>>().join(", ");
+        let observed = case.observed.iter();
+        let observed = observed.map(|it| format!("{} only observed", it.as_str()));
+        let what = in_force
+            .chain(waiting)
+            .chain(observed)
+            .collect::<Vec<_>>()
+            .join(", ");
         let opened = case.opened.to_zoned(style.zone.clone());
         [
             case.tenant.clone(),
@@ -272,7 +278,11 @@ pub fn attempts(reason: &str, count: u64) -> String {
 
 /// When, by whom and to which ports.
 fn seen_words(seen: &SeenBetween, style: &Style) -> String {
-    let mut out = format!(", {}", clock(seen.first, style));
+    let mut out = String::new();
+    if seen.let_out > 0 {
+        let _ = write!(out, " ({} let out, not refused)", seen.let_out);
+    }
+    let _ = write!(out, ", {}", clock(seen.first, style));
     if seen.last != seen.first {
         let _ = write!(out, " to {}", clock(seen.last, style));
     }
@@ -531,6 +541,14 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     }
     if !outcome.applied.is_empty() {
         let _ = writeln!(out, "{tenant}: {} in force", names(&outcome.applied));
+    }
+    if let Some(opened) = outcome.opened_until {
+        let opened = moment(opened, style);
+        let _ = writeln!(
+            out,
+            "!! not carried out yet: opened until {opened} (limiter observe --end, for the node or \
+             the tenant)"
+        );
     }
     if !outcome.owed.is_empty() {
         let _ = writeln!(

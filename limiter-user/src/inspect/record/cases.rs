@@ -83,6 +83,13 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
             all.sort_by_key(|sanction| std::cmp::Reverse(*sanction));
             all
         },
+        observed: {
+            let holds = case.holds.iter();
+            let observed = holds.filter(|hold| hold.status == Status::Proposed(Why::Observed));
+            let mut all: Vec<_> = observed.map(|hold| hold.step.sanction).collect();
+            all.sort_by_key(|sanction| std::cmp::Reverse(*sanction));
+            all
+        },
         deadline: waiting
             .filter_map(|hold| hold.deadline)
             .min()
@@ -205,6 +212,7 @@ impl Shelf {
                     let between = SeenBetween {
                         first: times.at(seen.first),
                         last: times.at(seen.last),
+                        let_out: seen.let_out,
                         from: seen.around.from.iter().cloned().collect(),
                         ports: seen.around.ports.iter().copied().collect(),
                     };
