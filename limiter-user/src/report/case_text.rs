@@ -9,6 +9,7 @@ use super::{
     },
     status_text::{Style, moment},
     text::{Align, few, printable, table},
+    time,
 };
 use crate::notice::Channel;
 use crate::offence::{How, Ids, Sanction, Standing};
@@ -154,13 +155,12 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
             .chain(observed)
             .collect::<Vec<_>>()
             .join(", ");
-        let opened = case.opened.to_zoned(style.zone.clone());
         [
             case.tenant.clone(),
             case.case.clone(),
             state_name(case.state).to_owned(),
             case.severity.map_or("", |it| it.as_str()).to_owned(),
-            opened.strftime("%Y-%m-%d %H:%M").to_string(),
+            clock(case.opened, style),
             what,
         ]
     });
@@ -170,7 +170,7 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
             ("CASE", 14, Align::Left),
             ("STATE", 6, Align::Left),
             ("SEVERITY", 8, Align::Left),
-            ("OPENED", 16, Align::Left),
+            ("OPENED", 25, Align::Left),
             ("IN FORCE", 72, Align::Left),
         ],
         rows,
@@ -494,8 +494,7 @@ pub fn clock_words(clock: &ComplaintClock, style: &Style) -> String {
 /// A moment on the clock of people, without how far away it is.
 #[must_use]
 pub fn clock(time: jiff::Timestamp, style: &Style) -> String {
-    let zoned = time.to_zoned(style.zone.clone());
-    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    time::stamp(time, &style.zone)
 }
 
 /// What became of a word or an offence.

@@ -7,10 +7,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{
     case::{HoldState, HoldStatus},
     case_text::{hold_words, next_words, proposal_words},
-    duration::Seconds,
     problem::Severity,
     status::{Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
     text::{Align, WIDTH, count, few, fit, printable, table},
+    time,
 };
 use crate::policy::model::Mode;
 
@@ -335,19 +335,7 @@ fn held(messages: u64) -> String {
 /// A moment on the clock of people, with the time zone, and how far away it is.
 #[must_use]
 pub fn moment(time: Timestamp, style: &Style) -> String {
-    let local = time
-        .to_zoned(style.zone.clone())
-        .strftime("%Y-%m-%d %H:%M:%S %Z")
-        .to_string();
-    let distance = Timestamp::now().duration_until(time);
-    let span = Seconds(std::time::Duration::from_secs(
-        distance.unsigned_abs().as_secs(),
-    ));
-    if distance.is_negative() {
-        format!("{local} ({span} ago)")
-    } else {
-        format!("{local} (in {span})")
-    }
+    time::moment(time, &style.zone)
 }
 
 fn mode_name(mode: Mode) -> &'static str {
@@ -367,7 +355,7 @@ fn standing_name(standing: Standing) -> &'static str {
     }
 }
 
-/// `suspend_network until 2026-11-21 12:00:00 UTC (in 1d), inherited from reseller-7`.
+/// `suspend_network until 2026-11-21T12:00:00Z (in 1d), inherited from reseller-7`.
 #[must_use]
 pub fn sanction_words(sanction: &SanctionStatus, style: &Style) -> String {
     let mut out = sanction_name(sanction.sanction).to_owned();

@@ -331,8 +331,8 @@ fn a_review_in_vain_and_what_happened_earlier_are_told_as_they_were() {
     let text = case_text::details(&details, &STYLE);
     for words in [
         "asked for a review; the rules did not let it lift anything",
-        "2027-01-15 08:00:01 UTC: 2 attempts to connect while under a sanction, refused, heard \
-         2027-01-15 09:00:00 UTC",
+        "2027-01-15T08:00:01Z: 2 attempts to connect while under a sanction, refused, heard \
+         2027-01-15T09:00:00Z",
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
