@@ -8,6 +8,7 @@ use super::{
     judge::{Fact, Heard},
     signal::Circumstances,
     time::Moment,
+    void::Voided,
 };
 
 /// How many ids are listed; the rest is counted.
@@ -73,6 +74,13 @@ pub struct Ids {
 }
 
 impl Ids {
+    fn drop_if(&mut self, is_wrong: impl Fn(&str) -> bool) {
+        let before = self.listed.len();
+        self.listed.retain(|id| !is_wrong(id));
+        let dropped = u64::try_from(before - self.listed.len()).unwrap_or(u64::MAX);
+        self.total = self.total.saturating_sub(dropped);
+    }
+
     fn add(&mut self, id: String) {
         self.total = self.total.saturating_add(1);
         self.listed.insert(id);
@@ -83,6 +91,18 @@ impl Ids {
 }
 
 impl Evidence {
+    /// It without what was found wrong since it was heard, as far as it is listed.
+    #[must_use]
+    pub fn without(&self, voided: &Voided, policy: &str) -> Self {
+        let mut left = self.clone();
+        left.complaints.drop_if(|id| voided.is_complaint(id));
+        left.customers.drop_if(|id| {
+            let who = id.rsplit_once(": ").map_or(id, |(who, _)| who);
+            voided.is_customer(policy, who)
+        });
+        left
+    }
+
     /// Something happened, and is heard at `at`.
     fn see(&mut self, kind: &str, (happened, at): (Moment, Moment), around: &Circumstances) {
         let seen = self.seen.entry(kind.to_owned()).or_insert_with(|| Seen {

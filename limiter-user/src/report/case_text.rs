@@ -190,10 +190,12 @@ const fn state_name(state: CaseState) -> &'static str {
 pub fn details(case: &CaseDetails, style: &Style) -> String {
     let mut out = head(&case.summary, style);
     for mark in &case.marks {
-        let counts = if mark.counted {
-            format!("offence {}", mark.offence)
-        } else {
-            "does not count: nothing left the node".to_owned()
+        let counts = match (mark.counted, case.summary.state) {
+            (true, CaseState::Void) => {
+                format!("was offence {}, found wrong: counts no more", mark.offence)
+            }
+            (true, _) => format!("offence {}", mark.offence),
+            (false, _) => "does not count: nothing left the node".to_owned(),
         };
         let fresh = if mark.fresh {
             ""

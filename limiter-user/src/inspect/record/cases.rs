@@ -75,7 +75,8 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
         opened: times.at(case.opened),
         closed: case.closed.map(|closed| times.at(closed)),
         severity: case.marks.iter().map(|mark| mark.severity).max(),
-        offence: case.offence(),
+        // What was wrong never was one.
+        offence: if case.is_void() { 0 } else { case.offence() },
         sanction: in_force.filter_map(|hold| hold.suffered()).max(),
         proposed: waiting.clone().map(|hold| hold.step.sanction).max(),
         waiting: {
@@ -173,10 +174,10 @@ impl Shelf {
             .map(|hold| holds::of_case(tenant, policy, case, hold, times))
             .collect();
         holds::sort(&mut all);
+        let record = self.record(tenant)?.unwrap_or_default();
         let next = match case.closed {
             Some(_) => Vec::new(),
             None => {
-                let record = self.record(tenant)?.unwrap_or_default();
                 let mut next = self.study(|study| next_steps(tenant, &record, study));
                 next.retain(|step| &step.policy == policy);
                 next
@@ -202,7 +203,7 @@ impl Shelf {
             evidence: Evidence {
                 // Told with its times on the wall clock.
                 seen: BTreeMap::new(),
-                ..case.evidence.clone()
+                ..case.evidence.without(&record.voided, policy)
             },
             seen: case
                 .evidence

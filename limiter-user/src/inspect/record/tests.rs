@@ -456,6 +456,10 @@ fn what_was_only_proposed_is_not_over_and_what_was_wrong_costs_nothing() {
     stage.word(Word::Acquit);
     let details = stage.shelf().case("alice", &name).unwrap();
     assert!(details.charges.iter().all(|charge| charge.void));
+    assert_eq!(details.summary.offence, 0);
+    let text = case_text::details(&details, &STYLE);
+    let counts = "was offence 1, found wrong: counts no more";
+    assert!(text.contains(counts), "{text}");
     let words = case_text::charge_words(&details.charges[0], &STYLE);
     assert!(words.contains("[void: "), "{words}");
     let span = Duration::from_secs(3_600);
