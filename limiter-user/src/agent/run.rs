@@ -410,7 +410,8 @@ fn tell_court(shared: &Shared, door: &Door) {
 /// Opens the history. Without it everything is enforced all the same.
 fn open_store(shared: &Shared) -> Option<Arc<Store>> {
     let mut state = shared.lock();
-    let options = StoreOptions::new(state.policy.node.retention.events);
+    let retention = &state.policy.node.retention;
+    let options = StoreOptions::new(retention.events).within(retention.max_disk);
     match Store::open(&state.policy.places.state_dir, options) {
         Ok(store) => Some(Arc::new(store)),
         Err(error) => {

@@ -194,10 +194,10 @@ fn nothing_is_searched_for_an_address_of_somebody_else() {
     );
     assert_eq!(facts.searched.get(), (0, 0));
     // For somebody who is known the log is looked at: the address may be translated further on.
-    attribute(&foreign, &facts, Vouched::Operator);
+    let _ = attribute(&foreign, &facts, Vouched::Operator);
     assert_eq!(facts.searched.get(), (0, 1));
     foreign.source = Some(NODE.parse().unwrap());
-    attribute(&foreign, &facts, Vouched::No);
+    let _ = attribute(&foreign, &facts, Vouched::No);
     assert_eq!(facts.searched.get(), (1, 2));
 }
 
