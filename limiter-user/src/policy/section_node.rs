@@ -296,7 +296,7 @@ fn disk(scalar: Scalar<'_>) -> Parsed<u64> {
         let digits = scalar.text.strip_suffix(unit)?;
         let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.parse::<u64>().ok().filter(|_| plain)?;
-        Some(number.checked_mul(1 << shift).unwrap_or(u64::MAX))
+        Some(number.saturating_mul(1 << shift))
     });
     match number {
         Some(bytes) if bytes < 256 << 20 => refuse("is too small", allowed),

@@ -7,6 +7,7 @@ use super::{
         CaseDetails, CaseState, CaseSummary, Charged, ComplaintClock, Heard, HeardOutcome,
         HoldState, HoldStatus, NextStep, Note, Proposal, SeenBetween, Told,
     },
+    outcome::CutOutcome,
     status_text::{Style, moment},
     text::{Align, few, printable, table},
     time,
@@ -425,10 +426,15 @@ pub fn told_words(told: &Told, style: &Style) -> String {
             printable(&delivery.state)
         );
         if delivery.attempts > 0 {
-            let _ = write!(out, ", tried {} times", delivery.attempts);
+            let times = if delivery.attempts == 1 {
+                "time"
+            } else {
+                "times"
+            };
+            let _ = write!(out, ", tried {} {times}", delivery.attempts);
         }
         if let Some(next) = delivery.next {
-            let _ = write!(out, " until {}", clock(next, style));
+            let _ = write!(out, ", again at {}", clock(next, style));
         }
         if let Some(said) = &delivery.said {
             let _ = write!(out, ": {}", printable(said));
@@ -562,7 +568,8 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     if out.is_empty() {
         let _ = writeln!(out, "{tenant}: recorded; nothing changes at once");
     }
-    if let Some(cut) = &outcome.cut {
+    let any = |cut: &&CutOutcome| cut.sessions > 0 || cut.left > 0;
+    if let Some(cut) = outcome.cut.as_ref().filter(any) {
         let _ = writeln!(
             out,
             "  {} live sessions were cut, {} are left: what they send is dropped",

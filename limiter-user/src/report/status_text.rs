@@ -12,7 +12,7 @@ use super::{
     text::{Align, WIDTH, count, few, fit, printable, table},
     time,
 };
-use crate::policy::model::Mode;
+use crate::{offence::NODE_NAME, policy::model::Mode};
 
 /// How many tenants are listed unless all are asked for.
 pub const MOST_TENANTS: usize = 20;
@@ -290,7 +290,8 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
 
 fn what_holds(out: &mut String, tenant: &TenantStatus, style: &Style) {
     let _ = write!(out, "{}", printable(&tenant.tenant));
-    if let Some(parent) = &tenant.parent {
+    let parent = tenant.parent.as_ref().filter(|it| *it != NODE_NAME);
+    if let Some(parent) = parent {
         let _ = write!(out, " (customer of {})", printable(parent));
     }
     let standing = standing_name(tenant.standing);
