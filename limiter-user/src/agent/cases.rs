@@ -349,12 +349,13 @@ impl LiveNode {
     ) -> HeardOutcome {
         let (cases_before, cases_after) = (open_cases(before), open_cases(after));
         let actions = verdict.map_or(&[][..], |verdict| &verdict.actions);
-        let in_force: BTreeSet<Sanction> = {
+        let (in_force, opened_until): (BTreeSet<Sanction>, _) = {
             let state = self.shared.lock();
             let own = state.own_sanctions(tenant).into_iter().flatten();
-            own.filter(|(_, left)| left.is_some())
-                .map(|(sanction, _)| Sanction::of_kernel(sanction))
-                .collect()
+            let own = own
+                .filter(|(_, left)| left.is_some())
+                .map(|(sanction, _)| Sanction::of_kernel(sanction));
+            (own.collect(), state.opened_until(tenant))
         };
         let is_owed = |sanction: &&Sanction| {
             let in_kernel = sanction.in_kernel().map(Sanction::of_kernel);
@@ -390,6 +391,7 @@ impl LiveNode {
             owed: after.effective.keys().filter(is_owed).copied().collect(),
             standing: after.standing(),
             holds: holds(tenant, after, Times { now, wall }),
+            opened_until: opened_until.filter(|_| after.effective.keys().any(is_refusing)),
             cut: if applied.is_empty() {
                 None
             } else {
@@ -419,6 +421,11 @@ fn open_cases(record: &Record) -> BTreeSet<String> {
 fn next(judiciary: &Judiciary, tenant: &str, record: &Record) -> Vec<NextStep> {
     let steps = |study: &crate::court::Study<'_>| next_steps(tenant, record, study);
     judiciary.court.study(steps)
+}
+
+/// Whether it refuses anything.
+fn is_refusing(sanction: &Sanction) -> bool {
+    *sanction > Sanction::Warn
 }
 
 /// What waited for an operator before, and waits no more, nor holds.

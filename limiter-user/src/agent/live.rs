@@ -26,7 +26,10 @@ use crate::{
         routes_complaints::ComplaintDesk,
         routes_court::{Added, CaseAction, Said},
     },
-    inspect::record::{CaseName, add_to_explanation, add_to_status},
+    inspect::record::{
+        CaseName, add_to_explanation, add_to_status,
+        stranded::{self, Stranded},
+    },
     kernel::clock,
     ledger::held_counts,
     offence,
@@ -79,7 +82,8 @@ impl LiveNode {
         let mut state = self.shared.lock();
         match read {
             Ok(ready) => {
-                let faults = ready.faults.iter().map(FaultReport::from).collect();
+                let mut faults: Vec<FaultReport> =
+                    ready.faults.iter().map(FaultReport::from).collect();
                 let changes = state.adopt(ready)?;
                 let mut summary = changes.to_string();
                 if let Some(restart) = state.needs_restart() {
@@ -87,6 +91,10 @@ impl LiveNode {
                 }
                 drop(state);
                 info!("reloaded: {changes}");
+                let stranded = self.stranded();
+                let warnings = stranded::warnings(&stranded, &self.config);
+                boot::say_warnings(&warnings);
+                faults.extend(warnings.iter().map(FaultReport::from));
                 // The main loop may be stopping.
                 let _ = self.policy_changed.send(());
                 Ok(ReloadOutcome {
@@ -104,6 +112,20 @@ impl LiveNode {
                 })
             }
         }
+    }
+}
+
+impl LiveNode {
+    /// Who has something open on record, and is no tenant.
+    fn stranded(&self) -> Vec<Stranded> {
+        let Some(judiciary) = self.door.judiciary() else {
+            return Vec::new();
+        };
+        // The court's lock comes first, as everywhere.
+        judiciary.court.study(|study| {
+            let state = self.shared.lock();
+            stranded::stranded(study.records, state.image.names())
+        })
     }
 }
 
@@ -146,6 +168,9 @@ impl Node for LiveNode {
             status.problems.extend(problems);
             let one = tenant.is_some();
             court.study(|study| add_to_status(&mut status, study, one));
+            if !one {
+                status.problems.extend(stranded::problem(&self.stranded()));
+            }
             let found = (chambers.health)().problems().into_iter();
             status.problems.extend(found.map(|problem| {
                 Problem::warning(

@@ -439,6 +439,14 @@ impl State {
         }
     }
 
+    /// Until when nothing of `tenant` is refused, because it or the node is opened; `None` if neither
+    /// is, or there is no such tenant.
+    #[must_use]
+    pub fn opened_until(&self, tenant: &str) -> Option<jiff::Timestamp> {
+        let index = self.mirror.index_of(tenant)?;
+        self.view().opened(index).ok().flatten()
+    }
+
     /// Refuses nothing for a while, on the whole node or of one tenant; `None` ends it.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     offence::Sanction,
-    report::{duration::Seconds, store::EventFilter},
+    report::{duration::Seconds, store::EventFilter, time::utc},
 };
 
 /// `GET`: [`Status`](crate::report::status::Status). Parameters: `tenant`.
@@ -232,7 +232,7 @@ async fn observe(server: &Server, connection: &Connection, request: Request<Inco
         let said = match &outcome {
             Ok(outcome) => Ok(outcome.until.map_or_else(
                 || "ended".to_owned(),
-                |until| format!("nothing is refused until {until}"),
+                |until| format!("nothing is refused until {}", utc(until)),
             )),
             Err(error) => Err(error.to_string()),
         };
@@ -260,7 +260,7 @@ async fn sanction(server: &Server, connection: &Connection, request: Request<Inc
                 .sanction(&request.tenant, request.sanction, duration, &reason, &by);
         let said = match &outcome {
             Ok(outcome) => Ok(match outcome.until {
-                Some(until) => format!("in force until {until}"),
+                Some(until) => format!("in force until {}", utc(until)),
                 None => "in force without end".to_owned(),
             }),
             Err(error) => Err(error.to_string()),

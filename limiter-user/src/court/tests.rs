@@ -389,6 +389,7 @@ fn violations(count: u64, refused: bool, engine: u64) -> Submission {
         refused,
         source: None,
         happened: Moment(engine),
+        around: Default::default(),
     };
     Submission {
         evidence: vec![crate::ledger::Evidence {

@@ -193,6 +193,17 @@ pub struct Retention {
     pub events: Duration,
     /// Cases.
     pub cases: Duration,
+    /// What events and allowed attempts take on the disk at most, bytes: beyond it the oldest days go
+    /// early.
+    #[serde(default = "Retention::default_max_disk")]
+    pub max_disk: u64,
+}
+
+impl Retention {
+    /// 20 GiB.
+    pub(crate) const fn default_max_disk() -> u64 {
+        20 << 30
+    }
 }
 
 /// Where things are.

@@ -46,6 +46,7 @@ pub(crate) fn policy() -> Policy {
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),
+                max_disk: Retention::default_max_disk(),
             },
             policies: BTreeSet::new(),
         },
