@@ -124,7 +124,7 @@ fn exim_is_told_as_it_is_put_together() {
     let text = facts.steps(&policy).to_string();
     for line in [
         "LIMITER_SOCKET = /run/limiter/policy.sock",
-        r"LIMITER_TAIL = \n}{15s}{}{ok}}",
+        r"LIMITER_TAIL = \n}{15s}{}{away}}",
         "MAIN_ACL_CHECK_RCPT = limiter_smtp_rcpt",
         "MAIN_ACL_CHECK_DATA = limiter_smtp_data",
         "acl_not_smtp = limiter_not_smtp",
