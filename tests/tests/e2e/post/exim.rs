@@ -2,14 +2,15 @@
 
 use std::{fs, path::PathBuf};
 
-use limiter_tests::{Agent, Exim, Node, OUTSIDE_MX, Process, post::Steps};
+use limiter_tests::{Agent, Cgroup, Exim, Node, OUTSIDE_MX, Process, post::Steps};
 
 use super::{MailServer, PASSWORD, Town};
 
 /// Exim, with passwords in a file.
 pub struct Server {
     exim: Exim,
-    daemon: Option<Process>,
+    // Who is in a cgroup is killed with it.
+    daemon: Option<(Process, Cgroup)>,
 }
 
 impl Server {
@@ -50,7 +51,7 @@ impl MailServer for Server {
         assert_eq!(steps.for_limiter(agent), "", "Exim reaches every socket");
         steps.into_exim(node, "exim4/exim4.conf");
         let cgroup = node.cgroup().child("mta");
-        self.daemon = Some(self.exim.daemon(&node.root(), &cgroup));
+        self.daemon = Some((self.exim.daemon(&node.root(), &cgroup), cgroup));
     }
 
     fn sendmail(&self) -> PathBuf {
