@@ -172,7 +172,7 @@ pub fn people(name: &str, count: usize) -> Vec<String> {
 
 const PHP: &str = r#"
 [$_, $from, $to] = $argv;
-exit(mail($to, "by php", "Buy now.", "From: $from") ? 0 : 1);
+exit(mail($to, "by php", "Buy now.", "From: $from", "-f$from") ? 0 : 1);
 "#;
 
 const SMTP: &str = r#"

@@ -1,4 +1,4 @@
-use super::*;
+use super::{postfix::Override, *};
 use crate::policy::compile::testing;
 
 fn policy(addresses: &[&str]) -> Policy {
@@ -23,6 +23,14 @@ fn postfix() -> PostfixFacts {
         queue: "/var/spool/postfix".into(),
         version: (3, 7),
         ..PostfixFacts::default()
+    }
+}
+
+fn overridden(place: &str, value: &str) -> Override {
+    Override {
+        place: place.to_owned(),
+        value: value.to_owned(),
+        meaning: value.to_owned(),
     }
 }
 
@@ -62,14 +70,22 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         smtpd_milters: "inet:127.0.0.1:8891".to_owned(),
         non_smtpd_milters: "unix:limiter/milter.sock".to_owned(),
         overrides: vec![
-            (
-                "submission/inet/smtpd_recipient_restrictions".to_owned(),
-                "permit_sasl_authenticated,reject".to_owned(),
+            overridden(
+                "submission/inet/smtpd_recipient_restrictions",
+                "permit_sasl_authenticated,reject",
             ),
-            (
-                "submission/inet/smtpd_tls_security_level".to_owned(),
-                "encrypt".to_owned(),
+            overridden("submission/inet/smtpd_tls_security_level", "encrypt"),
+            overridden(
+                "smtps/inet/smtpd_recipient_restrictions",
+                "check_client_access { cidr:/x } permit",
             ),
+            Override {
+                meaning: "check_policy_service unix:limiter/policy.sock,permit".to_owned(),
+                ..overridden(
+                    "10025/inet/smtpd_recipient_restrictions",
+                    "$limiter_check,permit",
+                )
+            },
         ],
         ..postfix()
     };
@@ -82,9 +98,10 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         format!(
             r"postconf -c '/etc/postfix' -e 'smtpd_recipient_restrictions = {check}, permit_mynetworks, reject_rbl_client o'\''neill.example'"
         ),
-        format!(
-            "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_recipient_restrictions = {check}, permit_sasl_authenticated,reject'"
-        ),
+        format!("postconf -c '/etc/postfix' -e 'limiter_check = {check}'"),
+        "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_recipient_restrictions=$limiter_check,permit_sasl_authenticated,reject'".to_owned(),
+        "postconf -c '/etc/postfix' -e 'limiter_before_2 = check_client_access { cidr:/x } permit'".to_owned(),
+        "postconf -c '/etc/postfix' -P 'smtps/inet/smtpd_recipient_restrictions=$limiter_check,$limiter_before_2'".to_owned(),
         "postconf -c '/etc/postfix' -e 'smtpd_milters = inet:127.0.0.1:8891, { unix:limiter/milter.sock, default_action=tempfail }'".to_owned(),
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
@@ -93,6 +110,7 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         "smtpd_data",
         "non_smtpd",
         "tls_security",
+        "10025",
         "goes out uncounted",
     ] {
         assert!(!text.contains(not), "{not}\n{text}");

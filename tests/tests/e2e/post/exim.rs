@@ -35,7 +35,11 @@ plain:
             node,
             OUTSIDE_MX.into(),
             "127.0.0.1.25 ; 203.0.113.2.587",
-            "smtp_accept_max = 100\nsmtp_accept_queue_per_connection = 0\n",
+            "smtp_accept_max = 100
+smtp_accept_queue_per_connection = 0
+untrusted_set_sender = *
+local_from_check = false
+",
             &authenticators,
         );
         Self { exim, daemon: None }
