@@ -1,10 +1,11 @@
 //! What the mail programs of this node ask: the doors where they knock, kept open as long as the agent
 //! runs, and answered by the gate.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use limiter_common::mailbox;
 use log::{debug, error};
+use serde::{Deserialize, Serialize};
 
 use super::{
     AgentError,
@@ -14,23 +15,39 @@ use super::{
     state::{Shared, State, Trouble},
 };
 use crate::{
-    kernel::{clock, identities::wire_address},
+    kernel::{clock, identities::wire_address, snapshot::elapsed},
     mta::{Places, PostfixSubmissions},
+    offence::Reading,
     policy::services::ServicePlaces,
     report::problem::Problem,
     service::{
         ask::{Asker, Settings},
         callers::{Callers, allowed},
         doors::Doors,
-        dovecot::{Dovecot, Locks},
+        dovecot::{Dovecot, KeptLogins, Locks},
         milter::{Limits, Milter},
         policy::PolicyService,
     },
     submission::gate::NodeGate,
+    system::sealed::Sealed,
 };
 
 /// After how many looks, two seconds apart, what is to be remembered is kept.
 const KEEP_EVERY: u32 = 150;
+/// The same for logins: a minute.
+const KEEP_LOGINS_EVERY: u32 = 30;
+/// Logins by account, as they are kept.
+const LOGINS: Sealed = Sealed {
+    name: "logins.counts",
+    magic: "limiter-logins 1",
+};
+
+/// Logins by account, and what the clocks said when they were kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    taken: Reading,
+    logins: KeptLogins,
+}
 
 /// Locks clients out by the edge.
 struct EdgeLocks(Shared, Arc<NodeGate>);
@@ -43,7 +60,11 @@ impl Locks for EdgeLocks {
     fn lock(&self, address: IpAddr, lock: Duration) {
         let address = address.to_canonical();
         let mut state = self.0.lock();
-        if address.is_loopback() || state.image.own_addresses.contains(&address) {
+        let exempt = &state.policy.node.mailbox_exempt;
+        if address.is_loopback()
+            || state.image.own_addresses.contains(&address)
+            || exempt.iter().any(|net| net.contains(&address))
+        {
             return;
         }
         let until = clock::monotonic_ns()
@@ -66,6 +87,8 @@ pub struct Services {
     callers: Arc<Callers>,
     dovecot: Arc<Dovecot>,
     doors: Vec<Doors>,
+    shared: Shared,
+    state_dir: PathBuf,
     /// How often it was looked after.
     looks: u32,
 }
@@ -142,9 +165,12 @@ impl Services {
             callers,
             dovecot,
             doors,
+            shared: shared.clone(),
+            state_dir: shared.lock().state_dir(),
             looks: 0,
         };
         services.follow(shared);
+        services.take_up();
         Ok(Some(services))
     }
 
@@ -176,6 +202,39 @@ impl Services {
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(KEEP_EVERY) {
             self.keep().await;
+        } else if self.looks.is_multiple_of(KEEP_LOGINS_EVERY) {
+            self.keep_logins().await;
+        }
+    }
+
+    /// Goes on from the logins that an earlier agent counted.
+    fn take_up(&self) {
+        match LOGINS.load::<Kept>(&self.state_dir) {
+            Ok(Some(Kept { taken, logins })) => {
+                let now = self.shared.lock().clock.reading();
+                self.dovecot.restore(logins, elapsed(&taken, &now));
+            }
+            Ok(None) => debug!("no logins were counted before"),
+            Err(error) => {
+                error!("{error}: logins by account are counted anew");
+                if let Err(error) = LOGINS.set_aside(&self.state_dir) {
+                    debug!("it stays where it is: {error}");
+                }
+            }
+        }
+    }
+
+    async fn keep_logins(&self) {
+        let Some(logins) = self.dovecot.keep() else {
+            return;
+        };
+        let taken = self.shared.lock().clock.reading();
+        let state_dir = self.state_dir.clone();
+        let keep = move || LOGINS.keep(&state_dir, &Kept { taken, logins });
+        match tokio::task::spawn_blocking(keep).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => error!("logins by account cannot be kept: {error}"),
+            Err(error) => error!("logins by account cannot be kept: {error}"),
         }
     }
 
@@ -185,6 +244,7 @@ impl Services {
         if let Err(error) = tokio::task::spawn_blocking(move || house.keep()).await {
             error!("what was counted of mail cannot be kept: {error}");
         }
+        self.keep_logins().await;
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Global, error::CliError, output::Output};
 use crate::{
     mta::{
         MtaError, Places,
-        setup::{EximFacts, PostfixFacts, Steps},
+        setup::{DovecotFacts, EximFacts, PostfixFacts, Steps},
     },
     policy,
     report::faults::FaultReport,
@@ -26,11 +26,11 @@ pub enum Command {
 pub struct Arguments {
     /// The mail server
     server: Server,
-    /// Postfix's directory of configuration [default: /etc/postfix], or Exim's file [default: what it was
-    /// built for]
+    /// Postfix's directory of configuration [default: /etc/postfix], or Exim's or Dovecot's file [default:
+    /// what it was built for]
     #[arg(long, value_name = "PATH")]
     at: Option<PathBuf>,
-    /// The program to ask: `postconf`, or Exim [default: where packages put it]
+    /// The program to ask: `postconf`, Exim, or `doveconf` [default: where packages put it]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 }
@@ -39,6 +39,7 @@ pub struct Arguments {
 enum Server {
     Postfix,
     Exim,
+    Dovecot,
 }
 
 pub fn run(command: Command, global: &Global) -> Result<ExitCode, CliError> {
@@ -74,6 +75,9 @@ fn steps(args: Arguments, policy: &policy::model::Policy) -> Result<Steps, MtaEr
         }
         Server::Exim => {
             EximFacts::read(&program(&["exim4", "exim"])?, args.at.as_deref())?.steps(policy)
+        }
+        Server::Dovecot => {
+            DovecotFacts::read(&program(&["doveconf"])?, args.at.as_deref())?.steps(policy)
         }
     })
 }

@@ -172,3 +172,45 @@ const HOOKED: [&str; 5] = [
     "limiter_smtp_quit",
     "limiter_smtp_notquit",
 ];
+
+#[test]
+fn dovecot_asks_once_for_each_login() {
+    let mut facts = DovecotFacts {
+        configuration: "/etc/dovecot/dovecot.conf".into(),
+        version: "2.3.19.1 (9b53102964)".to_owned(),
+        settings: ["", "", "yes", "yes", "yes", "no"].map(str::to_owned),
+    };
+    let mut policy = policy(&[]);
+    let text = facts.steps(&policy).to_string();
+    for line in [
+        "  dovecot: [\"inet:127.0.0.1:941\"]",
+        "auth_policy_server_url = http://127.0.0.1:941/",
+        "auth_policy_check_before_auth = no",
+        "auth_policy_report_after_auth = no",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    let nonce = text
+        .lines()
+        .find_map(|line| line.strip_prefix("auth_policy_hash_nonce = "));
+    assert_eq!(nonce.map(str::len), Some(32), "{text}");
+    assert!(
+        text.contains("`mailbox.per_account` is not set") && !text.contains("check_after"),
+        "{text}"
+    );
+    // What is there already stays.
+    policy.places.services.dovecot = vec![ServiceAddress::Inet("[::1]:900".parse().unwrap())];
+    policy.node.services.on_failure = OnFailure::Closed;
+    facts.settings = ["http://[::1]:900/", "secret", "no", "yes", "no", "no"].map(str::to_owned);
+    let text = facts.steps(&policy).to_string();
+    assert!(
+        text.contains("auth_policy_reject_on_fail = yes") && !text.contains("nonce"),
+        "{text}"
+    );
+    policy.node.services.on_failure = OnFailure::Open;
+    let text = facts.steps(&policy).to_string();
+    assert!(
+        text.contains("Dovecot asks already") && !text.contains("reload"),
+        "{text}"
+    );
+}

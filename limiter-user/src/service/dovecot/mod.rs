@@ -33,6 +33,7 @@ use tokio::{
     time,
 };
 
+pub use self::logins::KeptLogins;
 use self::{
     logins::{Heard, Logins, Verdict},
     question::Question,
@@ -117,6 +118,23 @@ impl Dovecot {
     #[must_use]
     pub fn locked(&self) -> Vec<(String, Duration)> {
         self.state().logins.locked((self.clock)())
+    }
+
+    /// What is to be kept of it for the next agent; none where nothing is limited.
+    #[must_use]
+    pub fn keep(&self) -> Option<KeptLogins> {
+        let state = self.state();
+        let limit = state.limit?;
+        Some(state.logins.keep(&limit, (self.clock)()))
+    }
+
+    /// Goes on from what was kept so long ago, at least. Where nothing is limited it is forgotten.
+    pub fn restore(&self, kept: KeptLogins, elapsed: Duration) {
+        let now = (self.clock)();
+        let mut state = self.state();
+        if let Some(limit) = state.limit {
+            state.logins.restore(kept, elapsed, &limit, now);
+        }
     }
 
     /// Ends the lock of an account, and begins counting anew; whether it was locked. Addresses stay locked.
