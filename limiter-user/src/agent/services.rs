@@ -120,28 +120,31 @@ impl Services {
         let settings = Arc::new(Settings::new(rules));
         let callers = Arc::new(Callers::new(uids));
         let gate = Arc::clone(&house.gate);
-        let policy = PolicyService::new(Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings)));
+        let watch = Arc::clone(&shared.lock().watch);
+        let asker = Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings));
+        let policy = PolicyService::watched(asker, Arc::clone(&watch));
         let submissions = Arc::new(PostfixSubmissions::new(Places::default()));
-        let milter = Arc::new(Milter::new(
-            Arc::clone(&gate) as _,
-            submissions,
-            on_failure,
-            Limits::default(),
-        ));
-        let dovecot = Arc::new(Dovecot::new(
-            Arc::new(EdgeLocks(shared.clone(), gate)),
-            clock::monotonic_ns,
-        ));
+        let milter = Arc::new(
+            Milter::new(
+                Arc::clone(&gate) as _,
+                submissions,
+                on_failure,
+                Limits::default(),
+            )
+            .watched(Arc::clone(&watch)),
+        );
+        let locks = Arc::new(EdgeLocks(shared.clone(), gate));
+        let dovecot = Arc::new(Dovecot::new(locks, clock::monotonic_ns).watched(watch));
         let doors = vec![
             policy.open(&places.policy, &callers),
             Doors::open(
                 &places.milter,
                 "services.milter",
                 &callers,
-                move |stream, _| {
+                move |stream, caller| {
                     let milter = Arc::clone(&milter);
                     async move {
-                        if let Err(error) = milter.serve(stream).await {
+                        if let Err(error) = milter.serve(stream, &caller).await {
                             debug!("{error}");
                         }
                     }
@@ -149,10 +152,10 @@ impl Services {
             ),
             Doors::open(&places.dovecot, "services.dovecot", &callers, {
                 let dovecot = Arc::clone(&dovecot);
-                move |stream, _| {
+                move |stream, caller| {
                     let dovecot = Arc::clone(&dovecot);
                     async move {
-                        if let Err(error) = dovecot.serve(stream).await {
+                        if let Err(error) = dovecot.serve(stream, &caller).await {
                             debug!("{error}");
                         }
                     }

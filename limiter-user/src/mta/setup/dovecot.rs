@@ -81,6 +81,14 @@ impl DovecotFacts {
         })
     }
 
+    /// Whether it is told to ask, as it should be.
+    #[must_use]
+    pub fn asks(&self, policy: &Policy) -> bool {
+        let common = Common::of(policy);
+        let way = way(&common.places.dovecot);
+        matches!(way, Way::Listens(_)) && self.lines(&common, &way).is_empty()
+    }
+
     /// What to put where.
     #[must_use]
     pub fn steps(&self, policy: &Policy) -> Steps {

@@ -67,6 +67,15 @@ impl EximFacts {
         })
     }
 
+    /// The ACLs where it is not told to ask: all but the last two count mail.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let both = HOOKS.iter().zip(&self.acls);
+        both.filter(|(_, acl)| !acl.starts_with(OURS))
+            .map(|(hook, _)| *hook)
+            .collect()
+    }
+
     /// What to put where.
     #[must_use]
     pub fn steps(&self, policy: &Policy) -> Steps {

@@ -127,6 +127,61 @@ impl PostfixFacts {
         })
     }
 
+    /// What Postfix is not told yet: that it is to ask for every recipient and message, and milters.
+    #[must_use]
+    pub fn lacks(&self, policy: &Policy) -> (bool, bool) {
+        let steps = self.steps(policy);
+        let mut lines = steps
+            .steps
+            .iter()
+            .flat_map(|step| &step.lines)
+            .filter(|line| line.starts_with("postconf "));
+        let milter = lines.clone().any(|line| line.contains("_milters = "));
+        let policy = lines.any(|line| !line.contains("_milters = "));
+        (policy, milter)
+    }
+
+    /// Sockets of limiter's that it is told to ask at, and does not reach from within a chroot.
+    #[must_use]
+    pub fn out_of_reach(&self, policy: &Policy) -> Vec<PathBuf> {
+        let places = &policy.places.services;
+        let told = [
+            &self.recipient_restrictions,
+            &self.data_restrictions,
+            &self.smtpd_milters,
+            &self.non_smtpd_milters,
+        ];
+        let told: Vec<&String> = told
+            .into_iter()
+            .chain(self.overrides.iter().map(|it| &it.meaning))
+            .collect();
+        let sockets = places.policy.iter().chain(&places.milter);
+        sockets
+            .filter_map(|address| match address {
+                ServiceAddress::Unix(path) if !path.starts_with(&self.queue) => Some(path),
+                _ => None,
+            })
+            .filter(|path| {
+                let name = format!("unix:{}", path.display());
+                told.iter().any(|value| value.contains(&name))
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Where it asks, of the places where limiter listens.
+    #[must_use]
+    pub fn sockets(&self, policy: &Policy) -> Vec<PathBuf> {
+        let places = &policy.places.services;
+        let sockets = places.policy.iter().chain(&places.milter);
+        sockets
+            .filter_map(|address| match address {
+                ServiceAddress::Unix(path) if path.starts_with(&self.queue) => Some(path.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// What to put where.
     #[must_use]
     pub fn steps(&self, policy: &Policy) -> Steps {

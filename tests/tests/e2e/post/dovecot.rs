@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
+    path::Path,
     time::Duration,
 };
 
@@ -19,21 +20,21 @@ const PHONE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 const OFFICE: IpAddr = IpAddr::V4(OUTSIDE_MX_EXEMPT);
 const OWN: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(NODE4)];
 
-const CONFIG: &str = "mode: enforce
+pub const CONFIG: &str = "mode: enforce
 notices: null
 mailbox: {per_account: {max: 30, window: 1h, lock: 1h, exempt: [203.0.113.5]}}
 ";
-const ALICE: &str = "alice@shop.example";
+pub const ALICE: &str = "alice@shop.example";
 const BOB: &str = "bob@bob.example";
 
 /// A node whose Dovecot asks the agent, as limiter says that it is to be set up.
-struct House {
+pub struct House {
     dovecot: Dovecot,
-    node: Node,
+    pub node: Node,
 }
 
 impl House {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let node = Node::new();
         let users = node.directory().join("users");
         let lines = [ALICE, BOB].map(|name| format!("{name}:{{PLAIN}}{PASSWORD}\n"));
@@ -66,7 +67,7 @@ service anvil {{
     }
 
     /// The agent, asked by Dovecot.
-    fn agent(&self) -> Agent<'_> {
+    pub fn agent(&self) -> Agent<'_> {
         let agent = Agent::configured(&self.node, &Config::new(CONFIG, "")).simulated();
         let conf = self.dovecot.configuration();
         let at = conf.display().to_string();
@@ -96,6 +97,18 @@ service anvil {{
         command.args([name, PASSWORD, &times.to_string()]);
         let out = run(&mut command, "").success("logins");
         out.stdout.lines().map(str::to_owned).collect()
+    }
+
+    /// Its configuration.
+    pub fn configuration(&self) -> &Path {
+        self.dovecot.configuration()
+    }
+
+    /// Thirty logins of alice are let in, and no more.
+    #[track_caller]
+    pub fn thirty_fit(&self) {
+        all_in(&self.outside(WEBMAIL, ALICE, 30));
+        is_refused(&self.outside(WEBMAIL, ALICE, 1));
     }
 
     fn outside(&self, from: IpAddr, name: &str, times: usize) -> Vec<String> {

@@ -71,7 +71,7 @@ impl MailServer for Server {
     }
 }
 
-fn town() -> Town<Server> {
+pub fn town() -> Town<Server> {
     Town::new(Server::install)
 }
 

@@ -1,6 +1,7 @@
 //! A node whose own mail server asks limiter, set up by what `limiter mta config` prints: one budget,
 //! whichever way mail comes in, and whoever it says that it is from.
 
+mod check;
 mod dovecot;
 mod exim;
 mod postfix;

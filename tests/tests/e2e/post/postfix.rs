@@ -13,6 +13,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// Its queue directory.
+    pub fn queue(&self) -> PathBuf {
+        self.postfix.queue()
+    }
+
     fn install(node: &Node) -> Self {
         let main = format!(
             "relayhost = [{OUTSIDE_MX}]:25
@@ -23,7 +28,8 @@ smtpd_peername_lookup = no
 "
         );
         let submission = format!(
-            "{NODE4}:587 inet n - y - - smtpd
+            "127.0.0.1:2525 inet n - y - - smtpd
+{NODE4}:587 inet n - y - - smtpd
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
@@ -107,7 +113,7 @@ impl MailServer for Server {
     }
 }
 
-fn town() -> Town<Server> {
+pub fn town() -> Town<Server> {
     Town::new(Server::install)
 }
 
