@@ -25,6 +25,7 @@ use crate::{
         routes_clock::{ClockOutcome, ClockRequest},
         routes_complaints::ComplaintDesk,
         routes_court::{Added, CaseAction, Said},
+        routes_watch::{WatchOutcome, WatchRequest},
     },
     inspect::record::{
         CaseName, add_to_explanation, add_to_status,
@@ -335,6 +336,30 @@ impl Node for LiveNode {
             Some(chambers) => Ok(&*chambers.desk),
             None => Err(NodeError::NeedsAgent { doing: "complaint" }),
         }
+    }
+
+    fn watch(&self, request: &WatchRequest) -> Result<WatchOutcome, NodeError> {
+        let (watch, shut) = {
+            let state = self.shared.lock();
+            (Arc::clone(&state.watch), state.shut_doors())
+        };
+        let sign = match &request.sign {
+            Some(sign) => sign.clone(),
+            None => watch
+                .arm(request.account.as_deref())
+                .ok_or_else(|| NodeError::Invalid {
+                    what: "too many checks at once; wait half a minute".to_owned(),
+                })?,
+        };
+        Ok(WatchOutcome {
+            seen: if request.end {
+                watch.disarm(&sign)
+            } else {
+                watch.seen(&sign)
+            },
+            sign,
+            shut,
+        })
     }
 
     fn simulates_clock(&self) -> bool {

@@ -38,6 +38,7 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
+    service::watch::Watch,
     submission::gate::NodeGate,
     system::{Sources, Users, cgroups, clock::MachineClock},
 };
@@ -54,6 +55,8 @@ pub struct State {
     pub(super) bell: Bell,
     /// The gate of the node's own mail server, which goes by the same identities.
     pub(super) gate: Option<Arc<NodeGate>>,
+    /// Who wants to know whether mail programs ask.
+    pub(super) watch: Arc<Watch>,
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
     /// What time it is, for whatever outlives this agent.
@@ -184,6 +187,7 @@ impl State {
             users: ready.users,
             identities: 0,
             gate: None,
+            watch: Arc::default(),
             bell: Bell::default(),
             kernel,
             clock,
@@ -294,6 +298,12 @@ impl State {
             Some(known) => *known = problem,
             None => self.trouble(about, problem),
         }
+    }
+
+    /// Why mail programs are not answered, where they should be.
+    pub fn shut_doors(&self) -> Vec<String> {
+        let found = self.problems.get(&Trouble::Services);
+        found.map(|it| it.problem.clone()).into_iter().collect()
     }
 
     /// Forgets what was wrong.

@@ -18,6 +18,7 @@ use super::{
     reply::{self, Body},
     routes_clock::{self, CLOCK},
     routes_complaints, routes_court,
+    routes_watch::{self, WATCH},
     server::{Connection, Server},
 };
 use crate::{
@@ -111,6 +112,7 @@ pub(super) async fn answer(
         STATUS | EVENTS | EXPLAIN => &[Method::GET],
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
+        WATCH => &[Method::POST],
         CLOCK if server.node.simulates_clock() => &[Method::POST],
         path => match routes_court::methods(path).or_else(|| routes_complaints::methods(path)) {
             Some(methods) => methods,
@@ -120,7 +122,7 @@ pub(super) async fn answer(
                     format!("there is no {path:?}"),
                     format!(
                         "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
-                         {REINSTATE}, {}, {}, {}, {}",
+                         {REINSTATE}, {WATCH}, {}, {}, {}, {}",
                         routes_court::ALL.join(", "),
                         routes_complaints::COMPLAINTS,
                         routes_complaints::COMPLAINT,
@@ -147,6 +149,7 @@ pub(super) async fn answer(
             sanction(server, connection, request).await
         }
         SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
+        WATCH => routes_watch::answer(server, connection, request).await,
         CLOCK => routes_clock::answer(server, connection, request).await,
         path if routes_court::methods(path).is_some() => {
             routes_court::answer(server, connection, request).await

@@ -11,6 +11,7 @@
 //! way to stop new mail is to refuse it there. This is for what has been taken.
 
 mod book;
+pub mod check;
 mod command;
 mod error;
 mod exim;

@@ -71,6 +71,9 @@ pub struct Node {
     /// How often one mail account may be logged in to.
     #[serde(default)]
     pub mailbox_accounts: Option<LoginLimit>,
+    /// Clients that are not locked out for an account's sake: proxies and webmail, which log in for many.
+    #[serde(default)]
+    pub mailbox_exempt: Vec<IpNet>,
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,

@@ -32,6 +32,8 @@ use crate::{
 
 /// How long a message may be under way before nobody waits for its end any more.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// After how long Postfix tries again what `sendmail` left.
+const PICKUP: Duration = Duration::from_secs(60);
 /// How many messages may be under way at once.
 const MOST: usize = 65_536;
 /// How many recipients of one message are told apart.
@@ -49,6 +51,26 @@ pub struct NodeGate {
     desk: Mutex<Desk>,
     /// How many messages were asked about at their recipients alone since one was asked about whole.
     halves: AtomicU64,
+    /// Of tenants that went too fast with `sendmail`: until when, and what is said.
+    put_off: Mutex<HashMap<u32, (Instant, Reply)>>,
+}
+
+/// How a message came in, as far as it matters to what is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By Postfix's `sendmail`, which is over: Postfix itself waits for the answer, and tries again.
+    Pickup,
+    /// Whoever sends it waits for the answer.
+    Awaited,
+}
+
+impl Way {
+    fn of(key: &Key, envelope: &Envelope) -> Self {
+        match key {
+            Key::Queued(_) if envelope.uid.is_some() => Self::Pickup,
+            _ => Self::Awaited,
+        }
+    }
 }
 
 /// The messages under way.
@@ -101,6 +123,7 @@ impl NodeGate {
             wall,
             desk: Mutex::default(),
             halves: AtomicU64::new(0),
+            put_off: Mutex::default(),
         }
     }
 
@@ -140,6 +163,8 @@ impl NodeGate {
 
     /// Lets go of messages of which nothing was heard for long.
     pub fn sweep(&self) {
+        let now = Instant::now();
+        self.lock_put_off().retain(|_, (until, _)| *until > now);
         let old: Vec<(Key, bool)> = {
             let desk = self.lock_desk();
             let all = desk.messages.iter();
@@ -162,6 +187,10 @@ impl NodeGate {
 
     fn lock_desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_put_off(&self) -> MutexGuard<'_, HashMap<u32, (Instant, Reply)>> {
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn directory(&self) -> Arc<Directory> {
@@ -257,6 +286,14 @@ impl NodeGate {
             messages: u32::from(begins && !message.begun),
             recipients: more,
         };
+        // Postfix tries again what `sendmail` left, each minute under another name: that is no refusal more.
+        let way = Way::of(key, envelope);
+        if way == Way::Pickup
+            && let Some((until, said)) = self.lock_put_off().get(&payer.place)
+            && *until > Instant::now()
+        {
+            return Answer::Defer(said.clone());
+        }
         let added = match self.add_distinct(&directory, &payer, from, &new) {
             Ok(added) => added,
             Err(answer) => return answer,
@@ -279,7 +316,7 @@ impl NodeGate {
                 message.remember(new);
                 Answer::Accept
             }
-            Ok(Charged::Refused(refusal)) => self.refused(&directory, &payer, load, &refusal),
+            Ok(Charged::Refused(refusal)) => self.refused(&directory, &payer, load, way, &refusal),
             Err(error) => {
                 error!("mail of {} cannot be counted: {error}", payer.name);
                 failed(&directory)
@@ -353,6 +390,7 @@ impl NodeGate {
         directory: &Directory,
         payer: &Payer,
         load: Load,
+        way: Way,
         refusal: &Refusal,
     ) -> Answer {
         let rules = &directory.rules;
@@ -375,15 +413,23 @@ impl NodeGate {
         if full.kind == Kind::Pace {
             let TooFast { action, cap } = rules.too_fast;
             if action == PaceAction::Delay
+                && way == Way::Awaited
                 && let Some(again) = again
                 && again <= cap
             {
                 return Answer::Wait(again);
             }
-            return Answer::Defer(reply::reply("4.7.1", &rules.texts.pace, &facts));
+            let said = reply::reply("4.7.1", &rules.texts.pace, &facts);
+            if let (Way::Pickup, Some(again)) = (way, again) {
+                let until = Instant::now() + again.min(PICKUP);
+                self.lock_put_off()
+                    .insert(payer.place, (until, said.clone()));
+            }
+            return Answer::Defer(said);
         }
-        // What never fits is no use to try again.
-        if rules.over_limit == OverLimit::Permanent || units > full.max {
+        // What never fits is no use to try again. What `sendmail` left would be tried again each minute,
+        // in front of everybody else's: its sender gets a bounce instead.
+        if rules.over_limit == OverLimit::Permanent || units > full.max || way == Way::Pickup {
             Answer::Refuse(reply::reply("5.7.1", &rules.texts.limit, &facts))
         } else {
             Answer::Defer(reply::reply("4.7.1", &rules.texts.limit, &facts))

@@ -420,13 +420,10 @@ fn forged_senders_are_refused_where_that_is_wanted() {
 fn too_fast_waits_or_comes_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
-        let ask = |gate: &NodeGate, key: &str| {
-            gate.whole(
-                &queued(key),
-                &by_uid(2003, "slow"),
-                &["a@x.example".to_owned()],
-            )
+        let whole = |gate: &NodeGate, key: &Key| {
+            gate.whole(key, &by_uid(2003, "slow"), &["a@x.example".to_owned()])
         };
+        let ask = |gate: &NodeGate, key: &str| whole(gate, &queued(key));
         assert_eq!(ask(&gate, "1"), Answer::Accept);
         assert_eq!(ask(&gate, "2"), Answer::Accept);
         let Answer::Defer(reply) = ask(&gate, "3") else {
@@ -436,12 +433,41 @@ fn too_fast_waits_or_comes_back() {
             reply.text,
             "slow sends too fast (2 messages every 50s); try again in 50 s"
         );
+        // What Postfix tries again each minute is no refusal more.
+        for again in ["4", "5"] {
+            assert_eq!(ask(&gate, again), Answer::Defer(reply.clone()));
+        }
+        assert_eq!(lab.counters("slow").denied, 1);
         drop(gate);
         let Place { gate, .. } = place(lab, "too_fast: {action: delay, cap: 60s}");
-        let Answer::Wait(wait) = ask(&gate, "4") else {
+        let Answer::Wait(wait) = whole(&gate, &Key::Exim("6".to_owned())) else {
             panic!("held");
         };
         assert!((45..=50).contains(&wait.as_secs()), "{wait:?}");
+        // Everybody's `sendmail` waits behind one that is held.
+        assert!(matches!(ask(&gate, "7"), Answer::Defer(_)));
+    });
+}
+
+#[test]
+fn what_sendmail_left_is_not_tried_again_for_an_hour() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let ask = |key: &Key| {
+            let to: Vec<String> = (0..200).map(|it| format!("{it}@x.example")).collect();
+            gate.whole(key, &by_uid(2001, "x@shop.example"), &to)
+        };
+        assert_eq!(ask(&queued("1")), Answer::Accept);
+        let why = "alice/shop.example has used up 300 recipients in 1h";
+        match ask(&queued("2")) {
+            Answer::Refuse(reply) => assert!(reply.text.starts_with(why), "{reply:?}"),
+            other => panic!("{other:?}"),
+        }
+        // Whoever waits for the answer may try again.
+        assert!(matches!(
+            ask(&Key::Exim("3".to_owned())),
+            Answer::Defer(reply) if reply.text.starts_with(why)
+        ));
     });
 }
 

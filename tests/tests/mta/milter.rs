@@ -147,7 +147,13 @@ milter_default_action = tempfail
             while let Ok((stream, _)) = listener.accept().await {
                 let milter = Arc::clone(&milter);
                 tokio::spawn(async move {
-                    if let Err(error) = milter.serve(stream).await {
+                    if let Err(error) = milter
+                        .serve(
+                            stream,
+                            &limiter_user::service::listen::Caller::new(0, 1, "unix:/x"),
+                        )
+                        .await
+                    {
                         eprintln!("{error}");
                     }
                 });

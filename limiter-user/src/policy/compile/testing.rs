@@ -39,6 +39,7 @@ pub(crate) fn policy() -> Policy {
             blocked: Blocked::default(),
             mailbox: None,
             mailbox_accounts: None,
+            mailbox_exempt: Vec::new(),
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),

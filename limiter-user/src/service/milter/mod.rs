@@ -41,9 +41,10 @@ use tokio::{
 use self::{
     command::{Command, CommandError},
     frame::{Frame, FrameError},
-    message::{Conversation, Whole},
+    message::{Conversation, Whole, bare},
     negotiate::Agreed,
 };
+use super::{listen::Caller, watch::Watch};
 use crate::{
     mta::Submissions,
     policy::services::OnFailure,
@@ -84,6 +85,7 @@ pub struct Milter {
     settings: Arc<Settings>,
     limits: Limits,
     conversations: AtomicU64,
+    watch: Arc<Watch>,
 }
 
 impl Milter {
@@ -101,7 +103,14 @@ impl Milter {
             settings,
             limits,
             conversations: AtomicU64::new(0),
+            watch: Arc::default(),
         }
+    }
+
+    /// The same, that tells who asks with a sign.
+    #[must_use]
+    pub fn watched(self, watch: Arc<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Answers one connection of a mail server, until it ends. Who is at its other end is known to
@@ -113,13 +122,15 @@ impl Milter {
     pub async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        caller: &Caller,
     ) -> Result<(), MilterError> {
-        Ok(self.converse(stream).await?)
+        Ok(self.converse(stream, caller).await?)
     }
 
     async fn converse(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        caller: &Caller,
     ) -> Result<(), Fault> {
         let limits = self.limits;
         let number = self.conversations.fetch_add(1, Ordering::Relaxed);
@@ -148,7 +159,9 @@ impl Milter {
                     agreed.answers_connect()
                 }
                 (Command::Mail(sender), Some(agreed)) => {
-                    conversation.mail(sender);
+                    let name = bare(sender);
+                    self.watch.is_sign(&name, "milter", "Postfix", caller);
+                    conversation.mail(name);
                     agreed.answers_mail()
                 }
                 (Command::Recipient(recipient), Some(agreed)) => {

@@ -198,9 +198,12 @@ async fn say(milter: &Milter, parts: &[Vec<u8>]) -> (Vec<(u8, String)>, Result<(
     here.write_all(&offer()).await.unwrap();
     here.write_all(&parts.concat()).await.unwrap();
     here.shutdown().await.unwrap();
-    let result = tokio::time::timeout(Duration::from_secs(20), milter.serve(there))
-        .await
-        .unwrap();
+    let result = tokio::time::timeout(
+        Duration::from_secs(20),
+        milter.serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x")),
+    )
+    .await
+    .unwrap();
     let mut said = Vec::new();
     here.read_to_end(&mut said).await.unwrap();
     let mut answers = Vec::new();
