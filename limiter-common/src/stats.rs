@@ -29,8 +29,8 @@ pub struct Stats {
     pub summary_since_ns: u64,
     /// When the last refusal came, ns of the kernel's clock.
     pub last_ns: u64,
-    /// What can have been mail: allowed attempts at ports of the group smtp, and messages that went in
-    /// through the node's own mail server. Counted without the lock, atomically.
+    /// What can have been mail: allowed attempts at ports of the group smtp, and recipients of
+    /// messages that went in through the node's own mail server. Counted without the lock, atomically.
     pub sent: u64,
 }
 assert_layout!(Stats, 72, 8);

@@ -88,6 +88,12 @@ impl Exim {
         &self.program
     }
 
+    /// The file that it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join("log/mainlog")
+    }
+
     /// What it logged.
     #[must_use]
     pub fn log(&self) -> String {

@@ -137,6 +137,12 @@ default_process_limit = 20
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// The file that it logs to, and nobody else.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
     /// Its configuration directory.
     #[must_use]
     pub fn configuration(&self) -> PathBuf {

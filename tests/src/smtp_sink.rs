@@ -23,6 +23,17 @@ impl SmtpSink {
     /// Starts one that listens on `address` and keeps its messages below `directory`.
     #[must_use]
     pub fn start(place: &Place, address: SocketAddr, directory: &Path) -> Self {
+        Self::with(place, address, directory, &[])
+    }
+
+    /// Starts one that knows none of the recipients.
+    #[must_use]
+    pub fn refusing(place: &Place, address: SocketAddr, directory: &Path) -> Self {
+        let reply = "550 5.1.1 <x> dsn=2.0.0, status=sent (ok)";
+        Self::with(place, address, directory, &["-f", "RCPT", "-B", reply])
+    }
+
+    fn with(place: &Place, address: SocketAddr, directory: &Path, how: &[&str]) -> Self {
         let dumps = directory.join(format!("smtp-sink-{}", address.port()));
         fs::create_dir(&dumps).expect("the directory is new");
         chown(&dumps, Some(NOBODY), Some(NOBODY)).expect("root may give files away");
@@ -39,8 +50,10 @@ impl SmtpSink {
                 "-d",
             ])
             .arg(dumps.join("m."))
+            .args(how)
             .args([&address.to_string(), "4096"]);
-        let process = Process::start("smtp-sink", &mut command, &directory.join("smtp-sink.log"));
+        let log = format!("smtp-sink-{}.log", address.port());
+        let process = Process::start("smtp-sink", &mut command, &directory.join(log));
         let sink = Self { process, dumps };
         wait::until_true("smtp-sink to listen", wait::SOON, || {
             place.namespace().enter(|| is_listening(address.port()))

@@ -11,11 +11,13 @@ use tokio::runtime::Handle;
 
 use super::{
     AgentError,
+    bounces::{BounceTeller, Bounces},
     clerk::{Clerk, Errands},
     court::{self, Opened},
     desk::{Desk, Mailroom, NodeAround},
     herald::{CourtOutbox, Directory},
     judiciary::Judiciary,
+    lists::{ListTeller, Lists},
     live::Cutter,
     run::courier_settings,
     spread::SharedSpread,
@@ -46,6 +48,10 @@ pub struct Chambers {
     pub desk: Arc<Desk>,
     /// How telling people fares.
     pub health: HealthTeller,
+    /// What was read of mail that came back.
+    pub bounces: BounceTeller,
+    /// How many of Mailman's lists each account has.
+    pub lists: ListTeller,
 }
 
 /// The chambers, once they are open; and what operators said before that.
@@ -120,6 +126,8 @@ pub struct Staff {
     clerk: Option<Clerk>,
     courier: Courier,
     mailroom: Mailroom,
+    bounces: Bounces,
+    lists: Lists,
 }
 
 /// Opens the chambers.
@@ -177,16 +185,23 @@ impl Porter {
             // It is opened once.
             let _ = self.door.errands.set(clerk.errands());
         }
+        let errands = clerk.as_ref().map(Clerk::errands);
+        let bounces = Bounces::new(Arc::clone(&judiciary.court), errands, self.shared.clone());
+        let lists = Lists::new(Arc::clone(&judiciary.court), self.shared.clone());
         let chambers = Chambers {
             judiciary,
             desk,
             health: courier.health_teller(),
+            bounces: bounces.teller(),
+            lists: lists.teller(),
         };
         self.door.open(chambers, heard);
         Ok(Some(Staff {
             clerk,
             courier,
             mailroom,
+            bounces,
+            lists,
         }))
     }
 
@@ -263,11 +278,19 @@ impl Staff {
     pub async fn follow(&mut self, policy: &Policy) {
         self.courier.configure(courier_settings(policy));
         self.mailroom.follow(policy).await;
+        tokio::task::block_in_place(|| {
+            self.bounces.follow(policy);
+            self.lists.follow(policy);
+        });
     }
 
     /// Ends the work: what waits is heard.
     pub async fn stop(mut self) {
         self.mailroom.stop().await;
+        tokio::task::block_in_place(|| {
+            self.bounces.stop();
+            self.lists.stop();
+        });
         self.courier.stop(COURIER_GRACE).await;
         if let Some(clerk) = self.clerk {
             let _ = tokio::task::spawn_blocking(|| clerk.stop()).await;

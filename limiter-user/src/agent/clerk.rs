@@ -45,6 +45,8 @@ enum Errand {
     Note(Arc<EventRecord>, u64),
     /// Other policies.
     Book(Box<Book>),
+    /// How much was sent is to be heard now; then the answer.
+    Sent(SyncSender<()>),
     /// Everything that waits is brought before the court, and the clerk leaves.
     Stop,
 }
@@ -80,6 +82,14 @@ impl Errands {
         self.send(Errand::Note(Arc::clone(record), total));
     }
 
+    /// Has it heard how much was sent up to now. Whether it was, in so long.
+    pub fn bring_sent(&self, patience: Duration) -> bool {
+        let (answer, answered) = sync_channel(1);
+        // A clerk that left has said so.
+        self.send(Errand::Sent(answer));
+        answered.recv_timeout(patience).is_ok()
+    }
+
     /// Goes by other policies from now on.
     pub fn book(&self, book: Book) {
         self.send(Errand::Book(Box::new(book)));
@@ -99,6 +109,8 @@ impl Errands {
                 }
             }
             Errand::Book(book) => pile.book = Some(book),
+            // Whoever asked learns that it was not.
+            Errand::Sent(_) => {}
             Errand::Stop => pile.stop = true,
         }
     }
@@ -257,8 +269,7 @@ impl Desk {
             self.feed.bring(&self.court, now, stop);
             self.spread.bring(&self.court, now);
             if stop || self.sent.is_due(now) {
-                let totals = self.shared.lock().totals(|stats| stats.sent);
-                self.sent.bring(&self.court, now, totals);
+                self.bring_sent(now);
             }
             if self.tidied.is_none_or(|at| at.elapsed() >= TIDY) {
                 self.tidied = Some(Instant::now());
@@ -288,9 +299,19 @@ impl Desk {
                 self.spread.lock().set_book(&book);
                 self.court.set_book(*book);
             }
+            Errand::Sent(answer) => {
+                self.bring_sent(Instant::now());
+                // Whoever asked may have gone on.
+                let _ = answer.try_send(());
+            }
             Errand::Stop => return true,
         }
         false
+    }
+
+    fn bring_sent(&mut self, now: Instant) {
+        let totals = self.shared.lock().totals(|stats| stats.sent);
+        self.sent.bring(&self.court, now, totals);
     }
 
     /// Whether a tenant's counter stands below what was heard of it.

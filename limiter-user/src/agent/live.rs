@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -180,6 +180,10 @@ impl Node for LiveNode {
                 )
             }));
             status.problems.extend(chambers.desk.problems());
+            let bounces = chambers.bounces.lock();
+            status.bounces = bounces.unwrap_or_else(PoisonError::into_inner).clone();
+            let lists = chambers.lists.lock();
+            status.mailing_lists = lists.unwrap_or_else(PoisonError::into_inner).clone();
         }
         if let Some(store) = &self.store {
             status.problems.extend(store.problems());

@@ -5,6 +5,7 @@
 
 mod bailiff;
 mod boot;
+mod bounces;
 mod budgets;
 mod cases;
 mod chambers;
@@ -23,6 +24,7 @@ mod heard;
 mod herald;
 mod hints;
 mod judiciary;
+mod lists;
 mod live;
 mod names;
 mod networks;

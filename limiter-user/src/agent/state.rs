@@ -116,6 +116,10 @@ pub enum Trouble {
     Queues,
     /// Taking complaints in.
     Complaints,
+    /// Counting bounces.
+    Bounces,
+    /// Counting Mailman's lists.
+    Lists,
     /// Programs and pins that somebody took away, and are there again.
     Repaired,
     /// Pins that cannot be kept.

@@ -21,7 +21,7 @@ use super::{
     spare::Spare,
 };
 use crate::{
-    ledger::{Due, Entry, Ledger, LedgerError, Page, Position},
+    ledger::{Due, Entry, Ledger, LedgerError, LogMark, Page, Position},
     notice::Lane,
     offence::{self, Action, Book, Evidence, Moment, Notice, Reading, Record, Signal, Span, State},
     report::problem::Problem,
@@ -63,6 +63,15 @@ pub(super) struct Bench {
     pub(super) opening: Vec<Problem>,
     /// When the clock was last written down.
     clock_kept: Moment,
+}
+
+/// Up to where what is heard was read, wherever that is.
+#[derive(Clone, Copy, Default)]
+struct Read<'r> {
+    /// The kernel's counters.
+    positions: &'r [Position],
+    /// The mail server's logs.
+    logs: &'r [LogMark],
 }
 
 /// How often the clock is written down when nothing else is.
@@ -148,6 +157,23 @@ impl Court {
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
         self.bench().hear(submissions, positions)
+    }
+
+    /// As [`Court::hear`], and writes down what was read of the mail server's logs for it.
+    ///
+    /// # Errors
+    ///
+    /// It could not be recorded: then nothing of it happened.
+    pub fn hear_of_logs(
+        &self,
+        submissions: Vec<Submission>,
+        logs: &[LogMark],
+    ) -> Result<Vec<Verdict>, CourtError> {
+        let read = Read {
+            positions: &[],
+            logs,
+        };
+        self.bench().hear_read(submissions, read)
     }
 
     /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
@@ -360,13 +386,26 @@ impl Bench {
         submissions: Vec<Submission>,
         positions: &[Position],
     ) -> Result<Vec<Verdict>, CourtError> {
+        let read = Read {
+            positions,
+            logs: &[],
+        };
+        self.hear_read(submissions, read)
+    }
+
+    /// Hears all of it or nothing.
+    fn hear_read(
+        &mut self,
+        submissions: Vec<Submission>,
+        read: Read<'_>,
+    ) -> Result<Vec<Verdict>, CourtError> {
         if let Some(why) = &self.lost {
             return Err(CourtError::Lost(why.clone()));
         }
         let reading = self.clocks.read();
         let clock = self.state.clock.clone();
         let mut touched = BTreeSet::new();
-        let written = self.write(&reading, submissions, positions, &mut touched);
+        let written = self.write(&reading, submissions, read, &mut touched);
         match self.noted(written) {
             Ok(verdicts) => {
                 self.clock_kept = self.state.clock.now();
@@ -399,7 +438,7 @@ impl Bench {
         &mut self,
         reading: &Reading,
         submissions: Vec<Submission>,
-        positions: &[Position],
+        read: Read<'_>,
         touched: &mut BTreeSet<String>,
     ) -> Result<Vec<Verdict>, LedgerError> {
         let page = self.ledger.begin()?;
@@ -459,8 +498,11 @@ impl Bench {
                 page.record(tenant, record)?;
             }
         }
-        for position in positions {
+        for position in read.positions {
             page.position(position)?;
+        }
+        for mark in read.logs {
+            page.log(mark)?;
         }
         page.clock(&self.state.clock)?;
         page.commit()?;

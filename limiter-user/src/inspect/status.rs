@@ -51,6 +51,8 @@ impl View<'_> {
             problems: self.problems(layers)?,
             proposals: Vec::new(),
             agent: None,
+            bounces: None,
+            mailing_lists: None,
             layers: layers::of(layers),
             tenants,
         };

@@ -4,6 +4,7 @@
 mod complaints;
 mod error;
 mod held;
+mod logs;
 mod outbox;
 mod page;
 mod read;
@@ -24,6 +25,7 @@ use crate::offence::{Record, State};
 pub use complaints::Waiting;
 pub use error::LedgerError;
 pub use held::{HeldMailBook, held_counts};
+pub use logs::{LogMark, LogRow};
 pub use outbox::Due;
 pub use page::{Entry, Evidence, Page, Position};
 pub use read::{CaseRow, ChargeRow, ComplaintRow, NoteRow, NoticeRow, SanctionRow, SignalRow};
@@ -32,7 +34,7 @@ pub use read::{CaseRow, ChargeRow, ComplaintRow, NoteRow, NoticeRow, SanctionRow
 pub const FILE: &str = "ledger.db";
 
 /// What each format adds to the one before; the first makes an empty database.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("logs.sql")];
 
 /// The tables on which rests what is in force: looked at whenever the book is opened. The rest may be
 /// large, and nobody waits for it.

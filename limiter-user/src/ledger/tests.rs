@@ -214,3 +214,52 @@ fn of_a_tenant_the_oldest_goes_first_and_what_waits_is_told() {
     assert_eq!(backlog.failing, 0);
     assert_eq!(backlog.quota.unwrap().why, "10 mails an hour");
 }
+
+#[test]
+fn logs_are_kept_with_the_messages_under_way_until_they_are_not_read_any_more() {
+    let (_directory, mut ledger) = ledger();
+    let mark = |log: &str, position: &str, mail: &[(&str, Option<&str>)]| LogMark {
+        log: log.to_owned(),
+        position: position.to_owned(),
+        mail: mail
+            .iter()
+            .map(|(id, body)| ((*id).to_owned(), body.map(str::to_owned)))
+            .collect(),
+    };
+    let write = |ledger: &mut Ledger, marks: &[LogMark]| {
+        let page = ledger.begin().unwrap();
+        for mark in marks {
+            page.log(mark).unwrap();
+        }
+        page.commit().unwrap();
+    };
+    assert_eq!(ledger.log("a").unwrap(), LogRow::default());
+    write(
+        &mut ledger,
+        &[
+            mark("a", "1", &[("X", Some("x")), ("Y", Some("y"))]),
+            mark("b", "7", &[("X", Some("b"))]),
+        ],
+    );
+    write(
+        &mut ledger,
+        &[mark(
+            "a",
+            "2",
+            &[("X", None), ("Y", Some("z")), ("Z", None)],
+        )],
+    );
+    let kept = ledger.log("a").unwrap();
+    assert_eq!(kept.position.as_deref(), Some("2"));
+    assert_eq!(kept.mail, [("Y".to_owned(), "z".to_owned())]);
+    // What is not committed did not happen.
+    let page = ledger.begin().unwrap();
+    page.log(&mark("a", "3", &[("Y", None)])).unwrap();
+    drop(page);
+    assert_eq!(ledger.log("a").unwrap(), kept);
+    let page = ledger.begin().unwrap();
+    page.forget_other_logs(&["b".to_owned()]).unwrap();
+    page.commit().unwrap();
+    assert_eq!(ledger.log("a").unwrap(), LogRow::default());
+    assert_eq!(ledger.log("b").unwrap().mail.len(), 1);
+}

@@ -11,6 +11,7 @@
 //! way to stop new mail is to refuse it there. This is for what has been taken.
 
 mod book;
+pub mod bounce;
 pub mod check;
 mod command;
 mod error;
@@ -18,6 +19,7 @@ mod exim;
 mod find;
 mod keeper;
 mod mail;
+pub mod mailman;
 mod postfix;
 mod queue;
 pub mod setup;

@@ -48,6 +48,14 @@ impl Ladder {
         })
     }
 
+    /// Whether any rule speaks of bounces.
+    #[must_use]
+    pub fn has_bounce_rates(&self) -> bool {
+        let speaks =
+            |rule: &OffenceRule| matches!(rule.when, When::BounceRate(_) | When::HardBounceRate(_));
+        self.offences.iter().any(speaks)
+    }
+
     /// Over what time any rule counts at most.
     #[must_use]
     pub fn longest_window(&self) -> Span {

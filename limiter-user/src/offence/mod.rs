@@ -43,7 +43,7 @@ pub use ladder::{
 };
 pub use next::Next;
 pub use record::{LadderRecord, OwnHold, Record, Standing};
-pub use signal::{Circumstances, Complaint, Signal, Word};
+pub use signal::{Circumstances, Complaint, MAILING_LISTS, Signal, Word};
 pub use state::State;
 pub use time::{Moment, Span};
 pub use void::Voided;

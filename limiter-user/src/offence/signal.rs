@@ -12,6 +12,9 @@ use super::{
     words::{Part, Sanction, Severity},
 };
 
+/// The reason of a violation that the kernel does not see: more of Mailman's lists than an account may have.
+pub const MAILING_LISTS: &str = "mailing_lists";
+
 /// Something happened. `happened` is when, in the engine's time; what lies in the future is taken
 /// for now.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -27,6 +27,9 @@ pub(super) fn policy(
     if let Some(plans) = plans {
         files.check_plans(plans, out);
     }
+    if raw.bounces.is_off() {
+        files.check_bounces(out);
+    }
     let order = tree::check(&tenants, out);
     claims::check(&tenants, &raw.mta_users, out);
 
@@ -70,6 +73,8 @@ pub(super) fn policy(
             estimate: raw.estimate,
             notices: raw.notices,
             complaints: raw.complaints,
+            bounces: raw.bounces,
+            mailman: raw.mailman,
             services: raw.services,
             retention: raw.retention,
             policies: files.names(&raw.policies),

@@ -2,6 +2,7 @@
 //! kernel.
 
 pub mod book;
+pub mod bounces;
 pub mod compile;
 pub mod complaints;
 pub mod describe;
@@ -25,13 +26,16 @@ mod findings;
 mod item;
 mod ladder;
 mod load;
+pub mod mailman;
 mod node;
 mod parallel;
 mod policy_files;
 mod prefix_file;
+mod section_bounces;
 mod section_complaints;
 mod section_estimate;
 mod section_later;
+mod section_mailman;
 mod section_networks;
 mod section_node;
 mod section_notices;

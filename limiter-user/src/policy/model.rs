@@ -17,7 +17,9 @@ use limiter_common::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounces::Bounces,
     complaints::Complaints,
+    mailman::Mailman,
     notices::Notices,
     prefix_set::PrefixSet,
     services::{ServicePlaces, Services},
@@ -83,6 +85,12 @@ pub struct Node {
     /// Where reports of abuse come in, and whom and what is believed.
     #[serde(default)]
     pub complaints: Complaints,
+    /// Where it is read what mail comes back.
+    #[serde(default)]
+    pub bounces: Bounces,
+    /// How many of Mailman's lists an account may have.
+    #[serde(default)]
+    pub mailman: Mailman,
     /// How mail programs are answered.
     #[serde(default)]
     pub services: Services,

@@ -24,6 +24,8 @@ pub(super) struct PolicyFiles {
     pub ladders: BTreeMap<String, Ladder>,
     /// The plans that their steps name, and where.
     plans: Vec<Located<String>>,
+    /// The policies that speak of bounces, and where they are named first.
+    bounces: Vec<Located<String>>,
     /// The name of the policy in each file, by the path as it was named; `None`: it is broken.
     names: HashMap<PathBuf, Option<String>>,
 }
@@ -103,6 +105,12 @@ impl PolicyFiles {
             return;
         }
         first.insert(ladder.name.clone(), path);
+        if ladder.has_bounce_rates() {
+            self.bounces.push(Located {
+                value: ladder.name.clone(),
+                origin: origin.clone(),
+            });
+        }
         self.ladders.insert(ladder.name.clone(), ladder);
     }
 
@@ -131,6 +139,21 @@ impl PolicyFiles {
                     Fault::warning(origin, problem, allowed)
                 }
             });
+        }
+    }
+
+    /// Warns of policies that speak of bounces where none are read.
+    pub fn check_bounces(&self, out: &mut Findings) {
+        for Located { value, origin } in &self.bounces {
+            out.add(Fault::warning(
+                origin,
+                format!(
+                    "policies: {} speaks of bounces, and nothing says where they are read",
+                    shown(value)
+                ),
+                "name the mail server's log: bounces: {logs: [/var/log/exim4/mainlog]} or \
+                 bounces: {journal: true}; until then only those of `limiter offence add` count",
+            ));
         }
     }
 

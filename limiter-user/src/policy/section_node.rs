@@ -10,15 +10,17 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    bounces::Bounces,
     complaints::Complaints,
     fault::Fault,
     findings::Findings,
     item::{Fields, Item, Parsed, Scalar, nearest, refuse, shown},
+    mailman::Mailman,
     model::{
         Estimate, Exempt, Limit, Located, Mode, Mta, Origin, Places, Ports, Retention, UidRange,
     },
     notices::Notices,
-    section_complaints, section_estimate, section_later,
+    section_bounces, section_complaints, section_estimate, section_later, section_mailman,
     section_networks::{self, RawBlocked},
     section_notices, section_places, section_policies,
     section_rules::{RawRules, exempt, limits, ports},
@@ -67,6 +69,8 @@ pub(super) struct RawNode {
     pub estimate: Estimate,
     pub notices: Notices,
     pub complaints: Complaints,
+    pub bounces: Bounces,
+    pub mailman: Mailman,
     pub services: Services,
     pub retention: Retention,
     pub places: Places,
@@ -93,7 +97,12 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         .iter()
         .chain(&section_networks::KEYS)
         .chain([&section_estimate::KEY, &section_policies::KEY])
-        .chain([&section_notices::KEY, &section_complaints::KEY])
+        .chain([
+            &section_notices::KEY,
+            &section_complaints::KEY,
+            &section_bounces::KEY,
+            &section_mailman::KEY,
+        ])
         .chain([&section_services::KEY, &section_later::KEY])
         .copied()
         .collect();
@@ -134,6 +143,8 @@ pub(super) fn node(item: &Item<'_>, config: &Path, out: &mut Findings) -> RawNod
         estimate: section_estimate::estimate(&fields, out),
         notices: section_notices::notices(&fields, config, out),
         complaints: section_complaints::complaints(&fields, config, out),
+        bounces: section_bounces::bounces(&fields, config, out),
+        mailman: section_mailman::mailman(&fields, config, out),
         services,
         retention: retention(&fields, out),
         places,

@@ -36,6 +36,12 @@ pub struct Status {
     pub proposals: Vec<Proposal>,
     /// The running agent; null where none runs and the kernel enforces alone.
     pub agent: Option<AgentInfo>,
+    /// What was read of mail that came back; null where it is not configured, or no agent runs.
+    #[serde(default)]
+    pub bounces: Option<BounceStatus>,
+    /// Mailman's lists; null where they are not counted, or no agent runs.
+    #[serde(default)]
+    pub mailing_lists: Option<ListStatus>,
     /// Where the kernel looks.
     pub layers: Vec<LayerStatus>,
     /// The tenants, or the one that was asked for.
@@ -51,6 +57,50 @@ pub struct AgentInfo {
     pub since: Timestamp,
     /// Its version.
     pub version: String,
+}
+
+/// What was read of mail that came back, since the agent reads the logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BounceStatus {
+    /// From where.
+    pub sources: Vec<BounceSource>,
+    /// Permanent failures of tenants' recipients.
+    pub hard: u64,
+    /// Other bounces of tenants.
+    pub soft: u64,
+    /// Bounces that belong to no tenant, or of whom nobody knows to whom.
+    pub nobodys: u64,
+}
+
+/// Mailman's lists, as they were counted last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListStatus {
+    /// The accounts that have any.
+    pub accounts: Vec<ListCount>,
+    /// Lists of no account, or of whom nobody knows of whose.
+    pub nobodys: u64,
+}
+
+/// The lists of one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListCount {
+    /// The account.
+    pub tenant: String,
+    /// How many it has.
+    pub lists: u64,
+    /// How many it may have.
+    pub max: u64,
+}
+
+/// A log of the mail server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BounceSource {
+    /// Its path, or `journal`.
+    pub log: String,
+    /// How many messages under way are known.
+    pub messages: usize,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
 }
 
 /// One place where the kernel looks.

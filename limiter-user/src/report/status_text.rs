@@ -8,7 +8,7 @@ use super::{
     case::{HoldState, HoldStatus},
     case_text::{hold_words, next_words, proposal_words},
     problem::Severity,
-    status::{Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
+    status::{ListCount, Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
     text::{Align, WIDTH, count, few, fit, printable, table},
     time,
 };
@@ -105,6 +105,21 @@ fn head(out: &mut String, status: &Status, style: &Style) {
             let _ = writeln!(out, "agent {version} runs since {since}, process {pid}");
         }
         None => out.push_str("no agent runs: read from the kernel and the files\n"),
+    }
+    let lists = status.mailing_lists.iter().flat_map(|it| &it.accounts);
+    for ListCount { tenant, lists, max } in lists.filter(|it| it.lists > it.max) {
+        let _ = writeln!(
+            out,
+            "{} has {lists} Mailman lists and may have {max}",
+            fit(tenant, 40)
+        );
+    }
+    if let Some(bounces) = &status.bounces {
+        let _ = writeln!(
+            out,
+            "bounces since then: {} hard and {} other of tenants, {} of nobody known",
+            bounces.hard, bounces.soft, bounces.nobodys
+        );
     }
 }
 

@@ -331,6 +331,8 @@ fn status(tenants: Vec<TenantStatus>) -> Status {
         healthy: true,
         problems: Vec::new(),
         proposals: Vec::new(),
+        bounces: None,
+        mailing_lists: None,
         agent: Some(AgentInfo {
             pid: 1,
             since: Timestamp::now(),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! limiter 1 rcpt key=4711.1766 client=192.0.2.7 cport=40000 server=… sport=25 uid=0 login= sender=YQ== to=Yg==
-//! limiter 1 data key=…        … sender=… count=3
-//! limiter 1 local key=…       uid=2001 login= sender=… count=2 all=YUBiLCBjQGQ=
+//! limiter 1 data key=… id=…   … sender=… count=3
+//! limiter 1 local key=… id=…  uid=2001 login= sender=… count=2 all=YUBiLCBjQGQ=
 //! limiter 1 drop key=…
 //! ```
 //!
@@ -52,6 +52,8 @@ pub enum Question {
         envelope: Envelope,
         /// How many recipients it has.
         recipients: u32,
+        /// Its name in the queue, where the configuration says it.
+        queued: Option<Key>,
     },
     /// Whether a message from the command line may go in.
     Whole {
@@ -92,8 +94,9 @@ pub enum QuestionError {
     TooMany,
 }
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "key", "client", "cport", "server", "sport", "uid", "login", "sender", "to", "count", "all",
+    "id",
 ];
 
 /// Reads a question, a line without its end.
@@ -121,12 +124,13 @@ pub fn question(line: &[u8]) -> Result<Question, QuestionError> {
         "data" => Question::Message {
             envelope: fields.envelope()?,
             recipients: fields.count()?,
+            queued: fields.queued()?,
             key,
         },
         "local" => Question::Whole {
             envelope: fields.envelope()?,
             recipients: fields.recipients()?,
-            key,
+            key: fields.queued()?.unwrap_or(key),
         },
         "drop" => Question::Drop { key },
         _ => return Err(QuestionError::Version),
@@ -174,6 +178,18 @@ impl<'l> Fields<'l> {
             return Err(QuestionError::Malformed("key"));
         }
         Ok(Key::Exim(key.to_owned()))
+    }
+
+    /// Its name in the queue.
+    fn queued(&self) -> Result<Option<Key>, QuestionError> {
+        let Some(id) = self.get("id") else {
+            return Ok(None);
+        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if id.len() > MOST_KEY || !id.bytes().all(plain) {
+            return Err(QuestionError::Malformed("id"));
+        }
+        Ok(Some(Key::Queued(id.to_owned())))
     }
 
     /// Text in base64; empty where it is missing.

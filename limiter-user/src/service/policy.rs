@@ -187,9 +187,10 @@ impl Conversation<'_> {
                 key,
                 envelope,
                 recipients,
+                queued,
             } => {
                 let answer = asker
-                    .ask(|gate| gate.message(&key, &envelope, Some(recipients), None))
+                    .ask(|gate| gate.message(&key, &envelope, Some(recipients), queued.as_ref()))
                     .await;
                 self.end(&key, &answer);
                 answer

@@ -19,6 +19,7 @@ use super::{
     Answer, Envelope, Gate, Key, Reply,
     directory::{Directory, Owners, Payer, Whose},
     distinct::{Distinct, DistinctLimit, Recipient, Tagger},
+    payers::Payers,
     reply::{self, Facts},
     till::Till,
 };
@@ -49,6 +50,7 @@ pub struct NodeGate {
     /// The wall clock, since 1970: what months are counted by.
     wall: Box<dyn Fn() -> Duration + Send + Sync>,
     desk: Mutex<Desk>,
+    payers: Payers,
     /// How many messages were asked about at their recipients alone since one was asked about whole.
     halves: AtomicU64,
     /// Of tenants that went too fast with `sendmail`: until when, and what is said.
@@ -124,6 +126,7 @@ impl NodeGate {
             desk: Mutex::default(),
             halves: AtomicU64::new(0),
             put_off: Mutex::default(),
+            payers: Payers::default(),
         }
     }
 
@@ -161,10 +164,37 @@ impl NodeGate {
         look(&mut self.lock_distinct())
     }
 
+    /// The tenant that was charged for a message, by its name in the queue; for about an hour.
+    #[must_use]
+    pub fn payer_of(&self, queue_id: &str) -> Option<String> {
+        self.payers.of(queue_id)
+    }
+
+    /// Remembers who paid for a message that may go in, where its name in the queue is known.
+    fn remember(&self, key: &Key, answer: &Answer) {
+        if *answer != Answer::Accept {
+            return;
+        }
+        let (queue_id, message) = {
+            let desk = self.lock_desk();
+            let Key::Queued(queue_id) = desk.also.get(key).unwrap_or(key) else {
+                return;
+            };
+            let message = desk.messages.get(&Key::Queued(queue_id.clone()));
+            let Some(message) = message.map(Arc::clone) else {
+                return;
+            };
+            (queue_id.clone(), message)
+        };
+        let message = message.lock().unwrap_or_else(PoisonError::into_inner);
+        self.payers.note(&queue_id, &message.payer.name);
+    }
+
     /// Lets go of messages of which nothing was heard for long.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.lock_put_off().retain(|_, (until, _)| *until > now);
+        self.payers.sweep();
         let old: Vec<(Key, bool)> = {
             let desk = self.lock_desk();
             let all = desk.messages.iter();
@@ -450,7 +480,7 @@ impl NodeGate {
         let receipts = std::mem::take(&mut message.receipts);
         let name = &message.payer.name;
         if taken {
-            if let Err(error) = self.till.went(message.payer.place) {
+            if let Err(error) = self.till.went(message.payer.place, message.counted) {
                 warn!("{error}");
             }
             return;
@@ -486,13 +516,17 @@ impl Gate for NodeGate {
                 desk.also.insert(key.clone(), queued.clone());
             }
         }
-        self.ask(key, envelope, &[], recipients, true)
+        let answer = self.ask(key, envelope, &[], recipients, true);
+        self.remember(key, &answer);
+        answer
     }
 
     fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
         self.halves.store(0, Ordering::Relaxed);
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        self.ask(key, envelope, &recipients, None, true)
+        let answer = self.ask(key, envelope, &recipients, None, true);
+        self.remember(key, &answer);
+        answer
     }
 
     fn watched(&self, key: &Key) {

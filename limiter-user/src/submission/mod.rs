@@ -10,6 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 pub mod directory;
 pub mod distinct;
 pub mod gate;
+pub mod payers;
 pub mod reply;
 pub mod till;
 pub mod who;

@@ -71,13 +71,13 @@ impl Till {
             .refused_distinct(place, (limit.max, limit.window), from, carried_out)
     }
 
-    /// One message went in.
+    /// Mail went in, to so many recipients: what came back is held against it, and comes back from each.
     ///
     /// # Errors
     ///
     /// There is no such tenant.
-    pub fn went(&self, place: u32) -> Result<(), KernelError> {
-        self.charger.went(place, 1)
+    pub fn went(&self, place: u32, recipients: u32) -> Result<(), KernelError> {
+        self.charger.went(place, recipients.max(1))
     }
 
     /// Whether the tenant at a place is under a sanction that closes its mailboxes.

@@ -81,6 +81,8 @@ impl Node for FakeNode {
             healthy: true,
             problems: self.problem.lock().unwrap().clone().into_iter().collect(),
             proposals: Vec::new(),
+            bounces: None,
+            mailing_lists: None,
             agent: Some(AgentInfo {
                 pid: std::process::id(),
                 since: Timestamp::now(),

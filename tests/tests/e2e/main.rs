@@ -10,6 +10,7 @@
 )]
 
 mod blocked;
+mod bounces;
 mod bounds;
 mod cases;
 mod charged;

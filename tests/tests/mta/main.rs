@@ -10,6 +10,7 @@
 mod asked;
 mod dovecot;
 mod exim;
+mod journal;
 mod many;
 mod milter;
 mod postfix;

@@ -8,20 +8,13 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
+
 use super::{Account, Said, What, time};
 
 /// Reads a line, if it says that a message came in or went out.
 pub(super) fn read(line: &str) -> Option<Said> {
-    let (time, rest) = time::exim(line)?;
-    // `[pid]`, where the server is told to.
-    let rest = match rest.strip_prefix('[') {
-        Some(pid) => pid.split_once("] ")?.1,
-        None => rest,
-    };
-    let (queue_id, rest) = rest.split_once(' ')?;
-    if !is_queue_id(queue_id) {
-        return None;
-    }
+    let (time, queue_id, rest) = head(line)?;
     let (arrow, rest) = rest.split_once(' ')?;
     let what = match arrow {
         "<=" => accepted(rest),
@@ -34,6 +27,18 @@ pub(super) fn read(line: &str) -> Option<Said> {
         what,
         own_format: true,
     })
+}
+
+/// The time of a line, the message that it is about, and what it says.
+pub(crate) fn head(line: &str) -> Option<(Timestamp, &str, &str)> {
+    let (time, rest) = time::exim(line)?;
+    // `[pid]`, where the server is told to.
+    let rest = match rest.strip_prefix('[') {
+        Some(pid) => pid.split_once("] ")?.1,
+        None => rest,
+    };
+    let (queue_id, rest) = rest.split_once(' ')?;
+    is_queue_id(queue_id).then_some((time, queue_id, rest))
 }
 
 /// `1vMabc-0001xy-2Q`, and since 4.97 `1vMabc-000000001xy-2QAB`.
@@ -57,11 +62,17 @@ struct Arrival<'l> {
 
 /// `SENDER R=… H=… I=… U=… P=… X=… CV=… DN="…" A=… S=… id=… T="…" from <…> for …`.
 fn accepted(rest: &str) -> What {
+    let (account, message_id) = account(rest);
+    What::Accepted {
+        account,
+        message_id,
+    }
+}
+
+/// Who brought a message, and its Message-ID, by what stands behind `<=`.
+pub(crate) fn account(rest: &str) -> (Option<Account>, Option<String>) {
     let Some(arrival) = arrival(rest) else {
-        return What::Accepted {
-            account: None,
-            message_id: None,
-        };
+        return (None, None);
     };
     let protocol = arrival.protocol.unwrap_or_default();
     let account = if let Some(login) = arrival.login {
@@ -76,10 +87,7 @@ fn accepted(rest: &str) -> What {
         let remote = arrival.host.filter(|address| !address.is_loopback());
         remote.map(Account::Address)
     };
-    What::Accepted {
-        account,
-        message_id: arrival.message_id.map(str::to_owned),
-    }
+    (account, arrival.message_id.map(str::to_owned))
 }
 
 /// Where a field stands among the others; each of these comes once.
@@ -131,6 +139,12 @@ fn arrival(rest: &str) -> Option<Arrival<'_>> {
 fn delivered(rest: &str) -> Option<IpAddr> {
     let mut words = Words(rest);
     words.address()?;
+    host(words.0)
+}
+
+/// The address of the host in what follows a recipient: `(PARENT) <ORIGINAL> Q=… F=<…> … H=…`.
+pub(crate) fn host(rest: &str) -> Option<IpAddr> {
+    let mut words = Words(rest.trim_start());
     while words.0.starts_with(['<', '(']) {
         words.address()?;
     }

@@ -5,8 +5,8 @@
 //! user can write, in the name of any program (`logger -t postfix/pickup …`). Entries are a proof where
 //! the mail server writes the file itself: Exim's main log, and Postfix with `maillog_file`.
 
-mod exim;
-mod postfix;
+pub(crate) mod exim;
+pub(crate) mod postfix;
 mod scan;
 #[cfg(test)]
 mod tests;

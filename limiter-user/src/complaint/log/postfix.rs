@@ -11,22 +11,8 @@ use super::{Account, Said, What, time};
 /// What a sender can choose (the Message-ID, its host's name) stands behind what Postfix writes
 /// itself in each kind of line, and only the kind of program that knows is believed.
 pub(super) fn read(line: &str, near: Timestamp) -> Option<Said> {
-    let (time, rest) = time::read(line, near)?;
-    let (_host, rest) = rest.split_once(' ')?;
-    let (tag, rest) = rest.split_once(": ")?;
-    let program = tag.split('[').next()?;
-    // `postfix/smtpd`, `postfix-out/submission/smtpd`.
-    let (instance, _) = program.split_once('/')?;
-    if !instance.starts_with("postfix") {
-        return None;
-    }
-    let program = program.rsplit('/').next()?;
-    let (queue_id, rest) = rest.split_once(": ")?;
-    let is_id = (5..=20).contains(&queue_id.len())
-        && queue_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !is_id {
-        return None;
-    }
+    let (time, program, rest) = head(line, near)?;
+    let (queue_id, rest) = message(rest)?;
     let what = match program {
         "cleanup" => {
             let id = rest.strip_prefix("message-id=")?;
@@ -54,8 +40,32 @@ pub(super) fn read(line: &str, near: Timestamp) -> Option<Said> {
     })
 }
 
+/// The time of a line, which of Postfix's programs wrote it, and what it says.
+pub(crate) fn head(line: &str, near: Timestamp) -> Option<(Timestamp, &str, &str)> {
+    let (time, rest) = time::read(line, near)?;
+    let (_host, rest) = rest.split_once(' ')?;
+    let (tag, rest) = rest.split_once(": ")?;
+    Some((time, program(tag)?, rest))
+}
+
+/// The program in `postfix/smtpd[4711]` or `postfix-out/submission/smtpd`.
+pub(crate) fn program(tag: &str) -> Option<&str> {
+    let path = tag.split('[').next()?;
+    let (instance, _) = path.split_once('/')?;
+    instance.starts_with("postfix").then_some(())?;
+    path.rsplit('/').next()
+}
+
+/// Which message a text is about, and what it says of it.
+pub(crate) fn message(text: &str) -> Option<(&str, &str)> {
+    let (queue_id, rest) = text.split_once(": ")?;
+    let is_id = (5..=20).contains(&queue_id.len())
+        && queue_id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_id.then_some((queue_id, rest))
+}
+
 /// `host[192.0.2.1], sasl_method=PLAIN, sasl_username=bob@example.org`.
-fn client(rest: &str) -> Option<Account> {
+pub(crate) fn client(rest: &str) -> Option<Account> {
     let mut fields = rest.split(", ");
     let host = fields.next()?;
     if let Some(login) = fields.find_map(|field| field.strip_prefix("sasl_username=")) {

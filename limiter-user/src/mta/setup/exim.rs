@@ -189,13 +189,13 @@ limiter_smtp_rcpt:
 
 limiter_smtp_data:
 {data}  accept  condition = ${{if !def:acl_m_limiter}}
-  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 data key=$acl_m_limiter LIMITER_WHO count=${{recipients_count}}LIMITER_TAIL
+  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 data key=$acl_m_limiter id=$message_exim_id LIMITER_WHO count=${{recipients_count}}LIMITER_TAIL
           set acl_c_limiter =
   require acl = limiter_says
   accept
 
 limiter_not_smtp:
-{local}  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 local key=$pid.$tod_epoch_l LIMITER_WHO count=$recipients_count all=${{base64:$recipients}}LIMITER_TAIL
+{local}  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 local key=$pid.$tod_epoch_l id=$message_exim_id LIMITER_WHO count=$recipients_count all=${{base64:$recipients}}LIMITER_TAIL
   require acl = limiter_says
   accept
 

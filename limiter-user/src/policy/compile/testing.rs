@@ -8,7 +8,9 @@ use std::{
 };
 
 use crate::policy::{
+    bounces::Bounces,
     complaints::Complaints,
+    mailman::Mailman,
     model::{
         Blocked, Estimate, Located, Match, Mode, Mta, Node, Origin, Places, Policy, Ports,
         Retention, Rules, Tenant,
@@ -43,6 +45,8 @@ pub(crate) fn policy() -> Policy {
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),
+            bounces: Bounces::default(),
+            mailman: Mailman::default(),
             services: Services::default(),
             retention: Retention {
                 events: Duration::from_secs(1),

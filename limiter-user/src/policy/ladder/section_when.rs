@@ -13,7 +13,7 @@ use super::{
     },
     amounts, count, span, word, words,
 };
-use crate::offence::{OffenceRule, Rate, Severity, Span, When};
+use crate::offence::{MAILING_LISTS, OffenceRule, Rate, Severity, Span, When};
 
 /// The shortest and the longest window.
 const SHORTEST: Span = Span::seconds(60);
@@ -115,6 +115,8 @@ fn violations(item: &Item<'_>, out: &mut Findings) -> Option<When> {
         .iter()
         .filter(|reason| **reason != Reason::None)
         .map(|reason| (reason.as_str(), reason.as_str()))
+        // What the kernel does not see.
+        .chain([(MAILING_LISTS, MAILING_LISTS)])
         .collect();
     let named: BTreeSet<&str> = fields
         .set("reasons")

@@ -350,7 +350,9 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
              services: {policy: tcp:1, on_failure: maybe, allowed_users: [1]}\n\
              notices: {from: nobody, webhook: ftp://a}\n\
              complaints: {maildir: [a], max_size: 1G, received_by: [a b]}\n\
-             metrics: 9477\n",
+             metrics: 9477\n\
+             bounces: {logs: [{}, /var/log/mail.log], journal: yes}\n\
+             mailman: {lists: {}, max: -1, tenants: {alice: many}}\n",
         ),
         &[
             "limiter.yaml:1:11: error: blocked[0]: 203.0.113.0/99 has an impossible length;…",
@@ -368,6 +370,12 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
             "limiter.yaml:6:56: error: complaints.received_by[0]: \"a b\" is not the name of a host;…",
             "limiter.yaml:7:10: error: metrics: 9477 is not an address and a port; 127.0.0.1:9477,… or null",
             "limiter.yaml:7:10: warning: metrics: …",
+            "limiter.yaml:8:17: warning: bounces.logs: /var/log/mail.log is usually written by syslog;…",
+            "limiter.yaml:8:18: error: bounces.logs[0]: a map is not a single value;…",
+            "limiter.yaml:8:51: error: bounces.journal: yes is neither true nor false; true or false",
+            "limiter.yaml:9:18: error: mailman.lists: …",
+            "limiter.yaml:9:27: error: mailman.max: -1 is negative;…",
+            "limiter.yaml:9:48: error: mailman.tenants.alice: many is not a whole number;…",
         ],
     );
 }
@@ -376,7 +384,7 @@ fn what_is_not_enforced_yet_is_checked_and_said() {
 fn what_is_switched_off_needs_no_warning() {
     let config = Config::new(
         "blocked: []\nmanagement: null\npolicies: []\nmailbox: {per_client: null, per_account: null}\n\
-         services: {policy: null}\nnotices: null\ncomplaints: null\nmetrics: null\naccounts: null\n\
+         services: {policy: null}\nnotices: null\ncomplaints: null\nbounces: null\nmailman: null\nmetrics: null\naccounts: null\n\
          tenants: null\nlimits: null\nattach: {uplinks: [], guests: []}\n",
     );
     assert_eq!(config.faults(), Vec::<String>::new());

@@ -22,7 +22,7 @@ fn with_shipped(main: &str) -> Config {
 #[test]
 fn all_that_are_shipped_load_at_once() {
     let main = "policies: [crux.yaml, hostup.yaml, ix-cm.yaml, mvmcloud.yaml, ./strict.yaml, crux.yaml]\n\
-         plans: {dedicated: {}}\n";
+         plans: {dedicated: {}}\nbounces: {journal: true}\n";
     let config = with_shipped(main);
     let loaded = config.load();
     let policy = loaded.policy.as_ref().unwrap();
@@ -45,12 +45,14 @@ fn all_that_are_shipped_load_at_once() {
 
 #[test]
 fn tenants_name_them_beside_their_own_file() {
-    let config = with_shipped("policies: [crux.yaml]\nplans: {dedicated: {}}\n").write(
-        "tenants.d/t.yaml",
-        "tenant: r\npolicies: [../hostup.yaml]\n---\n\
+    let config =
+        with_shipped("policies: [crux.yaml]\nplans: {dedicated: {}}\nbounces: {journal: true}\n")
+            .write(
+                "tenants.d/t.yaml",
+                "tenant: r\npolicies: [../hostup.yaml]\n---\n\
          tenant: alice\nparent: r\npolicies: [../ix-cm.yaml, ../tenants.d/../crux.yaml]\n\
          domains: [{name: example.org}]\n---\ntenant: bob\n",
-    );
+            );
     assert_eq!(config.faults(), [""; 0]);
     let policy = config.policy();
     assert!(policy.node.policies.iter().eq(["crux"]));
@@ -153,4 +155,14 @@ fn steps_are_for_plans_that_there_are() {
     // What is read alone says nothing of any node.
     let alone = crate::policy::load_ladder(&config.path("p.yaml"));
     assert!(alone.ladder.is_some(), "{:?}", alone.faults);
+}
+
+#[test]
+fn whoever_speaks_of_bounces_is_told_where_none_are_read() {
+    let config = with_shipped("policies: [crux.yaml, strict.yaml]\nplans: {dedicated: {}}\n");
+    let faults = config.faults();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let fault =
+        "limiter.yaml:1:23: warning: policies: strict speaks of bounces, and nothing says where";
+    assert!(faults[0].starts_with(fault), "{faults:?}");
 }

@@ -38,7 +38,7 @@ fn a_recipient_is_asked_for() {
 #[test]
 fn a_message_is_asked_for_and_dropped() {
     let line = format!(
-        "limiter 1 data key=4711.1766 client=2001:db8::7 cport= server= sport= login={} sender= count=3\r",
+        "limiter 1 data key=4711.1766 id=1vMabc-0001xy-2Q client=2001:db8::7 cport= server= sport= login={} sender= count=3\r",
         b64("info@shop.example")
     );
     assert_eq!(
@@ -53,6 +53,7 @@ fn a_message_is_asked_for_and_dropped() {
                 sender: Some(String::new()),
             },
             recipients: 3,
+            queued: Some(Key::Queued("1vMabc-0001xy-2Q".to_owned())),
         })
     );
     assert_eq!(
@@ -124,6 +125,7 @@ fn what_is_no_question_is_none() {
             E::Malformed("cport"),
         ),
         ("limiter 1 data key=1", E::Missing("count")),
+        ("limiter 1 data key=1 count=1 id=../x", E::Malformed("id")),
         ("limiter 1 data key=1 count=+1", E::Malformed("count")),
         ("limiter 1 data key=1 count=100001", E::TooMany),
         ("limiter 1 local key=1 count=4294967295", E::TooMany),

@@ -293,9 +293,9 @@ fn exim_asks_one_question_a_connection() {
         let world = World::new();
         let rcpt = "limiter 1 rcpt key=k1 uid=7 sender=YUB4 to=YkB5\n";
         assert_eq!(ask_once(&world, rcpt).await, "ok\n");
-        let data = "limiter 1 data key=k1 uid=7 sender=YUB4 count=1\n";
+        let data = "limiter 1 data key=k1 id=1vM uid=7 sender=YUB4 count=1\n";
         assert_eq!(ask_once(&world, data).await, "ok\n");
-        let local = "limiter 1 local key=k2 uid=7 sender=YUB4 count=2 all=YUBiLCBjQGQ=\n";
+        let local = "limiter 1 local key=k2 id=1vN uid=7 sender=YUB4 count=2 all=YUBiLCBjQGQ=\n";
         world
             .gate
             .will_say("whole", vec![Answer::Refuse(refusal("5.7.1"))]);
@@ -309,11 +309,11 @@ fn exim_asks_one_question_a_connection() {
             world.gate.heard(),
             [
                 "k1 a@x -> b@y",
-                "k1 message Some(1) -",
+                "k1 message Some(1) 1vM",
                 "k1 taken",
-                "k2 whole Some(7) [\"a@b\", \"c@d\"]",
-                "k2 dropped",
-                "k1 message Some(1) -",
+                "1vN whole Some(7) [\"a@b\", \"c@d\"]",
+                "1vN dropped",
+                "k1 message Some(1) 1vM",
                 "k1 dropped",
                 "k3 dropped",
             ]
