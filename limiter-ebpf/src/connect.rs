@@ -113,9 +113,9 @@ fn note_connected(ctx: &SockAddrContext) {
 }
 
 /// Remembers who pays: where it leaves from is not known before the socket has an address, and told
-/// at the uplink. A frame of its own.
+/// at the uplink. `also` is noted with it. A frame of its own.
 #[inline(never)]
-fn note_departure(ctx: &SockAddrContext, facts: &Facts) -> u32 {
+fn note_departure(ctx: &SockAddrContext, facts: &Facts, also: u32) -> u32 {
     // SAFETY: the socket of the context, which is never null here.
     let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
     if let Some(state) = sockets::state_of(socket, true) {
@@ -124,7 +124,7 @@ fn note_departure(ctx: &SockAddrContext, facts: &Facts) -> u32 {
             core::ptr::write_volatile(&raw mut (*state).since_ns, facts.now_ns);
             core::ptr::write_volatile(&raw mut (*state).tenant, facts.tenant);
         }
-        sockets::note(state, flow_flags::DEPARTS);
+        sockets::note(state, flow_flags::DEPARTS | also);
     }
     0
 }
@@ -265,7 +265,7 @@ fn tell(
         if let Some(settings) = maps::SETTINGS.get(0) {
             report::allowed::<true>(settings, &facts);
         }
-        note_departure(ctx, &facts);
+        note_departure(ctx, &facts, 0);
         return;
     }
     let mut ruling = judgement.ruling();
@@ -274,7 +274,8 @@ fn tell(
     }
     report::notable::<true>(&facts, &ruling);
     if !judgement.refuses() {
-        note_departure(ctx, &facts);
+        // It goes on, and its packets are looked at again: that is still the same attempt.
+        note_departure(ctx, &facts, flow_flags::TOLD);
     }
 }
 

@@ -361,7 +361,8 @@ fn opinion(seen: &Seen, settings: &Settings, now_ns: u64) -> Opinion {
         );
     }
     let opinion = Opinion::of(judgement, packet);
-    if before & flow_flags::TOLD != 0 {
+    // That it would be refused is told once; that it is refused after all is something else.
+    if before & flow_flags::TOLD != 0 && !judgement.refuses() {
         Opinion::silent(opinion.act())
     } else {
         opinion

@@ -70,7 +70,7 @@ fn look<const READS: bool>(skb: Skb) -> i32 {
         return own::<READS>(skb, settings, &mut seen, pointer, now_ns);
     }
     if !local {
-        return sanctioned(settings, &seen, now_ns);
+        return sanctioned(settings, &seen, pointer, now_ns);
     }
     if seen.packet.kind == Kind::Tcp && sockets::is_stream(pointer) && is_covered(skb) {
         // Rewritten on the way: where it goes out it can be answered.
@@ -174,7 +174,13 @@ fn is_cut(seen: &Seen, state: *mut SocketState, concern: u32, now_ns: u64) -> u3
         seen.group()
     };
     if let Some(judgement) = refusal(seen, group, now_ns) {
-        if flags & u64::from(flow_flags::TOLD) == 0 {
+        // That it would be refused may have been told before, also by connect; that it is cut was not.
+        let told = if judgement.refuses() {
+            flow_flags::CUT
+        } else {
+            flow_flags::TOLD
+        };
+        if flags & u64::from(told) == 0 {
             seen::tell(seen, judgement, now_ns);
             sockets::note(state, flow_flags::TOLD);
         }
@@ -211,15 +217,25 @@ fn begin(state: *mut SocketState, seen: &Seen, pointer: *mut bpf_sock) {
 /// A packet from a container's namespace: only sanctions of whoever claims its cgroup concern this
 /// layer, all else is judged where the container's traffic comes in. A frame of its own.
 #[inline(never)]
-fn sanctioned(settings: &Settings, seen: &Seen, now_ns: u64) -> i32 {
+fn sanctioned(settings: &Settings, seen: &Seen, pointer: *mut bpf_sock, now_ns: u64) -> i32 {
     if settings.flags & settings::flags::SANCTIONS == 0 {
         return ALLOW;
     }
     let Some(judgement) = refusal(seen, seen.group(), now_ns) else {
         return ALLOW;
     };
-    seen::tell(seen, judgement, now_ns);
-    if judgement.refuses() { REFUSE } else { ALLOW }
+    if judgement.refuses() {
+        seen::tell(seen, judgement, now_ns);
+        return REFUSE;
+    }
+    // It goes on to where the container's traffic is judged, and is told there; connect told of it
+    // where that cannot be relied on.
+    if settings.flags & settings::flags::COUNT_EVERYWHERE != 0
+        && !sockets::has(pointer, flow_flags::TOLD)
+    {
+        seen::tell(seen, judgement, now_ns);
+    }
+    ALLOW
 }
 
 /// What the sanctions of whoever pays say of a port of `group`.

@@ -78,7 +78,7 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     let now_ns = kernel::now_ns(settings);
     // Whoever sends it.
     if settings.flags & settings::flags::NULL_ROUTES != 0 {
-        let mut act = null_route(settings, &mut seen, now_ns);
+        let mut act = null_route(skb, settings, &mut seen, now_ns);
         kernel::forget(&mut act);
         match act {
             GO_ON => {}
@@ -239,19 +239,23 @@ const GO_ON: u32 = 0xff;
 /// What is to be done with a packet that comes from or goes to an address that is null-routed, as
 /// an [`Act`]. A frame of its own.
 #[inline(never)]
-fn null_route(settings: &Settings, seen: &mut Seen, now_ns: u64) -> u32 {
+fn null_route(skb: Skb, settings: &Settings, seen: &mut Seen, now_ns: u64) -> u32 {
     let owner = null_routed(&seen.packet, now_ns);
     if owner == DEFAULT {
         return GO_ON;
     }
     let judgement = judge::refusal_by_sanction(settings, owner, Reason::NullRoute, now_ns);
     seen.owner = Owner::tenant(owner);
-    seen::tell(seen, judgement, now_ns);
     if judgement.refuses() {
-        Act::Drop as u32
-    } else {
-        Act::Judged as u32
+        seen::tell(seen, judgement, now_ns);
+        return Act::Drop as u32;
     }
+    // Of a connection of this node's connect or the socket layer told.
+    let pointer = skb.socket();
+    if pointer.is_null() || !sockets::has(pointer, flow_flags::TOLD) {
+        seen::tell(seen, judgement, now_ns);
+    }
+    Act::Judged as u32
 }
 
 /// The null-routed tenant that one of the addresses belongs to, [`DEFAULT`] if there is none. A

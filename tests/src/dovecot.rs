@@ -1,6 +1,11 @@
 //! A real Dovecot: IMAP and POP3, with a configuration and mailboxes of its own.
 
-use std::{fs, os::unix::fs::chown, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{Cgroup, Place, Process, wait};
 
@@ -12,6 +17,7 @@ const START: Duration = Duration::from_secs(20);
 /// A running Dovecot on every address, ports 110 and 143. Dropping it stops it.
 #[derive(Debug)]
 pub struct Dovecot {
+    configuration: PathBuf,
     // Its many processes are killed with their cgroup.
     _process: Process,
     _cgroup: Cgroup,
@@ -81,8 +87,15 @@ service pop3-login {{
             process.log().contains("starting up")
         });
         Self {
+            configuration: conf,
             _process: process,
             _cgroup: cgroup,
         }
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -72,6 +72,14 @@ impl Etc {
         let parent = path.parent().expect("a file is in a directory");
         fs::create_dir_all(parent).expect("directories can be made");
         replace(&path, contents);
+    }
+
+    /// Puts a link to `target` in the place of a directory below /etc.
+    pub fn link(&self, directory: &str, target: &Path) {
+        let path = self.directory.join(directory);
+        // It need not be there.
+        let _ = fs::remove_dir_all(&path);
+        symlink(target, path).expect("nothing is in its place");
     }
 
     fn add_line(&self, file: &str, name: &str, line: &str) {

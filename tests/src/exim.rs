@@ -25,6 +25,19 @@ impl Exim {
     /// Installs Exim on the node: the user, the configuration in /etc/exim4, the setuid program.
     #[must_use]
     pub fn install(node: &Node, smarthost: IpAddr) -> Self {
+        Self::install_with(node, smarthost, "127.0.0.1 ; ::1", "", "")
+    }
+
+    /// The same, listening at these interfaces, in the notation of a list that semicolons separate; with
+    /// more settings in the first part of its configuration, and more parts at its end.
+    #[must_use]
+    pub fn install_with(
+        node: &Node,
+        smarthost: IpAddr,
+        interfaces: &str,
+        settings: &str,
+        parts: &str,
+    ) -> Self {
         node.etc().add_user(USER, UID);
         let uid = node
             .inside()
@@ -41,7 +54,10 @@ impl Exim {
             .enter(|| programs::copy(&programs::exim(), &program, 0o4755));
         node.etc().write(
             "exim4/exim4.conf",
-            &configuration(&program, &directory, smarthost),
+            &format!(
+                "local_interfaces = <; {interfaces}\n{settings}\n{}{parts}",
+                configuration(&program, &directory, smarthost)
+            ),
         );
         Self { program, directory }
     }
@@ -64,6 +80,12 @@ impl Exim {
             self.log().contains("listening for SMTP")
         });
         process
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// The file that it logs to.
@@ -97,7 +119,6 @@ exim_path = {program}
 primary_hostname = node.example
 spool_directory = {home}/spool
 log_file_path = {home}/log/%slog
-local_interfaces = <; 127.0.0.1 ; ::1
 daemon_smtp_ports = 25
 host_lookup =
 rfc1413_query_timeout = 0s

@@ -40,6 +40,7 @@ mod packet_attempt;
 pub mod packet_socket;
 pub mod packets;
 mod place;
+pub mod post;
 mod postfix;
 pub mod process;
 pub mod programs;

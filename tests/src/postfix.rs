@@ -148,6 +148,12 @@ default_process_limit = 20
     pub fn configuration(&self) -> PathBuf {
         self.directory.join("conf")
     }
+
+    /// Its queue directory.
+    #[must_use]
+    pub fn queue(&self) -> PathBuf {
+        self.directory.join("queue")
+    }
 }
 
 impl Drop for Postfix {

@@ -20,7 +20,7 @@ use crate::{
     court::{Submission, Verdict},
     inspect::record::{About, CaseName, Shelf, Times, holds, name_of, next_steps},
     ledger::NoteRow,
-    offence::{Action, Case, Record, Sanction, Signal, Status, Why, Word},
+    offence::{Action, Case, Moment, Record, Sanction, Signal, Status, Why, Word},
     report::{
         case::{CaseDetails, CaseSummary, Dropped, HeardOutcome, NextStep, NoteOutcome},
         dossier::{Counters, Dossier},
@@ -99,12 +99,9 @@ impl LiveNode {
     pub(super) fn settle_clock(&self, reason: &str, by: &Peer) -> Result<(), NodeError> {
         let judiciary = self.judiciary()?;
         let signal = Signal::Settle { by: by.to_string() };
-        let heard = judiciary
-            .court
-            .hear(vec![submission(signal, reason, by)], &[]);
+        let heard = judiciary.say(submission(signal, reason, by));
         heard.map_err(|error| unheard(&error))?;
         info!("{by} says that the wall clock is right");
-        judiciary.court.tick();
         Ok(())
     }
 
@@ -277,14 +274,11 @@ impl LiveNode {
 
     /// The record book, open beside the court: whoever reads it keeps nobody waiting.
     fn shelf(&self, judiciary: &Judiciary) -> Result<Shelf, NodeError> {
-        let state_dir = judiciary.court.ledger(|ledger| {
-            let directory = ledger.path().parent();
-            directory.map(std::path::Path::to_owned).unwrap_or_default()
-        });
+        let state_dir = judiciary.court.state_dir();
         let (book, times) = judiciary
             .court
             .study(|study| (study.book.clone(), Times::from(study)));
-        Shelf::open(&state_dir, book, times)
+        Shelf::open(state_dir, book, times)
     }
 
     /// The court, for a tenant that there is.
@@ -306,9 +300,18 @@ impl LiveNode {
         let (before, ..) = judiciary.court.record(tenant);
         let spoken = judiciary.speak(tenant, word, reason, by);
         spoken.map_err(|error| unheard(&error))?;
-        let mut outcome = self.outcome(judiciary, tenant, &before, None);
-        outcome.hints = advice::hints(tenant, word, &outcome);
-        Ok(outcome)
+        Ok(self.outcome_of_word(judiciary, tenant, word, &before))
+    }
+
+    /// What is different from `before` after a word, and what else to do.
+    pub(super) fn outcome_of_word(
+        &self,
+        judiciary: &Judiciary,
+        tenant: &str,
+        word: Word,
+        before: &Record,
+    ) -> HeardOutcome {
+        advised(tenant, word, self.outcome(judiciary, tenant, before, None))
     }
 
     fn bring(
@@ -318,7 +321,7 @@ impl LiveNode {
         submission: Submission,
     ) -> Result<HeardOutcome, NodeError> {
         let tenant = submission.signal.tenant().unwrap_or_default().to_owned();
-        let heard = judiciary.court.hear(vec![submission], &[]);
+        let heard = judiciary.say(submission);
         let verdicts = heard.map_err(|error| unheard(&error))?;
         Ok(self.outcome(judiciary, &tenant, before, verdicts.first()))
     }
@@ -332,14 +335,27 @@ impl LiveNode {
         verdict: Option<&Verdict>,
     ) -> HeardOutcome {
         let (after, now, wall) = judiciary.court.record(tenant);
-        let (cases_before, cases_after) = (open_cases(before), open_cases(&after));
+        self.difference(judiciary, tenant, before, (&after, now, wall), verdict)
+    }
+
+    /// What is different from `before` by a record at this moment, and what the wall clock shows then.
+    pub(super) fn difference(
+        &self,
+        judiciary: &Judiciary,
+        tenant: &str,
+        before: &Record,
+        (after, now, wall): (&Record, Moment, Moment),
+        verdict: Option<&Verdict>,
+    ) -> HeardOutcome {
+        let (cases_before, cases_after) = (open_cases(before), open_cases(after));
         let actions = verdict.map_or(&[][..], |verdict| &verdict.actions);
-        let in_force: BTreeSet<Sanction> = {
+        let (in_force, opened_until): (BTreeSet<Sanction>, _) = {
             let state = self.shared.lock();
             let own = state.own_sanctions(tenant).into_iter().flatten();
-            own.filter(|(_, left)| left.is_some())
-                .map(|(sanction, _)| Sanction::of_kernel(sanction))
-                .collect()
+            let own = own
+                .filter(|(_, left)| left.is_some())
+                .map(|(sanction, _)| Sanction::of_kernel(sanction));
+            (own.collect(), state.opened_until(tenant))
         };
         let is_owed = |sanction: &&Sanction| {
             let in_kernel = sanction.in_kernel().map(Sanction::of_kernel);
@@ -363,9 +379,9 @@ impl LiveNode {
             opened: cases_after.difference(&cases_before).cloned().collect(),
             closed: cases_before.difference(&cases_after).cloned().collect(),
             voided: Vec::new(),
-            dropped: dropped(before, &after),
+            dropped: dropped(before, after),
             hints: Vec::new(),
-            next: next(judiciary, tenant, &after),
+            next: next(judiciary, tenant, after),
             lifted: before
                 .effective
                 .keys()
@@ -374,7 +390,8 @@ impl LiveNode {
                 .collect(),
             owed: after.effective.keys().filter(is_owed).copied().collect(),
             standing: after.standing(),
-            holds: holds(tenant, &after, Times { now, wall }),
+            holds: holds(tenant, after, Times { now, wall }),
+            opened_until: opened_until.filter(|_| after.effective.keys().any(is_refusing)),
             cut: if applied.is_empty() {
                 None
             } else {
@@ -382,6 +399,14 @@ impl LiveNode {
             },
             applied,
         }
+    }
+}
+
+/// With what else to do after a word.
+pub(super) fn advised(tenant: &str, word: Word, outcome: HeardOutcome) -> HeardOutcome {
+    HeardOutcome {
+        hints: advice::hints(tenant, word, &outcome),
+        ..outcome
     }
 }
 
@@ -396,6 +421,11 @@ fn open_cases(record: &Record) -> BTreeSet<String> {
 fn next(judiciary: &Judiciary, tenant: &str, record: &Record) -> Vec<NextStep> {
     let steps = |study: &crate::court::Study<'_>| next_steps(tenant, record, study);
     judiciary.court.study(steps)
+}
+
+/// Whether it refuses anything.
+fn is_refusing(sanction: &Sanction) -> bool {
+    *sanction > Sanction::Warn
 }
 
 /// What waited for an operator before, and waits no more, nor holds.

@@ -87,7 +87,9 @@ impl Door {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         match self.open.get() {
             // They opened this moment.
-            Some(chambers) => chambers.judiciary.court.hear_later(submission),
+            Some(chambers) => {
+                chambers.judiciary.court.owe(submission);
+            }
             None => said.push(submission),
         }
     }
@@ -112,7 +114,7 @@ impl Door {
     fn open(&self, chambers: Chambers, heard: usize) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         for submission in said.drain(..).skip(heard) {
-            chambers.judiciary.court.hear_later(submission);
+            chambers.judiciary.court.owe(submission);
         }
         // It is opened once.
         let _ = self.open.set(chambers);

@@ -4,8 +4,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use crate::{
     offence::{Book, Ladder, Span},
     report::{
         event::EventRecord,
+        problem::Problem,
         store::{EventFilter, Reader, Store},
     },
 };
@@ -33,6 +34,10 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_mins(60);
 const TIDY: Duration = Duration::from_secs(3_600);
 /// How often it is looked at least.
 const LONGEST: Duration = Duration::from_secs(1);
+/// How many errands wait one by one, while the record book keeps the clerk.
+const MOST: usize = 16_384;
+/// How long the agent waits for the clerk when it stops.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Something for the clerk.
 enum Errand {
@@ -46,35 +51,107 @@ enum Errand {
     Stop,
 }
 
-/// Sends errands to the clerk.
+/// Sends errands to the clerk. Nobody who does waits.
 #[derive(Clone)]
-pub struct Errands(Sender<Errand>);
+pub struct Errands {
+    queue: SyncSender<Errand>,
+    pile: Arc<Mutex<Pile>>,
+}
+
+/// What found no room in the queue: of each tenant the last record. It stands for all before it, since
+/// the tenant's counter is with it: no refusal is lost, only what tells the summed-up ones apart.
+#[derive(Default)]
+struct Pile {
+    last: HashMap<String, (Arc<EventRecord>, u64)>,
+    book: Option<Box<Book>>,
+    /// How many records were summed up, since the agent started.
+    summed: u64,
+    stop: bool,
+}
 
 impl Errands {
+    fn new(queue: SyncSender<Errand>) -> Self {
+        Self {
+            queue,
+            pile: Arc::default(),
+        }
+    }
+
     /// Hands on what one record stands for; `total` is the tenant's counter with it.
     pub fn note(&self, record: &Arc<EventRecord>, total: u64) {
-        // A clerk that left has said so.
-        let _ = self.0.send(Errand::Note(Arc::clone(record), total));
+        self.send(Errand::Note(Arc::clone(record), total));
     }
 
     /// Has it heard how much was sent up to now. Whether it was, in so long.
     pub fn bring_sent(&self, patience: Duration) -> bool {
         let (answer, answered) = sync_channel(1);
         // A clerk that left has said so.
-        let _ = self.0.send(Errand::Sent(answer));
+        self.send(Errand::Sent(answer));
         answered.recv_timeout(patience).is_ok()
     }
 
     /// Goes by other policies from now on.
     pub fn book(&self, book: Book) {
-        let _ = self.0.send(Errand::Book(Box::new(book)));
+        self.send(Errand::Book(Box::new(book)));
+    }
+
+    fn send(&self, errand: Errand) {
+        // A clerk that left has said so.
+        let Err(TrySendError::Full(errand)) = self.queue.try_send(errand) else {
+            return;
+        };
+        let mut pile = self.pile();
+        match errand {
+            Errand::Note(record, total) => {
+                pile.summed += 1;
+                if let Some(tenant) = &record.tenant {
+                    pile.last.insert(tenant.clone(), (record, total));
+                }
+            }
+            Errand::Book(book) => pile.book = Some(book),
+            // Whoever asked learns that it was not.
+            Errand::Sent(_) => {}
+            Errand::Stop => pile.stop = true,
+        }
+    }
+
+    /// What found no room, in the order in which it is to be taken.
+    fn piled(&self) -> Vec<Errand> {
+        let mut pile = self.pile();
+        let book = pile.book.take().map(Errand::Book);
+        let notes = pile.last.drain();
+        let notes = notes.map(|(_, (record, total))| Errand::Note(record, total));
+        let mut errands: Vec<Errand> = notes.chain(book).collect();
+        errands.extend(std::mem::take(&mut pile.stop).then_some(Errand::Stop));
+        errands
+    }
+
+    /// What is to be told of it by `status`.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        let pile = self.pile();
+        (pile.summed > 0).then(|| {
+            Problem::warning(
+                format!(
+                    "the record book was too slow: {} reports of refusals were summed up by tenant; \
+                     their number is right, reason and source of some are those of the tenant's last",
+                    pile.summed
+                ),
+                "look at the disk of state_dir; the next start of the agent forgets this",
+            )
+        })
+    }
+
+    fn pile(&self) -> MutexGuard<'_, Pile> {
+        self.pile.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The clerk at work.
 pub struct Clerk {
     errands: Errands,
-    thread: thread::JoinHandle<()>,
+    /// Closed when it left.
+    left: Receiver<()>,
 }
 
 impl Clerk {
@@ -89,14 +166,17 @@ impl Clerk {
         shared: Shared,
         store: Option<Arc<Store>>,
     ) -> std::io::Result<Self> {
-        let (sender, errands) = channel();
-        let thread = thread::Builder::new()
+        let (sender, queue) = sync_channel(MOST);
+        let (leaves, left) = sync_channel(0);
+        let errands = Errands::new(sender);
+        let taken = errands.clone();
+        thread::Builder::new()
             .name("clerk".to_owned())
-            .spawn(move || Desk::new(court, counted, shared, store).work(&errands))?;
-        Ok(Self {
-            errands: Errands(sender),
-            thread,
-        })
+            .spawn(move || {
+                let _leaves: SyncSender<()> = leaves;
+                Desk::new(court, counted, shared, store).work(&queue, &taken);
+            })?;
+        Ok(Self { errands, left })
     }
 
     /// Where errands are taken.
@@ -105,11 +185,15 @@ impl Clerk {
         self.errands.clone()
     }
 
-    /// Has everything that waits brought before the court.
+    /// Has everything that waits brought before the court; not for longer than the disk can be waited
+    /// for: what is not, the next agent finds in the counters.
     pub fn stop(self) {
-        let _ = self.errands.0.send(Errand::Stop);
-        if self.thread.join().is_err() {
-            error!("the clerk of the court fell over");
+        self.errands.send(Errand::Stop);
+        if self.left.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+            error!(
+                "the record book does not answer: refusals of the last seconds are heard after the \
+                 next start"
+            );
         }
     }
 }
@@ -159,7 +243,7 @@ impl Desk {
         }
     }
 
-    fn work(mut self, errands: &Receiver<Errand>) {
+    fn work(mut self, errands: &Receiver<Errand>, piled: &Errands) {
         let mut wait = Duration::ZERO;
         loop {
             let mut stop = false;
@@ -173,6 +257,9 @@ impl Desk {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => stop = true,
+            }
+            for errand in piled.piled() {
+                stop |= self.take(errand);
             }
             if !self.looked && self.since.elapsed() >= SETTLED {
                 self.looked = true;
@@ -302,4 +389,96 @@ impl Desk {
 /// What was refused to each tenant, by the counters.
 fn totals(shared: &Shared) -> Vec<(String, u64)> {
     shared.lock().totals(Stats::notable)
+}
+
+#[cfg(test)]
+mod tests {
+    use limiter_common::event::{COMM_LEN, Event};
+
+    use super::*;
+    use crate::report::event::{Clock, Names, Process};
+
+    struct Alice;
+    impl Names for Alice {
+        fn tenant(&self, index: u32) -> Option<String> {
+            Some(format!("t{index}"))
+        }
+        fn cgroup(&self, _: u64) -> Option<String> {
+            None
+        }
+        fn interface(&self, _: u32) -> Option<String> {
+            None
+        }
+    }
+
+    fn record(tenant: u32) -> Arc<EventRecord> {
+        let event = Event {
+            time_ns: 0,
+            repeated: 1,
+            total: 1,
+            cgroup_id: 0,
+            limit_span_ns: 0,
+            tenant,
+            limit_owner: 0,
+            limit_max: 0,
+            uid: 0,
+            pid: 0,
+            interface: 0,
+            source_port: 0,
+            destination_port: 25,
+            verdict: 0,
+            reason: 1,
+            layer: 0,
+            flags: 0,
+            limit_unit: 0,
+            limit_kind: 0,
+            reserved: [0; 6],
+            comm: [0; COMM_LEN],
+            source: [0; 16],
+            destination: [0; 16],
+        };
+        let clock = Clock { offset_ns: 0 };
+        Arc::new(EventRecord::new(
+            &event,
+            "node",
+            clock,
+            &Alice,
+            Process::default(),
+        ))
+    }
+
+    #[test]
+    fn what_finds_no_room_is_summed_up_and_told() {
+        let (sender, queue) = sync_channel(2);
+        let errands = Errands::new(sender);
+        for total in 1..=10 {
+            errands.note(&record(1), total);
+        }
+        errands.note(&record(2), 7);
+        errands.book(Book::default());
+        errands.send(Errand::Stop);
+        let problem = errands.problem().unwrap().problem;
+        assert!(problem.contains("9 reports"), "{problem}");
+        // The queue first: then what stands for all the rest.
+        let first: Vec<u64> = queue.try_iter().filter_map(total).collect();
+        assert_eq!(first, [1, 2]);
+        let piled = errands.piled();
+        assert!(matches!(piled.last(), Some(Errand::Stop)));
+        assert!(matches!(piled[2], Errand::Book(_)));
+        let mut rest: Vec<u64> = piled.into_iter().filter_map(total).collect();
+        rest.sort_unstable();
+        assert_eq!(rest, [7, 10]);
+        // There is room again.
+        errands.note(&record(1), 11);
+        assert_eq!(queue.try_iter().filter_map(total).last(), Some(11));
+        assert!(errands.piled().is_empty());
+        assert!(errands.problem().is_some(), "said until the next start");
+    }
+
+    fn total(errand: Errand) -> Option<u64> {
+        match errand {
+            Errand::Note(_, total) => Some(total),
+            _ => None,
+        }
+    }
 }

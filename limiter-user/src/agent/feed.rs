@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use limiter_common::verdict::Verdict;
 use log::warn;
 
@@ -16,7 +17,7 @@ use super::heard::Heard;
 use crate::{
     court::{Court, Now, Submission},
     ledger::{Evidence, Position},
-    offence::{Book, Signal},
+    offence::{Book, Circumstances, Signal},
     report::event::EventRecord,
 };
 
@@ -50,11 +51,24 @@ struct Kind {
 /// What was read of one tenant and is not heard yet.
 struct Waiting {
     /// How often, by kind, and an example of each.
-    kinds: BTreeMap<Kind, (u64, Option<EventRecord>)>,
+    kinds: BTreeMap<Kind, Kept>,
     /// Up to which total.
     total: u64,
     /// When it was last heard of, and how often in this episode.
     heard: Option<(Instant, usize)>,
+}
+
+/// What was read of one kind of refusals.
+#[derive(Default)]
+struct Kept {
+    /// How often.
+    count: u64,
+    /// The first that was told.
+    example: Option<EventRecord>,
+    /// Who made them, and to which ports.
+    around: Circumstances,
+    /// When the last came.
+    last: Option<Timestamp>,
 }
 
 /// What was read and is not heard yet.
@@ -173,11 +187,16 @@ impl Feed {
         if waiting.kinds.len() >= MOST_KINDS {
             kind.source = None;
         }
-        let entry = waiting
-            .kinds
-            .entry(kind)
-            .or_insert_with(|| (0, example.cloned()));
-        entry.0 = entry.0.saturating_add(count);
+        let kept = waiting.kinds.entry(kind).or_default();
+        kept.count = kept.count.saturating_add(count);
+        if let Some(record) = example {
+            kept.last = kept.last.max(Some(record.time));
+            kept.around.add_from(&maker(record));
+            if let Some(port) = record.destination.port {
+                kept.around.add_port(port);
+            }
+            kept.example.get_or_insert_with(|| record.clone());
+        }
         self.pending.insert(tenant.to_owned());
     }
 
@@ -267,18 +286,20 @@ impl Waiting {
     }
 
     fn submissions(&self, tenant: &str, clock: Now) -> impl Iterator<Item = Submission> {
-        self.kinds.iter().map(move |(kind, (count, example))| {
+        self.kinds.iter().map(move |(kind, kept)| {
+            let example = kept.example.as_ref();
+            let mut around = kept.around.clone();
+            around.last = kept.last.map(|last| clock.engine(last.into()));
             let signal = Signal::Violations {
                 tenant: tenant.to_owned(),
                 reason: kind.reason.to_owned(),
-                count: *count,
+                count: kept.count,
                 refused: kind.refused,
                 source: kind.source,
-                happened: example
-                    .as_ref()
-                    .map_or(clock.engine, |example| clock.engine(example.time.into())),
+                happened: example.map_or(clock.engine, |example| clock.engine(example.time.into())),
+                around,
             };
-            let evidence = example.iter().map(|example| Evidence {
+            let evidence = example.into_iter().map(|example| Evidence {
                 kind: "event",
                 body: serde_json::to_value(example).unwrap_or_default(),
             });
@@ -287,6 +308,20 @@ impl Waiting {
                 ..Submission::of(signal)
             }
         })
+    }
+}
+
+/// Who made an attempt, in short: the user and the program where they are known, else the address or
+/// the interface that it came from.
+fn maker(record: &EventRecord) -> String {
+    match (record.uid, &record.comm, &record.source) {
+        (Some(uid), Some(comm), _) => format!("uid {uid} ({comm})"),
+        (Some(uid), None, _) => format!("uid {uid}"),
+        (None, _, Some(source)) => source.address.to_string(),
+        (None, _, None) => match &record.interface {
+            Some(interface) => format!("interface {interface}"),
+            None => "unknown".to_owned(),
+        },
     }
 }
 
@@ -316,7 +351,7 @@ mod tests {
 
     fn waiting(feed: &Feed) -> u64 {
         let waiting = feed.waiting.get("alice");
-        waiting.map_or(0, |it| it.kinds.values().map(|(count, _)| count).sum())
+        waiting.map_or(0, |it| it.kinds.values().map(|kept| kept.count).sum())
     }
 
     #[test]

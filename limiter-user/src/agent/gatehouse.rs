@@ -2,8 +2,8 @@
 //! kept on the disk.
 
 use std::{
-    fs,
-    net::SocketAddr,
+    fs, io,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,13 +20,19 @@ use crate::{
     kernel::{KernelError, maps::Maps},
     report::{event::Names as _, problem::Problem},
     submission::{
-        directory::{Directory, Owner, Owners},
+        directory::{Directory, Inside, Neighbour, Owner, Owners},
         distinct::Distinct,
         gate::NodeGate,
         till::Till,
         who::MailTenants,
     },
-    system::{clock::MachineClock, durable, sealed::Sealed, sessions},
+    system::{
+        clock::MachineClock,
+        durable,
+        interfaces::Ways,
+        sealed::Sealed,
+        sessions::{self, Found},
+    },
 };
 
 /// Who was written to, as it is kept.
@@ -38,27 +44,70 @@ const KEPT: Sealed = Sealed {
 /// The owners of this node's sockets.
 struct NodeOwners {
     sockets: sessions::Owners,
+    ways: Ways,
+    inside: sessions::Inside,
     names: NodeNames,
+}
+
+impl NodeOwners {
+    /// In the calling thread's network namespace.
+    fn open(names: NodeNames) -> io::Result<Self> {
+        Ok(Self {
+            sockets: sessions::Owners::open()?,
+            ways: Ways::open()?,
+            inside: sessions::Inside::open()?,
+            names,
+        })
+    }
+
+    /// What is known of an owner. One whose cgroup is gone may have been a tenant's: nobody knows.
+    fn known(&self, found: sessions::Owner) -> Option<Owner> {
+        let cgroup = match found.cgroup_id {
+            Some(id) => Some(self.names.cgroup(id)?),
+            None => None,
+        };
+        Some(Owner {
+            uid: Some(found.uid),
+            cgroup,
+        })
+    }
 }
 
 impl Owners for NodeOwners {
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner> {
         match self.sockets.owner_of(client, server) {
-            Ok(found) => {
-                let found = found?;
-                // One that is gone may have been a tenant's: then nobody knows whose it is.
-                let cgroup = match found.cgroup_id {
-                    Some(id) => Some(self.names.cgroup(id)?),
-                    None => None,
-                };
-                Some(Owner {
-                    uid: Some(found.uid),
-                    cgroup,
-                })
-            }
+            Ok(found) => self.known(found?),
             Err(error) => {
                 warn!("whose the connection from {client} is cannot be found out: {error}");
                 None
+            }
+        }
+    }
+
+    fn neighbour(&self, client: IpAddr) -> Option<Neighbour> {
+        match self.ways.to(client) {
+            Ok(way) => Some(Neighbour {
+                interfaces: way.interfaces,
+                is_guest: way.to_guest,
+                namespace: way.namespace,
+            }),
+            Err(error) => {
+                warn!("where {client} is cannot be found out: {error}");
+                None
+            }
+        }
+    }
+
+    fn owner_inside(&self, namespace: i32, client: SocketAddr, server: SocketAddr) -> Inside {
+        let found = self.inside.owner_of(&self.ways, namespace, client, server);
+        match found {
+            Ok(Found::Owner(owner)) => self.known(owner).map_or(Inside::Unknown, Inside::Owner),
+            Ok(Found::Nobody) => Inside::Unknown,
+            Ok(Found::Later(wait)) => Inside::Later(wait),
+            Ok(Found::Nowhere) => Inside::Closed,
+            Err(error) => {
+                warn!("whose the connection from {client} is cannot be found out: {error}");
+                Inside::Unknown
             }
         }
     }
@@ -80,7 +129,7 @@ impl Gatehouse {
     ///
     /// The kernel's programs or maps cannot be reached.
     pub fn open(shared: &Shared, names: NodeNames) -> Result<Self, KernelError> {
-        let sockets = sessions::Owners::open().map_err(|source| KernelError::Syscall {
+        let owners = NodeOwners::open(names).map_err(|source| KernelError::Syscall {
             call: "socket",
             source,
         })?;
@@ -90,7 +139,7 @@ impl Gatehouse {
         let clock = Arc::clone(&state.clock);
         let gate = Arc::new(NodeGate::new(
             till,
-            Box::new(NodeOwners { sockets, names }),
+            Box::new(owners),
             remembered(&state_dir),
             Box::new(move || wall(&clock)),
         ));
@@ -145,9 +194,15 @@ pub fn directory(state: &State) -> Directory {
         hosts.push(mailname.trim().to_owned());
     }
     hosts.push("localhost".to_owned());
-    Directory::new(&state.policy, &state.image, who, hosts, |name| {
-        state.mirror.index_of(name)
-    })
+    let interfaces = state.networks.for_mail(&state.policy);
+    Directory::new(
+        &state.policy,
+        &state.image,
+        who,
+        &interfaces,
+        hosts,
+        |name| state.mirror.index_of(name),
+    )
 }
 
 fn wall(clock: &MachineClock) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use jiff::Timestamp;
@@ -12,20 +12,30 @@ use crate::{
     ledger::Page,
     notice::{
         Backlog, Channel, Contacts, Context, Delivery, Facts, LONGEST_WAIT, Lane, Outbox,
-        OutboxError, Planned, evidence, plan,
+        OutboxError, Planned,
+        evidence::{self, Telling},
+        plan,
     },
-    offence::{Book, Moment, Span},
+    offence::{Book, Moment, NoticeEvent, Sanction, Span},
     policy::{model::Policy, notices::Notices},
 };
 
+/// Says until when nothing of a tenant is refused, because it or the node is opened.
+type Opened = Box<dyn Fn(&str) -> Option<Timestamp> + Send + Sync>;
+
 /// Whom the node's notices go to.
-#[derive(Clone, Debug, Default)]
-pub struct Directory(Arc<RwLock<Addresses>>);
+#[derive(Clone, Default)]
+pub struct Directory {
+    addresses: Arc<RwLock<Addresses>>,
+    opened: Arc<OnceLock<Opened>>,
+}
 
 #[derive(Debug, Default)]
 struct Addresses {
     node: String,
     notices: Notices,
+    /// The ports that mail is sent to.
+    mail_ports: Vec<u16>,
     /// Mail addresses, by tenant.
     contacts: HashMap<String, Vec<String>>,
     /// Domains, by the tenant whose they are.
@@ -33,6 +43,22 @@ struct Addresses {
 }
 
 impl Directory {
+    /// Asks `opened` from now on, with no lock of its own held.
+    pub fn ask(&self, opened: impl Fn(&str) -> Option<Timestamp> + Send + Sync + 'static) {
+        // It is set once.
+        let _ = self.opened.set(Box::new(opened));
+    }
+
+    /// Until when nothing of whoever is told of a sanction is refused.
+    fn opened(&self, told: &Told<'_>) -> Option<Timestamp> {
+        match told.notice.event {
+            NoticeEvent::Sanctioned { sanction, .. } if sanction > Sanction::Warn => {
+                self.opened.get()?(&told.notice.tenant)
+            }
+            _ => None,
+        }
+    }
+
     /// Goes by this policy.
     pub fn follow(&self, policy: &Policy) {
         let mut contacts = HashMap::new();
@@ -54,10 +80,14 @@ impl Directory {
         let addresses = Addresses {
             node: policy.node.name.clone(),
             notices: policy.node.notices.clone(),
+            mail_ports: [&policy.node.ports.smtp[..], &policy.node.ports.submission].concat(),
             contacts,
             domains,
         };
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *self
+            .addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 }
 
@@ -75,15 +105,26 @@ impl Addresses {
 
 impl Herald for Directory {
     fn plan(&self, told: &[Told<'_>], book: &Book) -> Vec<(i64, Planned)> {
-        let addresses = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let opened: Vec<Option<Timestamp>> = told.iter().map(|told| self.opened(told)).collect();
+        let addresses = self
+            .addresses
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut numbers = BTreeMap::new();
         let facts: Vec<Facts> = told
             .iter()
-            .map(|told| {
+            .zip(opened)
+            .map(|(told, opened_until)| {
                 let time = told.wall.timestamp();
                 // Also where the record book begins anew.
                 let id = format!("{}-{}-{}", addresses.node, told.wall.0, told.number);
-                let lines = told.evidence.map(evidence::of_case).unwrap_or_default();
+                let telling = Telling {
+                    at: told.at,
+                    time,
+                    mail_ports: &addresses.mail_ports,
+                };
+                let lines = told.evidence.map(|it| evidence::of_case(it, &telling));
+                let lines = lines.unwrap_or_default();
                 let context = Context {
                     id: &id,
                     sequence: u64::try_from(told.number).unwrap_or_default(),
@@ -94,7 +135,10 @@ impl Herald for Directory {
                     at: told.at,
                     time,
                 };
-                let facts = Facts::new(told.notice, &context);
+                let facts = Facts {
+                    opened_until,
+                    ..Facts::new(told.notice, &context)
+                };
                 numbers.insert(facts.id.clone(), told.number);
                 facts
             })

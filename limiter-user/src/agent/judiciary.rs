@@ -2,7 +2,6 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    thread,
     time::Duration,
 };
 
@@ -10,10 +9,10 @@ use limiter_common::sanction::Sanction as InKernel;
 use log::{error, info};
 use serde_json::Value;
 
-use super::{bailiff::Report, live::LiveNode};
+use super::{bailiff::Report, cases::advised, live::LiveNode};
 use crate::{
     control::{node::NodeError, peer::Peer},
-    court::{Court, CourtError, Submission},
+    court::{Court, CourtError, Submission, Verdict, Wanted},
     inspect,
     kernel::{LONGEST_SANCTION, SHORTEST_SANCTION},
     offence::{Record, Sanction, Signal, Span, Word},
@@ -28,9 +27,6 @@ pub struct Judiciary {
     pub carried: Report,
 }
 
-/// A word counts for what began before it, from the next moment on.
-const NEXT_MOMENT: Duration = Duration::from_millis(2);
-
 impl Judiciary {
     /// Hears a person's word about a tenant, and what follows from it at once.
     ///
@@ -43,7 +39,7 @@ impl Judiciary {
         word: Word,
         reason: &str,
         by: &Peer,
-    ) -> Result<(), CourtError> {
+    ) -> Result<Vec<Verdict>, CourtError> {
         let signal = Signal::Word {
             tenant: tenant.to_owned(),
             word,
@@ -56,12 +52,24 @@ impl Judiciary {
     ///
     /// # Errors
     ///
-    /// It could not be recorded: then it was not said.
-    pub fn say(&self, said: Submission) -> Result<(), CourtError> {
-        self.court.hear(vec![said], &[])?;
-        thread::sleep(NEXT_MOMENT);
-        self.court.tick();
-        Ok(())
+    /// It could not be recorded: then it was not said. [`CourtError::Hanging`]: nobody knows.
+    pub fn say(&self, said: Submission) -> Result<Vec<Verdict>, CourtError> {
+        self.court.hear_soon(said)
+    }
+
+    /// Has what could not be recorded for this reason heard as soon as it can be; it holds already, or
+    /// will in a moment. Gives what to tell the operator of that.
+    pub fn owe(&self, said: Submission, why: &CourtError) -> String {
+        let after = if self.court.owe(said) {
+            "it is kept, holds after a restart and a reboot too, and is recorded by itself"
+        } else {
+            "it is recorded by itself when the disk takes it; until then it is in memory only: a \
+             restart of the agent undoes a reinstatement, a reboot both"
+        };
+        format!(
+            "not in the record book yet: {why}; {after}; {}",
+            why.remedy()
+        )
     }
 
     /// What was cut last of a tenant; it is told once.
@@ -74,7 +82,7 @@ impl Judiciary {
 /// Something that a person says.
 pub fn submission(signal: Signal, reason: &str, by: &Peer) -> Submission {
     let by = serde_json::to_value(by).unwrap_or(Value::Null);
-    Submission::by(signal, by, Some(reason.to_owned()))
+    Submission::by(signal, by, Some(reason.to_owned())).once()
 }
 
 /// What the court says of itself when it does not hear.
@@ -135,12 +143,13 @@ impl LiveNode {
             by: by.to_string(),
         };
         let submission = submission(signal, reason, by);
+        let mut unrecorded = None;
         let heard = match self.door.judiciary() {
-            Some(judiciary) => match judiciary.court.hear(vec![submission.clone()], &[]) {
+            Some(judiciary) => match judiciary.say(submission.clone()) {
                 Ok(_) => Some(judiciary),
                 Err(error) => {
                     error!("{whom}, and it cannot be recorded yet: {error}");
-                    judiciary.court.hear_later(submission);
+                    unrecorded = Some((judiciary, submission, error));
                     None
                 }
             },
@@ -154,11 +163,19 @@ impl LiveNode {
             Some(judiciary) => judiciary.cut(tenant),
             // Whatever is wrong with the record book: an operator's word holds at once.
             None => {
+                // It is owed before it holds, so that what is recorded does not undo it.
+                if let Some((judiciary, submission, _)) = &unrecorded {
+                    judiciary.court.say_later(submission.clone());
+                }
                 let cut = self.suspend_in_kernel(tenant, in_kernel, duration)?;
-                self.door.follow();
+                if unrecorded.is_none() {
+                    self.door.follow();
+                }
                 Some(cut)
             }
         };
+        let unrecorded =
+            unrecorded.map(|(judiciary, submission, error)| judiciary.owe(submission, &error));
         let state = self.shared.lock();
         let Some(until_s) = state.own_end(tenant, in_kernel)? else {
             return Err(NodeError::Failed {
@@ -174,6 +191,7 @@ impl LiveNode {
             tenants: state.below(tenant),
             opened_until: state.view().opened_until(tenant)?,
             cut,
+            unrecorded,
         })
     }
 
@@ -200,11 +218,33 @@ impl LiveNode {
             let state = self.shared.lock();
             in_force(state.own_sanctions(tenant)?)
         };
+        let mut unrecorded = None;
         let heard = match self.door.judiciary() {
             Some(judiciary) => {
                 let (record, ..) = judiciary.court.record(tenant);
                 let word = word(&record, sanction, overriding)?;
-                Some(self.speak_of(judiciary, tenant, word, reason, by)?)
+                let signal = Signal::Word {
+                    tenant: tenant.to_owned(),
+                    word,
+                    by: by.to_string(),
+                };
+                let said = submission(signal, reason, by);
+                match judiciary.say(said.clone()) {
+                    Ok(_) => Some(self.outcome_of_word(judiciary, tenant, word, &record)),
+                    Err(error) => {
+                        error!(
+                            "{by} reinstates {tenant:?}, and it cannot be recorded yet: {error}"
+                        );
+                        let foreseen = judiciary.court.foresee(tenant, &said);
+                        // It is owed before it holds, so that what is recorded does not undo it.
+                        judiciary.court.say_later(said.clone());
+                        let after = (&foreseen.record, foreseen.now, foreseen.wall);
+                        self.lift_in_kernel(tenant, &Wanted::of(after.0, after.1))?;
+                        unrecorded = Some(judiciary.owe(said, &error));
+                        let heard = self.difference(judiciary, tenant, &record, after, None);
+                        Some(advised(tenant, word, heard))
+                    }
+                }
             }
             None => {
                 let in_kernel = sanction.and_then(Sanction::in_kernel);
@@ -252,7 +292,19 @@ impl LiveNode {
             closed,
             hints,
             next,
+            unrecorded,
         })
+    }
+
+    /// Lifts what a tenant is not to suffer any more.
+    fn lift_in_kernel(&self, tenant: &str, wanted: &Wanted) -> Result<(), NodeError> {
+        let mut state = self.shared.lock();
+        let own = in_force(state.own_sanctions(tenant)?);
+        let gone = own.into_iter().filter(|it| !wanted.kernel.contains_key(it));
+        for sanction in gone {
+            state.reinstate(tenant, Some(sanction))?;
+        }
+        Ok(())
     }
 }
 

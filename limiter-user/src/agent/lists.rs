@@ -18,7 +18,7 @@ use super::state::{Shared, Trouble};
 use crate::{
     court::{Court, Submission},
     mta::mailman,
-    offence::{MAILING_LISTS, Signal},
+    offence::{Circumstances, MAILING_LISTS, Signal},
     policy::{mailman::Mailman, model::Policy},
     report::{
         problem::Problem,
@@ -177,6 +177,7 @@ impl Counter {
                     refused: false,
                     source: None,
                     happened,
+                    around: Circumstances::default(),
                 })
             })
             .collect();

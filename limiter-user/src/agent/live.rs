@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::{
     AgentError, boot,
     chambers::Door,
+    clerk::Errands,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -24,8 +25,12 @@ use crate::{
         routes_clock::{ClockOutcome, ClockRequest},
         routes_complaints::ComplaintDesk,
         routes_court::{Added, CaseAction, Said},
+        routes_watch::{WatchOutcome, WatchRequest},
     },
-    inspect::record::{CaseName, add_to_explanation, add_to_status},
+    inspect::record::{
+        CaseName, add_to_explanation, add_to_status,
+        stranded::{self, Stranded},
+    },
     kernel::clock,
     ledger::held_counts,
     offence,
@@ -41,8 +46,11 @@ use crate::{
         status::{AgentInfo, Status},
         store::{EventFilter, History, Reader, Store},
     },
-    system::Sources,
+    system::{Sources, patience},
 };
+
+/// How long whoever looks waits for the record book.
+const GLANCE: Duration = Duration::from_secs(3);
 
 /// The running agent, as the commands see it.
 pub struct LiveNode {
@@ -75,7 +83,8 @@ impl LiveNode {
         let mut state = self.shared.lock();
         match read {
             Ok(ready) => {
-                let faults = ready.faults.iter().map(FaultReport::from).collect();
+                let mut faults: Vec<FaultReport> =
+                    ready.faults.iter().map(FaultReport::from).collect();
                 let changes = state.adopt(ready)?;
                 let mut summary = changes.to_string();
                 if let Some(restart) = state.needs_restart() {
@@ -83,6 +92,10 @@ impl LiveNode {
                 }
                 drop(state);
                 info!("reloaded: {changes}");
+                let stranded = self.stranded();
+                let warnings = stranded::warnings(&stranded, &self.config);
+                boot::say_warnings(&warnings);
+                faults.extend(warnings.iter().map(FaultReport::from));
                 // The main loop may be stopping.
                 let _ = self.policy_changed.send(());
                 Ok(ReloadOutcome {
@@ -103,6 +116,20 @@ impl LiveNode {
     }
 }
 
+impl LiveNode {
+    /// Who has something open on record, and is no tenant.
+    fn stranded(&self) -> Vec<Stranded> {
+        let Some(judiciary) = self.door.judiciary() else {
+            return Vec::new();
+        };
+        // The court's lock comes first, as everywhere.
+        judiciary.court.study(|study| {
+            let state = self.shared.lock();
+            stranded::stranded(study.records, state.image.names())
+        })
+    }
+}
+
 impl Node for LiveNode {
     fn status(&self, tenant: Option<&str>) -> Result<Status, NodeError> {
         let (mut status, state_dir) = {
@@ -112,8 +139,14 @@ impl Node for LiveNode {
             status.problems.extend(state.other_limiters());
             (status, state.state_dir())
         };
-        let held = held_counts(&state_dir);
-        if let Ok(counts) = &held {
+        let chambers = self.door.chambers();
+        let hangs = chambers.is_some_and(|it| it.judiciary.court.is_hanging());
+        let held = if hangs {
+            None
+        } else {
+            patience::within(GLANCE, move || held_counts(&state_dir))
+        };
+        if let Some(Ok(counts)) = &held {
             status.count_held_mail(counts);
         }
         status.agent = Some(AgentInfo {
@@ -121,10 +154,12 @@ impl Node for LiveNode {
             since: self.since,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         });
-        if let Some(chambers) = self.door.chambers() {
+        let late = self.door.errands().and_then(Errands::problem);
+        status.problems.extend(late);
+        if let Some(chambers) = chambers {
             let court = &chambers.judiciary.court;
             let problems = court.problems();
-            if let (Err(error), true) = (&held, problems.is_empty()) {
+            if let (Some(Err(error)), true) = (&held, problems.is_empty()) {
                 // The court may not have noticed: it remembers most of what it reads.
                 status.problems.push(Problem::error(
                     format!("the record book cannot be read: {error}"),
@@ -134,6 +169,9 @@ impl Node for LiveNode {
             status.problems.extend(problems);
             let one = tenant.is_some();
             court.study(|study| add_to_status(&mut status, study, one));
+            if !one {
+                status.problems.extend(stranded::problem(&self.stranded()));
+            }
             let found = (chambers.health)().problems().into_iter();
             status.problems.extend(found.map(|problem| {
                 Problem::warning(
@@ -302,6 +340,30 @@ impl Node for LiveNode {
             Some(chambers) => Ok(&*chambers.desk),
             None => Err(NodeError::NeedsAgent { doing: "complaint" }),
         }
+    }
+
+    fn watch(&self, request: &WatchRequest) -> Result<WatchOutcome, NodeError> {
+        let (watch, shut) = {
+            let state = self.shared.lock();
+            (Arc::clone(&state.watch), state.shut_doors())
+        };
+        let sign = match &request.sign {
+            Some(sign) => sign.clone(),
+            None => watch
+                .arm(request.account.as_deref())
+                .ok_or_else(|| NodeError::Invalid {
+                    what: "too many checks at once; wait half a minute".to_owned(),
+                })?,
+        };
+        Ok(WatchOutcome {
+            seen: if request.end {
+                watch.disarm(&sign)
+            } else {
+                watch.seen(&sign)
+            },
+            sign,
+            shut,
+        })
     }
 
     fn simulates_clock(&self) -> bool {

@@ -13,7 +13,9 @@ use crate::{
         attach::{Place, Side},
         sync_interfaces,
     },
+    policy::model::Policy,
     report::problem::Problem,
+    submission::directory,
     system::interfaces::{self, Coverage, Interfaces, resolve},
 };
 
@@ -28,13 +30,35 @@ pub struct Networks {
     said: BTreeSet<String>,
 }
 
+impl Networks {
+    /// Whose the interfaces are, for mail that guests hand in.
+    pub fn for_mail(&self, policy: &Policy) -> directory::Interfaces {
+        let owners = self.coverage.owners.iter();
+        let uplinks = self.coverage.uplinks.iter();
+        directory::Interfaces {
+            owners: owners
+                .filter_map(|(index, tenant)| {
+                    Some((*index, policy.tenants.get(*tenant)?.name.clone()))
+                })
+                .collect(),
+            uplinks: uplinks.map(|attach| attach.index).collect(),
+        }
+    }
+}
+
 impl State {
     /// Looks which interfaces there are, and attaches what belongs on them.
     pub fn follow_interfaces(&mut self) {
         match Interfaces::snapshot() {
             Ok(interfaces) => {
                 let asked = interfaces::Wanted::of(&self.policy);
-                self.networks.coverage = resolve(&interfaces, &asked);
+                let coverage = resolve(&interfaces, &asked);
+                let known = &self.networks.coverage;
+                let others = coverage.owners != known.owners || coverage.uplinks != known.uplinks;
+                self.networks.coverage = coverage;
+                if others {
+                    self.follow_at_the_gate();
+                }
                 self.networks.interfaces = interfaces;
                 self.mended(Trouble::Interfaces);
                 self.say_coverage();

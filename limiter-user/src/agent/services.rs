@@ -1,10 +1,11 @@
 //! What the mail programs of this node ask: the doors where they knock, kept open as long as the agent
 //! runs, and answered by the gate.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use limiter_common::mailbox;
 use log::{debug, error};
+use serde::{Deserialize, Serialize};
 
 use super::{
     AgentError,
@@ -14,23 +15,42 @@ use super::{
     state::{Shared, State, Trouble},
 };
 use crate::{
-    kernel::{clock, identities::wire_address},
+    kernel::{clock, identities::wire_address, snapshot::elapsed},
     mta::{Places, PostfixSubmissions},
+    offence::Reading,
     policy::services::ServicePlaces,
     report::problem::Problem,
     service::{
         ask::{Asker, Settings},
         callers::{Callers, allowed},
         doors::Doors,
-        dovecot::{Dovecot, Locks},
+        dovecot::{Dovecot, KeptLogins, Locks},
         milter::{Limits, Milter},
         policy::PolicyService,
     },
     submission::gate::NodeGate,
+    system::sealed::Sealed,
 };
 
 /// After how many looks, two seconds apart, what is to be remembered is kept.
 const KEEP_EVERY: u32 = 150;
+/// The same for logins: a minute.
+const KEEP_LOGINS_EVERY: u32 = 30;
+/// Logins by account, as they are kept.
+const LOGINS: Sealed = Sealed {
+    name: "logins.counts",
+    magic: "limiter-logins 1",
+};
+
+/// Logins by account, and what the clocks said when they were kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    taken: Reading,
+    logins: KeptLogins,
+}
+
+/// From how many messages on that were asked about by halves, and none whole, it is said.
+const MANY_HALVES: u64 = 5;
 
 /// Locks clients out by the edge.
 struct EdgeLocks(Shared, Arc<NodeGate>);
@@ -43,7 +63,11 @@ impl Locks for EdgeLocks {
     fn lock(&self, address: IpAddr, lock: Duration) {
         let address = address.to_canonical();
         let mut state = self.0.lock();
-        if address.is_loopback() || state.image.own_addresses.contains(&address) {
+        let exempt = &state.policy.node.mailbox_exempt;
+        if address.is_loopback()
+            || state.image.own_addresses.contains(&address)
+            || exempt.iter().any(|net| net.contains(&address))
+        {
             return;
         }
         let until = clock::monotonic_ns()
@@ -66,6 +90,8 @@ pub struct Services {
     callers: Arc<Callers>,
     dovecot: Arc<Dovecot>,
     doors: Vec<Doors>,
+    shared: Shared,
+    state_dir: PathBuf,
     /// How often it was looked after.
     looks: u32,
 }
@@ -93,32 +119,34 @@ impl Services {
             let state = shared.lock();
             (state.policy.node.services.clone(), callers_of(&state))
         };
-        let on_failure = rules.on_failure;
         let settings = Arc::new(Settings::new(rules));
         let callers = Arc::new(Callers::new(uids));
         let gate = Arc::clone(&house.gate);
-        let policy = PolicyService::new(Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings)));
+        let watch = Arc::clone(&shared.lock().watch);
+        let asker = Asker::new(Arc::clone(&gate) as _, Arc::clone(&settings));
+        let policy = PolicyService::watched(asker, Arc::clone(&watch));
         let submissions = Arc::new(PostfixSubmissions::new(Places::default()));
-        let milter = Arc::new(Milter::new(
-            Arc::clone(&gate) as _,
-            submissions,
-            on_failure,
-            Limits::default(),
-        ));
-        let dovecot = Arc::new(Dovecot::new(
-            Arc::new(EdgeLocks(shared.clone(), gate)),
-            clock::monotonic_ns,
-        ));
+        let milter = Arc::new(
+            Milter::new(
+                Arc::clone(&gate) as _,
+                submissions,
+                Arc::clone(&settings),
+                Limits::default(),
+            )
+            .watched(Arc::clone(&watch)),
+        );
+        let locks = Arc::new(EdgeLocks(shared.clone(), gate));
+        let dovecot = Arc::new(Dovecot::new(locks, clock::monotonic_ns).watched(watch));
         let doors = vec![
             policy.open(&places.policy, &callers),
             Doors::open(
                 &places.milter,
                 "services.milter",
                 &callers,
-                move |stream, _| {
+                move |stream, caller| {
                     let milter = Arc::clone(&milter);
                     async move {
-                        if let Err(error) = milter.serve(stream).await {
+                        if let Err(error) = milter.serve(stream, &caller).await {
                             debug!("{error}");
                         }
                     }
@@ -126,10 +154,10 @@ impl Services {
             ),
             Doors::open(&places.dovecot, "services.dovecot", &callers, {
                 let dovecot = Arc::clone(&dovecot);
-                move |stream, _| {
+                move |stream, caller| {
                     let dovecot = Arc::clone(&dovecot);
                     async move {
-                        if let Err(error) = dovecot.serve(stream).await {
+                        if let Err(error) = dovecot.serve(stream, &caller).await {
                             debug!("{error}");
                         }
                     }
@@ -142,9 +170,12 @@ impl Services {
             callers,
             dovecot,
             doors,
+            shared: shared.clone(),
+            state_dir: shared.lock().state_dir(),
             looks: 0,
         };
         services.follow(shared);
+        services.take_up();
         Ok(Some(services))
     }
 
@@ -172,10 +203,54 @@ impl Services {
                 );
                 state.trouble(Trouble::Services, problem);
             }
+            if self.house.gate.halves() < MANY_HALVES {
+                state.mended(Trouble::Halves);
+            } else {
+                let problem = Problem::warning(
+                    "the mail server asks about recipients, and not at DATA: what it asks is given \
+                     back, and mail is not counted",
+                    "`limiter mta config postfix` shows the line that is missing \
+                     (smtpd_data_restrictions)",
+                );
+                state.trouble(Trouble::Halves, problem);
+            }
         }
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(KEEP_EVERY) {
             self.keep().await;
+        } else if self.looks.is_multiple_of(KEEP_LOGINS_EVERY) {
+            self.keep_logins().await;
+        }
+    }
+
+    /// Goes on from the logins that an earlier agent counted.
+    fn take_up(&self) {
+        match LOGINS.load::<Kept>(&self.state_dir) {
+            Ok(Some(Kept { taken, logins })) => {
+                let now = self.shared.lock().clock.reading();
+                self.dovecot.restore(logins, elapsed(&taken, &now));
+            }
+            Ok(None) => debug!("no logins were counted before"),
+            Err(error) => {
+                error!("{error}: logins by account are counted anew");
+                if let Err(error) = LOGINS.set_aside(&self.state_dir) {
+                    debug!("it stays where it is: {error}");
+                }
+            }
+        }
+    }
+
+    async fn keep_logins(&self) {
+        let Some(logins) = self.dovecot.keep() else {
+            return;
+        };
+        let taken = self.shared.lock().clock.reading();
+        let state_dir = self.state_dir.clone();
+        let keep = move || LOGINS.keep(&state_dir, &Kept { taken, logins });
+        match tokio::task::spawn_blocking(keep).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => error!("logins by account cannot be kept: {error}"),
+            Err(error) => error!("logins by account cannot be kept: {error}"),
         }
     }
 
@@ -185,6 +260,7 @@ impl Services {
         if let Err(error) = tokio::task::spawn_blocking(move || house.keep()).await {
             error!("what was counted of mail cannot be kept: {error}");
         }
+        self.keep_logins().await;
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
         model::{Places, Policy},
     },
     report::problem::Problem,
+    service::watch::Watch,
     submission::gate::NodeGate,
     system::{Sources, Users, cgroups, clock::MachineClock},
 };
@@ -54,6 +55,8 @@ pub struct State {
     pub(super) bell: Bell,
     /// The gate of the node's own mail server, which goes by the same identities.
     pub(super) gate: Option<Arc<NodeGate>>,
+    /// Who wants to know whether mail programs ask.
+    pub(super) watch: Arc<Watch>,
     pub(super) kernel: Kernel,
     pub(super) mirror: Mirror,
     /// What time it is, for whatever outlives this agent.
@@ -131,6 +134,8 @@ pub enum Trouble {
     Recipients,
     /// Answering mail programs.
     Services,
+    /// Mail programs that ask by halves.
+    Halves,
     /// Counts of an earlier boot that could not be read.
     CountsLost,
     /// Keeping counts for the next boot.
@@ -186,6 +191,7 @@ impl State {
             users: ready.users,
             identities: 0,
             gate: None,
+            watch: Arc::default(),
             bell: Bell::default(),
             kernel,
             clock,
@@ -298,6 +304,12 @@ impl State {
         }
     }
 
+    /// Why mail programs are not answered, where they should be.
+    pub fn shut_doors(&self) -> Vec<String> {
+        let found = self.problems.get(&Trouble::Services);
+        found.map(|it| it.problem.clone()).into_iter().collect()
+    }
+
     /// Forgets what was wrong.
     pub fn mended(&mut self, about: Trouble) {
         self.problems.remove(&about);
@@ -372,10 +384,15 @@ impl State {
     fn other_identities(&mut self) {
         self.identities = self.identities.wrapping_add(1);
         // Before the lock is let go: a place in the kernel may be another tenant's from now on.
+        self.follow_at_the_gate();
+        self.bell.ring();
+    }
+
+    /// Has the gate go by who is who now.
+    pub(super) fn follow_at_the_gate(&self) {
         if let Some(gate) = &self.gate {
             gate.set_directory(gatehouse::directory(self));
         }
-        self.bell.ring();
     }
 
     /// Says what the machine contradicts, if anything: it is left to whoever nobody claims.
@@ -434,6 +451,14 @@ impl State {
                 ),
             ),
         }
+    }
+
+    /// Until when nothing of `tenant` is refused, because it or the node is opened; `None` if neither
+    /// is, or there is no such tenant.
+    #[must_use]
+    pub fn opened_until(&self, tenant: &str) -> Option<jiff::Timestamp> {
+        let index = self.mirror.index_of(tenant)?;
+        self.view().opened(index).ok().flatten()
     }
 
     /// Refuses nothing for a while, on the whole node or of one tenant; `None` ends it.

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     court::{
-        Bailiff, BailiffError, Found, SAME_END,
-        spare::{Kept, Spare},
+        Bailiff, BailiffError, Found, SAME_END, owed,
+        spare::{Kept, Spare, WITHOUT_BOOK},
         told, wanted,
     },
     offence::{Clock, Moment, Reading, Sanction, Span},
@@ -53,7 +53,11 @@ impl Warden {
             None => (Clock::default(), true),
         };
         let now = engine.look(&reading, blank);
-        let left: Vec<Kept> = spare.sanctions().cloned().collect();
+        let mut left: Vec<Kept> = spare.sanctions().cloned().collect();
+        // What operators said and neither the book nor the copy could take.
+        for word in owed(&state_dir) {
+            word.carry_into(&mut left);
+        }
         let mut warden = Self {
             said: String::new(),
             shared: shared.clone(),
@@ -195,7 +199,7 @@ impl Watch {
                     until,
                     ends: until.map(|until| self.clock.wall(until, reading).timestamp()),
                     cases: Vec::new(),
-                    reason: "an operator's word while there was no record book".to_owned(),
+                    reason: WITHOUT_BOOK.to_owned(),
                     tenant: found.tenant,
                 })
             })

@@ -11,20 +11,22 @@ use super::{
     output::Output,
 };
 use crate::{
+    inspect::record::{Shelf, stranded},
     notice,
+    offence::Book,
     policy::{
         self,
         compile::compile,
         describe,
         fault::{Fault, any_error},
-        image::Holder,
+        image::{Holder, Image},
         model::{Origin, Policy},
     },
     report::{
         faults::{FaultReport, tally},
         text::printable,
     },
-    system::{Sources, System},
+    system::{Sources, System, clock::MachineClock},
 };
 
 /// Check the configuration.
@@ -129,6 +131,10 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
         }
     };
     let compiled = compile(policy, &system);
+    let mut faults = compiled.faults;
+    if let Some(image) = &compiled.image {
+        faults.extend(stranded(policy, image));
+    }
     let exempt = compiled.image.map(|image| {
         let mta = image
             .uids
@@ -137,7 +143,6 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
         mta.map(|binding| format!("uid {} ({})", binding.range.first, binding.by))
             .collect()
     });
-    let mut faults = compiled.faults;
     let cgroup = policy.places.attach_point(&mount);
     if !cgroup.is_dir() {
         faults.push(Fault::warning(
@@ -147,4 +152,31 @@ fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
         ));
     }
     (faults, exempt)
+}
+
+/// Who has something open in the record book, and is no tenant of these files. Where there is no
+/// record book, nothing was ever recorded.
+fn stranded(policy: &Policy, image: &Image) -> Vec<Fault> {
+    let config = &policy.places.config;
+    let reading = MachineClock::new(None).reading();
+    let records = Shelf::alone(&policy.places.state_dir, Book::default(), &reading)
+        .and_then(|shelf| shelf.map(|shelf| shelf.records()).transpose());
+    match records {
+        Ok(records) => {
+            let stranded = stranded::stranded(&records.unwrap_or_default(), image.names());
+            stranded::warnings(&stranded, config)
+        }
+        Err(error) => {
+            let origin = Origin {
+                file: config.clone(),
+                line: 0,
+                column: 0,
+            };
+            vec![Fault::warning(
+                &origin,
+                format!("it is not known whether anybody under a sanction is missing: {error}"),
+                "check as root; `limiter status` says what is wrong with the record book",
+            )]
+        }
+    }
 }

@@ -152,7 +152,7 @@ impl Show {
             out: Output::new(),
             json: global.json,
             follow: args.follow,
-            lines: Lines::new(TimeZone::system(), Timestamp::now()),
+            lines: Lines::new(TimeZone::system()),
             joiner: (!each).then(Joiner::default),
             shown: false,
             standings,

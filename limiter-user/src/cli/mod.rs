@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod explain;
 mod mta;
+mod mta_check;
 mod observe;
 mod offence;
 mod output;
@@ -100,7 +101,7 @@ enum Command {
     SettleClock(word::SettleArguments),
     /// Take in a report of abuse, or look after those that came in
     Complaint(complaint::Arguments),
-    /// The node's mail server: how to have it ask limiter
+    /// The node's mail server: how to have it ask limiter, and whether it does
     #[command(subcommand)]
     Mta(mta::Command),
     /// Take everything out of the kernel: nothing is refused or counted any more

@@ -4,11 +4,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Global, error::CliError, output::Output};
+use super::{Global, error::CliError, mta_check, output::Output};
 use crate::{
     mta::{
         MtaError, Places,
-        setup::{EximFacts, PostfixFacts, Steps},
+        setup::{DovecotFacts, EximFacts, PostfixFacts, Steps},
     },
     policy,
     report::faults::FaultReport,
@@ -19,6 +19,8 @@ use crate::{
 pub enum Command {
     /// What to put where, so that the mail server asks limiter; nothing is changed
     Config(Arguments),
+    /// Whether the mail server really asks: a session with it that sends nothing
+    Check(mta_check::Arguments),
 }
 
 /// What to put where.
@@ -26,30 +28,28 @@ pub enum Command {
 pub struct Arguments {
     /// The mail server
     server: Server,
-    /// Postfix's directory of configuration [default: /etc/postfix], or Exim's file [default: what it was
-    /// built for]
+    /// Postfix's directory of configuration [default: /etc/postfix], or Exim's or Dovecot's file [default:
+    /// what it was built for]
     #[arg(long, value_name = "PATH")]
     at: Option<PathBuf>,
-    /// The program to ask: `postconf`, or Exim [default: where packages put it]
+    /// The program to ask: `postconf`, Exim, or `doveconf` [default: where packages put it]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Server {
+pub enum Server {
     Postfix,
     Exim,
+    Dovecot,
 }
 
 pub fn run(command: Command, global: &Global) -> Result<ExitCode, CliError> {
-    let Command::Config(args) = command;
-    let loaded = policy::load(&global.config);
-    let Some(policy) = loaded.policy else {
-        return Err(CliError::Faults {
-            config: global.config.clone(),
-            faults: loaded.faults.iter().map(FaultReport::from).collect(),
-        });
+    let args = match command {
+        Command::Config(args) => args,
+        Command::Check(args) => return mta_check::run(&args, global),
     };
+    let policy = policy_of(global)?;
     let steps = steps(args, &policy)?;
     let mut out = Output::new();
     if global.json {
@@ -59,6 +59,15 @@ pub fn run(command: Command, global: &Global) -> Result<ExitCode, CliError> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The policy in the files.
+pub fn policy_of(global: &Global) -> Result<policy::model::Policy, CliError> {
+    let loaded = policy::load(&global.config);
+    loaded.policy.ok_or_else(|| CliError::Faults {
+        config: global.config.clone(),
+        faults: loaded.faults.iter().map(FaultReport::from).collect(),
+    })
 }
 
 fn steps(args: Arguments, policy: &policy::model::Policy) -> Result<Steps, MtaError> {
@@ -74,6 +83,9 @@ fn steps(args: Arguments, policy: &policy::model::Policy) -> Result<Steps, MtaEr
         }
         Server::Exim => {
             EximFacts::read(&program(&["exim4", "exim"])?, args.at.as_deref())?.steps(policy)
+        }
+        Server::Dovecot => {
+            DovecotFacts::read(&program(&["doveconf"])?, args.at.as_deref())?.steps(policy)
         }
     })
 }

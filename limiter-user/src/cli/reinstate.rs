@@ -106,6 +106,9 @@ fn text(outcome: &ReinstateOutcome, style: &Style) -> String {
     for hint in &outcome.hints {
         said.push_str(&format!("  {}\n", printable(hint)));
     }
+    if let Some(why) = &outcome.unrecorded {
+        said.push_str(&format!("  {}\n", printable(why)));
+    }
     for step in &outcome.next {
         said.push_str(&format!("  next: {}\n", next_words(step, style)));
     }
@@ -131,6 +134,7 @@ mod tests {
             closed: Vec::new(),
             hints: Vec::new(),
             next: Vec::new(),
+            unrecorded: None,
         };
         let style = Style {
             zone: TimeZone::UTC,

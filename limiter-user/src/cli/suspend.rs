@@ -126,6 +126,9 @@ fn text(outcome: &SanctionOutcome, style: &Style) -> String {
              or the tenant)\n"
         ));
     }
+    if let Some(why) = &outcome.unrecorded {
+        said.push_str(&format!("!! {}\n", printable(why)));
+    }
     if let Some(cut) = &outcome.cut {
         said.push_str(&cut_text(cut));
     }
@@ -168,6 +171,7 @@ mod tests {
             tenants: 1,
             opened_until: None,
             cut: None,
+            unrecorded: None,
         };
         assert_eq!(
             text(&outcome, &style),

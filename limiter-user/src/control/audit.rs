@@ -6,13 +6,17 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::peer::Peer;
-use crate::report::problem::Problem;
+use crate::{report::problem::Problem, system::patience};
+
+/// How long an action waits until it is recorded.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The file's name in the state directory.
 pub const FILE: &str = "audit.jsonl";
@@ -54,11 +58,14 @@ impl Audit {
         }
     }
 
-    /// Records an action, on the disk before this returns.
+    /// Records an action, on the disk before this returns; a disk that does not answer is not waited for
+    /// any longer than seconds.
     pub fn record(&self, record: &AuditRecord) {
         let line = serde_json::to_string(record).unwrap_or_else(|error| error.to_string());
         log::info!("audit: {line}");
-        let outcome = self.append(&line);
+        let (path, written) = (self.path.clone(), line.clone());
+        let outcome = patience::within(PATIENCE, move || append(&path, &written))
+            .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the disk hangs")));
         if let Err(error) = &outcome {
             log::error!(
                 "cannot record an action in {}: {error}; it was: {line}",
@@ -80,27 +87,27 @@ impl Audit {
             "make room or repair the file; the action stands in the agent's own log",
         ))
     }
+}
 
-    fn append(&self, line: &str) -> io::Result<()> {
-        if let Some(directory) = self.path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)?;
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.path)?;
-        // One write of a whole line: `limiter detach` appends without an agent.
-        // What a crash cut off gets a line of its own.
-        let torn = if torn(&mut file)? { "\n" } else { "" };
-        let text = format!("{torn}{line}\n");
-        file.write_all(text.as_bytes())?;
-        file.sync_data()
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
     }
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    // One write of a whole line: `limiter detach` appends without an agent.
+    // What a crash cut off gets a line of its own.
+    let torn = if torn(&mut file)? { "\n" } else { "" };
+    let text = format!("{torn}{line}\n");
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
 }
 
 /// Whether the file ends in the middle of a line.

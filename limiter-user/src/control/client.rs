@@ -19,6 +19,7 @@ use super::{
     reply::ErrorBody,
     routes::{self, ObserveRequest, ReinstateRequest, ReloadRequest, SanctionRequest},
     routes_court::{self, CaseRequest, Done, OffenceRequest, SettleRequest, WordRequest},
+    routes_watch::{self, WatchOutcome, WatchRequest},
 };
 use crate::report::{
     case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
@@ -130,6 +131,14 @@ impl Client {
     /// [`ClientError`]. Faults of the files are in the outcome.
     pub async fn reload(&self, request: &ReloadRequest) -> Result<ReloadOutcome, ClientError> {
         self.post(routes::RELOAD, request).await
+    }
+
+    /// Has the agent look out for whether mail programs ask, or say who did.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn watch(&self, request: &WatchRequest) -> Result<WatchOutcome, ClientError> {
+        self.post(routes_watch::WATCH, request).await
     }
 
     /// Has nothing refused for a while, or ends that.

@@ -12,6 +12,7 @@ pub mod routes;
 pub mod routes_clock;
 pub mod routes_complaints;
 pub mod routes_court;
+pub mod routes_watch;
 pub mod server;
 pub mod socket;
 mod users;

@@ -10,6 +10,7 @@ use super::{
     routes_clock::{ClockOutcome, ClockRequest},
     routes_complaints::ComplaintDesk,
     routes_court::{Added, CaseAction, Said},
+    routes_watch::{WatchOutcome, WatchRequest},
 };
 use crate::inspect::record::CaseName;
 use crate::offence::Sanction;
@@ -231,6 +232,15 @@ pub trait Node: Send + Sync + 'static {
     /// [`NodeError::NeedsAgent`], and an agent without a record book.
     fn complaints(&self) -> Result<&dyn ComplaintDesk, NodeError> {
         Err(NodeError::NeedsAgent { doing: "complaint" })
+    }
+
+    /// Looks out for whether mail programs ask, or says who did.
+    ///
+    /// # Errors
+    /// [`NodeError::NeedsAgent`], and [`NodeError::Invalid`] for too many at once.
+    fn watch(&self, request: &WatchRequest) -> Result<WatchOutcome, NodeError> {
+        let _ = request;
+        Err(NodeError::NeedsAgent { doing: "mta check" })
     }
 
     /// Whether a test may put the clocks forward.

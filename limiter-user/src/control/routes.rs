@@ -18,11 +18,12 @@ use super::{
     reply::{self, Body},
     routes_clock::{self, CLOCK},
     routes_complaints, routes_court,
+    routes_watch::{self, WATCH},
     server::{Connection, Server},
 };
 use crate::{
     offence::Sanction,
-    report::{duration::Seconds, store::EventFilter},
+    report::{duration::Seconds, store::EventFilter, time::utc},
 };
 
 /// `GET`: [`Status`](crate::report::status::Status). Parameters: `tenant`.
@@ -111,6 +112,7 @@ pub(super) async fn answer(
         STATUS | EVENTS | EXPLAIN => &[Method::GET],
         RELOAD | OBSERVE | REINSTATE => &[Method::POST],
         SANCTIONS => &[Method::POST, Method::DELETE],
+        WATCH => &[Method::POST],
         CLOCK if server.node.simulates_clock() => &[Method::POST],
         path => match routes_court::methods(path).or_else(|| routes_complaints::methods(path)) {
             Some(methods) => methods,
@@ -120,7 +122,7 @@ pub(super) async fn answer(
                     format!("there is no {path:?}"),
                     format!(
                         "paths: {STATUS}, {EVENTS}, {EXPLAIN}, {RELOAD}, {OBSERVE}, {SANCTIONS}, \
-                         {REINSTATE}, {}, {}, {}, {}",
+                         {REINSTATE}, {WATCH}, {}, {}, {}, {}",
                         routes_court::ALL.join(", "),
                         routes_complaints::COMPLAINTS,
                         routes_complaints::COMPLAINT,
@@ -147,6 +149,7 @@ pub(super) async fn answer(
             sanction(server, connection, request).await
         }
         SANCTIONS | REINSTATE => reinstate(server, connection, request).await,
+        WATCH => routes_watch::answer(server, connection, request).await,
         CLOCK => routes_clock::answer(server, connection, request).await,
         path if routes_court::methods(path).is_some() => {
             routes_court::answer(server, connection, request).await
@@ -232,7 +235,7 @@ async fn observe(server: &Server, connection: &Connection, request: Request<Inco
         let said = match &outcome {
             Ok(outcome) => Ok(outcome.until.map_or_else(
                 || "ended".to_owned(),
-                |until| format!("nothing is refused until {until}"),
+                |until| format!("nothing is refused until {}", utc(until)),
             )),
             Err(error) => Err(error.to_string()),
         };
@@ -260,7 +263,7 @@ async fn sanction(server: &Server, connection: &Connection, request: Request<Inc
                 .sanction(&request.tenant, request.sanction, duration, &reason, &by);
         let said = match &outcome {
             Ok(outcome) => Ok(match outcome.until {
-                Some(until) => format!("in force until {until}"),
+                Some(until) => format!("in force until {}", utc(until)),
                 None => "in force without end".to_owned(),
             }),
             Err(error) => Err(error.to_string()),

@@ -8,6 +8,7 @@ use log::{error, warn};
 use super::{
     bailiff::{Found, Wanted},
     bench::Bench,
+    foresight::foresee,
     hearing::Submission,
     spare::{InForce, Kept},
 };
@@ -67,7 +68,8 @@ impl Bench {
         let lost: Vec<(Kept, Option<Span>)> = left
             .into_iter()
             .filter(|(kept, left)| {
-                !self.is_said(&kept.tenant) && !self.is_covered(&kept.tenant, kept.sanction, *left)
+                !self.later.is_of(&kept.tenant)
+                    && !self.is_covered(&kept.tenant, kept.sanction, *left)
             })
             .collect();
         if lost.is_empty() && recorded.is_some() {
@@ -99,21 +101,20 @@ impl Bench {
                     self.resisting = Some(format!("{tenant}: {error}"));
                 }
             }
-            self.later.extend(submissions);
+            let (now, reading) = self.now();
+            for submission in submissions {
+                self.later.say(submission, now, reading.wall);
+            }
         }
     }
 
     /// Hears what operators said while there was no court: it holds in the kernel already. What
     /// cannot be recorded yet waits.
     pub(super) fn hear_what_holds(&mut self) {
-        if self.later.is_empty() {
-            return;
-        }
-        if self.hear(self.later.clone(), &[]).is_ok() {
+        if !self.later.is_empty() && self.hear_later().is_ok() {
             // A word counts for what began before it, from the next moment on.
             thread::sleep(Duration::from_millis(2));
             let _ = self.hear(vec![Submission::of(Signal::Tick)], &[]);
-            self.later.clear();
         }
     }
 
@@ -121,7 +122,7 @@ impl Bench {
     /// and not one that was lifted by the last page of the book: whoever wrote that was killed before
     /// the kernel heard of it. What earlier pages lifted was carried out before the next was begun.
     fn is_strange(&self, found: &Found, last: Moment) -> bool {
-        if self.is_said(&found.tenant) {
+        if self.later.is_of(&found.tenant) {
             return false;
         }
         let Some(record) = self.state.records.get(&found.tenant) else {
@@ -141,12 +142,6 @@ impl Bench {
                 .into_iter()
                 .any(|(word, _)| rows.iter().any(|row| row.sanction == *word))
         })
-    }
-
-    /// Whether an operator said something of a tenant that is not heard yet.
-    fn is_said(&self, tenant: &str) -> bool {
-        let mut later = self.later.iter();
-        later.any(|it| it.signal.tenant().is_some_and(|it| it == tenant))
     }
 
     /// Whether the record of `tenant` has it suffer at least this.
@@ -169,35 +164,20 @@ impl Bench {
         let reading = self.clocks.read();
         let (records, clock) = (&self.state.records, &self.state.clock);
         self.spare.note_all(records, clock, &reading);
-        for submission in self.later.clone() {
-            self.spare_word(&submission.signal);
-        }
-        self.keep_spare();
+        self.spare_what_holds();
     }
 
-    /// The copy says what an operator said and could not be recorded yet: it holds.
-    pub(super) fn spare_word(&mut self, signal: &Signal) {
-        let Signal::Suspend {
-            tenant,
-            sanction,
-            length,
-            reason,
-            by,
-        } = signal
-        else {
-            return;
-        };
-        let (now, reading) = self.now();
-        let until = length.map(|length| now.plus(length));
-        let wall = |until: Moment| reading.wall.plus(until.since(now)).timestamp();
-        self.spare.add(Kept {
-            tenant: tenant.clone(),
-            sanction: *sanction,
-            until,
-            ends: until.map(wall),
-            cases: Vec::new(),
-            reason: format!("{reason} (by {by})"),
-        });
+    /// The copy says what holds and could not be recorded yet, too.
+    pub(super) fn spare_what_holds(&mut self) {
+        let later = self.later.all();
+        if !later.is_empty() {
+            let reading = self.clocks.read();
+            let (state, _) = foresee(self.state.clone(), self.book(), &later, reading.clone());
+            for tenant in later.iter().filter_map(|owed| owed.signal.tenant()) {
+                let record = state.records.get(tenant);
+                self.spare.note(tenant, record, &state.clock, &reading);
+            }
+        }
         self.keep_spare();
     }
 

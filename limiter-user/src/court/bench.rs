@@ -3,16 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, TryLockError},
+    thread,
+    time::{Duration, Instant},
 };
 
-use log::{error, info};
+use log::{debug, error, info};
 
 use super::{
     bailiff::Bailiff,
     hearing::{Submission, Verdict},
+    later::Later,
     setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told},
+    shown::Shown,
+    sitting::Sitting,
+    slate::Slate,
     spare::Spare,
 };
 use crate::{
@@ -20,22 +25,32 @@ use crate::{
     notice::Lane,
     offence::{self, Action, Book, Evidence, Moment, Notice, Reading, Record, Signal, Span, State},
     report::problem::Problem,
+    system::sealed::SealedError,
 };
 
-/// The court. All calls may block: on the disk, and on the kernel.
-pub struct Court(Mutex<Bench>);
+/// The court. Calls that write may block: on the disk, and on the kernel. Those that only look do not.
+pub struct Court {
+    bench: Mutex<Bench>,
+    /// Since when somebody sits there.
+    pub(super) since: Mutex<Option<Instant>>,
+    pub(super) shown: Arc<Shown>,
+    pub(super) later: Arc<Later>,
+    pub(super) slate: Arc<Mutex<Slate>>,
+}
 
 pub(super) struct Bench {
     pub(super) state: State,
     pub(super) ledger: Ledger,
-    book: Book,
-    pub(super) clocks: Box<dyn Clocks>,
+    book: Arc<Book>,
+    pub(super) clocks: Arc<dyn Clocks>,
     pub(super) bailiff: Box<dyn Bailiff>,
     herald: Box<dyn Herald>,
     /// Whom the kernel does not treat yet as the record says.
     pub(super) owed: BTreeSet<String>,
     /// What holds already and could not be recorded.
-    pub(super) later: Vec<Submission>,
+    pub(super) later: Arc<Later>,
+    slate: Arc<Mutex<Slate>>,
+    shown: Arc<Shown>,
     /// Why the record book cannot be written to.
     failing: Option<Problem>,
     /// It cannot be read either.
@@ -74,16 +89,23 @@ impl Court {
         let state = setting.ledger.state()?;
         let recorded = setting.ledger.clock()?;
         let directory = setting.ledger.path().parent().unwrap_or(Path::new("/"));
-        let (spare, copy, broken) = Spare::open(directory);
+        let directory = directory.to_owned();
+        let (spare, copy, broken) = Spare::open(&directory);
+        let (slate, words, unreadable) = Slate::open(&directory);
+        let clocks: Arc<dyn Clocks> = Arc::from(setting.clocks);
+        let book = Arc::new(setting.book);
+        let shown = Shown::new(&state, Arc::clone(&book), Arc::clone(&clocks), directory);
         let mut bench = Bench {
             state,
             ledger: setting.ledger,
-            book: setting.book,
-            clocks: setting.clocks,
+            book,
+            clocks,
             bailiff: setting.bailiff,
             herald: setting.herald,
             owed: BTreeSet::new(),
-            later: setting.later,
+            later: Arc::default(),
+            slate: Arc::new(Mutex::new(slate)),
+            shown: Arc::new(shown),
             failing: None,
             lost: None,
             resisting: None,
@@ -91,6 +113,14 @@ impl Court {
             opening: broken.into_iter().collect(),
             clock_kept: Moment(0),
         };
+        bench
+            .opening
+            .extend(unreadable.map(|why| unreadable_words(&why)));
+        let (now, reading) = bench.now();
+        for submission in setting.later {
+            bench.later.say(submission, now, reading.wall);
+        }
+        bench.later.recall(words);
         // What the last page of the book lifted, the kernel may not have heard of.
         let last = bench.state.clock.now();
         if let Some(copy) = copy {
@@ -101,8 +131,18 @@ impl Court {
         // What ended while nobody looked. What stands in the way, the bench notes.
         let _ = bench.hear(vec![Submission::of(Signal::Tick)], &[]);
         bench.reconcile();
+        bench.carry_out_what_holds();
         bench.renew_spare();
-        Ok(Self(Mutex::new(bench)))
+        bench.keep_words();
+        let court = Self {
+            since: Mutex::default(),
+            shown: Arc::clone(&bench.shown),
+            later: Arc::clone(&bench.later),
+            slate: Arc::clone(&bench.slate),
+            bench: Mutex::new(bench),
+        };
+        drop(court.bench());
+        Ok(court)
     }
 
     /// Hears all of it, or nothing: when this returns, it is on the disk and in force in the kernel.
@@ -133,15 +173,7 @@ impl Court {
             positions: &[],
             logs,
         };
-        self.bench().hear_then(submissions, read, |_| {})
-    }
-
-    /// Hears what an operator said while it could not be recorded, as soon as it can; it holds
-    /// already.
-    pub fn hear_later(&self, submission: Submission) {
-        let mut bench = self.bench();
-        bench.spare_word(&submission.signal);
-        bench.later.push(submission);
+        self.bench().hear_read(submissions, read)
     }
 
     /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
@@ -153,7 +185,8 @@ impl Court {
     /// Goes by other policies from now on; tenants that are there again get what they are owed.
     pub fn set_book(&self, book: Book) {
         let mut bench = self.bench();
-        bench.book = book;
+        bench.book = Arc::new(book);
+        self.shown.set_book(Arc::clone(&bench.book));
         bench.reconcile();
     }
 
@@ -166,28 +199,18 @@ impl Court {
     /// showed then.
     #[must_use]
     pub fn record(&self, tenant: &str) -> (Record, Moment, Moment) {
-        let mut bench = self.bench();
-        let (now, reading) = bench.now();
-        let record = bench.state.records.get(tenant).cloned();
-        (record.unwrap_or_default(), now, reading.wall)
+        self.shown.record(tenant)
     }
 
     /// Looks at all records, as they are now.
     pub fn study<T>(&self, look: impl FnOnce(&Study<'_>) -> T) -> T {
-        let mut bench = self.bench();
-        let (now, reading) = bench.now();
-        look(&Study {
-            records: &bench.state.records,
-            book: &bench.book,
-            now,
-            wall: reading.wall,
-        })
+        self.shown.study(look)
     }
 
     /// What all clocks show now.
     #[must_use]
     pub fn clock(&self) -> Now {
-        let (engine, reading) = self.bench().now();
+        let (engine, reading) = self.shown.now();
         Now {
             engine,
             wall: reading.wall,
@@ -249,10 +272,16 @@ impl Court {
         bench.noted(forgotten)
     }
 
+    /// Where the record book is.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.shown.state_dir
+    }
+
     /// The policies that are gone by.
     #[must_use]
     pub fn book(&self) -> Book {
-        self.bench().book.clone()
+        Book::clone(&self.shown.book())
     }
 
     /// What is to be told and may be: nobody hears of what is not in force yet.
@@ -274,26 +303,11 @@ impl Court {
     /// What is wrong, for `status`.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let bench = self.bench();
-        let mut problems: Vec<Problem> = bench.failing.iter().cloned().collect();
-        problems.extend(bench.opening.iter().cloned());
-        problems.extend(bench.spare.failing().cloned());
-        if let Some(why) = &bench.lost {
-            problems.push(Problem::error(
-                format!(
-                    "nothing is heard any more: {}",
-                    CourtError::Lost(why.clone())
-                ),
-                CourtError::Lost(String::new()).remedy(),
-            ));
-        }
-        if let Some(why) = &bench.resisting {
-            problems.push(Problem::error(
-                format!("a sanction is decided and not in force: {why}"),
-                "it is tried again every second; `limiter doctor` says what the kernel lacks",
-            ));
-        }
-        let missing = bench.book.missing();
+        let mut problems = self.shown.problems();
+        problems.extend(self.hanging());
+        problems.extend(self.later.problem());
+        let book = self.shown.book();
+        let missing = book.missing();
         if !missing.is_empty() {
             let missing: Vec<&str> = missing.into_iter().collect();
             problems.push(Problem::error(
@@ -307,12 +321,58 @@ impl Court {
         problems
     }
 
-    fn bench(&self) -> MutexGuard<'_, Bench> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn bench(&self) -> Sitting<'_> {
+        let bench = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
+        Sitting::new(bench, self)
+    }
+
+    /// The bench, if it is free now.
+    pub(super) fn free_bench(&self) -> Option<Sitting<'_>> {
+        match self.bench.try_lock() {
+            Ok(bench) => Some(Sitting::new(bench, self)),
+            Err(TryLockError::Poisoned(bench)) => Some(Sitting::new(bench.into_inner(), self)),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
 impl Bench {
+    /// What is wrong, as far as only the bench knows it.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.failing.iter().cloned().collect();
+        problems.extend(self.opening.iter().cloned());
+        problems.extend(self.spare.failing().cloned());
+        if let Some(why) = &self.lost {
+            problems.push(Problem::error(
+                format!(
+                    "nothing is heard any more: {}",
+                    CourtError::Lost(why.clone())
+                ),
+                CourtError::Lost(String::new()).remedy(),
+            ));
+        }
+        if let Some(why) = &self.resisting {
+            problems.push(Problem::error(
+                format!("a sanction is decided and not in force: {why}"),
+                "it is tried again every second; `limiter doctor` says what the kernel lacks",
+            ));
+        }
+        problems
+    }
+
+    pub(super) fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Keeps on the disk what operators said and the book does not have; and nothing of what it has.
+    pub(super) fn keep_words(&self) {
+        let mut slate = self.slate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(why) = self.later.keep(|words| slate.keep(words)) {
+            // `status` says so; it is tried again every second.
+            debug!("what operators said cannot be kept: {why}");
+        }
+    }
+
     /// The engine's time, without letting it pass.
     pub(super) fn now(&mut self) -> (Moment, Reading) {
         let reading = self.clocks.read();
@@ -330,15 +390,14 @@ impl Bench {
             positions,
             logs: &[],
         };
-        self.hear_then(submissions, read, |_| {})
+        self.hear_read(submissions, read)
     }
 
-    /// Hears all of it or nothing; `then` between recording and carrying out.
-    fn hear_then(
+    /// Hears all of it or nothing.
+    fn hear_read(
         &mut self,
         submissions: Vec<Submission>,
         read: Read<'_>,
-        then: impl FnOnce(&mut Self),
     ) -> Result<Vec<Verdict>, CourtError> {
         if let Some(why) = &self.lost {
             return Err(CourtError::Lost(why.clone()));
@@ -354,9 +413,10 @@ impl Bench {
                     let record = self.state.records.get(tenant);
                     self.spare.note(tenant, record, &self.state.clock, &reading);
                 }
+                let shown = touched.clone();
                 self.owed.extend(touched);
-                then(self);
                 self.carry_out();
+                self.shown.show(&self.state, &shown);
                 // The copy follows: it is for the day on which the book is gone, and keeps nobody
                 // waiting for his sanction.
                 self.keep_spare();
@@ -485,6 +545,7 @@ impl Bench {
             info!("the record book can be read again");
             self.state = state;
             self.lost = None;
+            self.shown.show_all(&self.state);
             self.reconcile();
         }
     }
@@ -517,7 +578,37 @@ impl Bench {
         self.failing = Some(problem);
     }
 
-    fn tick(&mut self) -> Duration {
+    /// Hears what holds already and is not recorded.
+    pub(super) fn hear_later(&mut self) -> Result<(), CourtError> {
+        let later = self.later.all();
+        if later.is_empty() {
+            return Ok(());
+        }
+        let mut last = Moment(0);
+        for owed in &later {
+            let (now, _) = self.now();
+            let verdicts = self.hear(vec![owed.submission(now)], &[])?;
+            if verdicts.iter().any(|verdict| !verdict.duplicate) {
+                last = self.state.clock.now();
+                // A word counts for what began before it, from the next moment on.
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        self.hear(vec![Submission::of(Signal::Tick)], &[])?;
+        if last >= self.state.clock.now() {
+            // The clock stands still. Next time.
+            return Ok(());
+        }
+        // The kernel follows the record again.
+        self.later.forget(&later);
+        let tenants = later.iter().filter_map(|owed| owed.signal.tenant());
+        self.owed.extend(tenants.map(ToOwned::to_owned));
+        self.carry_out();
+        self.keep_words();
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self) -> Duration {
         const SOON: Duration = Duration::from_secs(1);
         const LATEST: Duration = Duration::from_secs(5);
         let (now, _) = self.now();
@@ -526,14 +617,10 @@ impl Bench {
         if self.lost.is_some() {
             self.read_again();
         }
-        if !self.later.is_empty() && self.lost.is_none() {
-            let later = self.later.clone();
-            if self
-                .hear_then(later, Read::default(), |bench| bench.later.clear())
-                .is_err()
-            {
-                return SOON;
-            }
+        if !self.later.is_empty() && (self.lost.is_some() || self.hear_later().is_err()) {
+            self.keep_words();
+            self.spare_what_holds();
+            return SOON;
         }
         if (due || keep || self.failing.is_some())
             && self.lost.is_none()
@@ -552,6 +639,16 @@ impl Bench {
             .map_or(LATEST, |wake| Duration::from(wake.since(now)).min(LATEST));
         wake.max(Duration::from_millis(10))
     }
+}
+
+fn unreadable_words(why: &SealedError) -> Problem {
+    Problem::error(
+        format!(
+            "what operators said and was not in the record book when the agent ended cannot be \
+             read: {why}"
+        ),
+        "the agent's log and audit.jsonl have what was said: say it again",
+    )
 }
 
 /// Writes down who is told of these notices, and by which ways.

@@ -1,11 +1,13 @@
 //! Making the kernel agree with the records.
 
+use std::collections::BTreeSet;
+
 use log::{error, info};
 
 use super::{
     bailiff::{BailiffError, Wanted},
     bench::Bench,
-    hearing::Submission,
+    foresight::foresee,
 };
 
 impl Bench {
@@ -31,23 +33,26 @@ impl Bench {
         }
         let (now, _) = self.now();
         let mut resisting = None;
+        let mut waiting = Vec::new();
         for tenant in std::mem::take(&mut self.owed) {
             // Nobody lifts what no record knows of.
             let Some(record) = self.state.records.get(&tenant) else {
                 continue;
             };
-            let is_same = |later: &Submission| later.signal.tenant() == Some(&tenant);
-            if self.later.iter().any(is_same) {
-                continue;
-            }
-            match self.bailiff.enforce(&tenant, &Wanted::of(record, now)) {
-                Ok(()) => {}
-                Err(BailiffError::Absent(_)) => {
+            let bailiff = &mut self.bailiff;
+            let carried = self.later.unless_said(&tenant, || {
+                bailiff.enforce(&tenant, &Wanted::of(record, now))
+            });
+            match carried {
+                Some(Ok(())) => {}
+                // What was said holds, and the record does not have it yet.
+                None => waiting.push(tenant),
+                Some(Err(BailiffError::Absent(_))) => {
                     if !record.effective.is_empty() {
                         info!("{tenant:?} is under sanctions and no tenant now: they wait");
                     }
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     if self.resisting.is_none() {
                         error!("the sanctions of {tenant:?} cannot be carried out: {error}");
                     }
@@ -56,6 +61,28 @@ impl Bench {
                 }
             }
         }
+        self.owed.extend(waiting);
         self.resisting = resisting;
+    }
+
+    /// Has what operators said and the record book does not take be in force, after a reboot too.
+    pub(super) fn carry_out_what_holds(&mut self) {
+        let later = self.later.all();
+        if later.is_empty() {
+            return;
+        }
+        let reading = self.clocks.read();
+        let tenants: BTreeSet<String> = later
+            .iter()
+            .filter_map(|owed| owed.signal.tenant().map(ToOwned::to_owned))
+            .collect();
+        let (state, now) = foresee(self.state.clone(), self.book(), &later, reading);
+        for tenant in tenants {
+            let record = state.records.get(&tenant).cloned().unwrap_or_default();
+            match self.bailiff.enforce(&tenant, &Wanted::of(&record, now)) {
+                Ok(()) | Err(BailiffError::Absent(_)) => {}
+                Err(error) => self.resisting = Some(format!("{tenant}: {error}")),
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! What is brought before the court, and what comes of it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -49,6 +52,18 @@ impl Submission {
             evidence: Vec::new(),
             complaint: None,
         }
+    }
+
+    /// With a key, if it has none: heard once, however often it is brought.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        if self.key.is_none() {
+            let now = Timestamp::now().as_nanosecond();
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            self.key = Some(format!("word {now} {} {count}", std::process::id()));
+        }
+        self
     }
 
     /// Said by a person.

@@ -1,6 +1,6 @@
 //! What a court needs, and what it shows of itself.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use thiserror::Error;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The clocks of the machine.
-pub trait Clocks: Send {
+pub trait Clocks: Send + Sync {
     /// What they show now.
     fn read(&self) -> Reading;
 }
@@ -47,6 +47,9 @@ pub enum CourtError {
     /// The record book and what is in memory have come apart.
     #[error("the record book failed while it was written to, and cannot be read since: {0}")]
     Lost(String),
+    /// The disk does not answer. What was to be recorded may be in time.
+    #[error("the disk with the record book did not answer for {} seconds", .0.as_secs())]
+    Hanging(Duration),
 }
 
 impl CourtError {
@@ -57,6 +60,10 @@ impl CourtError {
             Self::Ledger(error) => error.remedy(),
             Self::Lost(_) => {
                 "repair state_dir: it is tried again by itself; what is in force stays"
+            }
+            Self::Hanging(_) => {
+                "look at the disk of state_dir (`dmesg`); what was said may be recorded when it \
+                 answers again: look before you say it once more"
             }
         }
     }

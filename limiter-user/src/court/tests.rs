@@ -9,6 +9,7 @@ use std::{
 use limiter_common::sanction::Sanction as InKernel;
 use serde_json::json;
 
+mod later;
 mod lost;
 
 use super::*;
@@ -34,6 +35,8 @@ struct Fake {
     passed: Arc<Mutex<u64>>,
     /// What the clocks show, if not this.
     boot: Arc<Mutex<Option<Reading>>>,
+    /// Whether they go on by themselves.
+    runs: Arc<Mutex<bool>>,
 }
 
 impl Bailiff for Fake {
@@ -56,7 +59,11 @@ impl Clocks for Fake {
         if let Some(reading) = &*self.boot.lock().unwrap() {
             return reading.clone();
         }
-        let passed = *self.passed.lock().unwrap();
+        let passed = {
+            let mut passed = self.passed.lock().unwrap();
+            *passed += u64::from(*self.runs.lock().unwrap());
+            *passed
+        };
         Reading {
             wall: Moment(START + passed),
             boot: "a boot".to_owned(),
@@ -84,6 +91,10 @@ impl Stage {
     }
 
     fn open_after(&self, later: Vec<Submission>) -> Court {
+        self.open_with(later, Box::new(testing::Everywhere))
+    }
+
+    fn open_with(&self, later: Vec<Submission>, herald: Box<dyn Herald>) -> Court {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/hostup.yaml");
         let ladder = crate::policy::load_ladder(path.as_ref()).ladder.unwrap();
         let book = Book {
@@ -96,7 +107,7 @@ impl Stage {
             book,
             clocks: Box::new(self.fake.clone()),
             bailiff: Box::new(self.fake.clone()),
-            herald: Box::new(testing::Everywhere),
+            herald,
             later,
         };
         Court::open(setting).unwrap()
@@ -378,6 +389,7 @@ fn violations(count: u64, refused: bool, engine: u64) -> Submission {
         refused,
         source: None,
         happened: Moment(engine),
+        around: Default::default(),
     };
     Submission {
         evidence: vec![crate::ledger::Evidence {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     View, coverage,
-    record::{Shelf, add_to_explanation, add_to_status},
+    record::{Shelf, add_to_explanation, add_to_status, stranded},
 };
 use crate::{
     control::node::{Node, NodeError},
@@ -158,7 +158,13 @@ impl Node for PinnedNode {
         let others = other_limiters(&self.attach_point, &self.cgroup_mount, &self.pins);
         status.problems.extend(super::other_limiters(&others));
         let one = tenant.is_some();
-        let unread = self.study(|study| add_to_status(&mut status, study, one));
+        let unread = self.study(|study| {
+            add_to_status(&mut status, study, one);
+            if let (Some(image), false) = (&self.image, one) {
+                let stranded = stranded::stranded(study.records, image.names());
+                status.problems.extend(stranded::problem(&stranded));
+            }
+        });
         status.problems.extend(unread);
         if let Ok(counts) = held_counts(&self.policy.places.state_dir) {
             status.count_held_mail(&counts);

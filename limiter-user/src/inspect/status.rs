@@ -140,6 +140,15 @@ impl View<'_> {
     /// There is no such tenant, or a map cannot be read.
     pub fn opened_until(&self, tenant: &str) -> Result<Option<Timestamp>, NodeError> {
         let index = self.known(tenant, &self.maps.tenant_names()?)?;
+        Ok(self.opened(index)?)
+    }
+
+    /// The same, of the tenant with this index.
+    ///
+    /// # Errors
+    ///
+    /// A map cannot be read.
+    pub fn opened(&self, index: u32) -> Result<Option<Timestamp>, KernelError> {
         let nodes = self.settings()?.observe_until_ns;
         let own = self.maps.tenants.get(index)?.observe_until_ns;
         Ok(Moment::now().ahead(own.max(nodes)))

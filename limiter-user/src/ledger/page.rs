@@ -80,12 +80,19 @@ impl<'l> Page<'l> {
             .map_err(self.failed())
     }
 
-    /// Writes down what was heard, with what it rests on: its number.
+    /// Writes down what was heard, with what it rests on: its number. Mail that was sent leads to
+    /// nothing by itself, and is one line a tenant and day: what is sent later that day joins it.
     ///
     /// # Errors
     ///
     /// The database fails.
     pub fn signal(&self, entry: &Entry<'_>, evidence: &[Evidence]) -> Written<i64> {
+        if let Signal::Sent { tenant, messages } = entry.signal
+            && entry.actions.is_empty()
+            && let Some(id) = self.join_sent(tenant, *messages, entry.at)?
+        {
+            return Ok(id);
+        }
         let mut insert = self.query(
             "INSERT INTO signals (key, at, wall, tenant, kind, body, reading, by, reason, actions)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -111,6 +118,35 @@ impl<'l> Page<'l> {
                 .map_err(self.failed())?;
         }
         Ok(id)
+    }
+
+    /// Adds mail sent by `tenant` to its line of the day of `at`, if there is one: its number.
+    fn join_sent(&self, tenant: &str, more: u64, at: Moment) -> Written<Option<i64>> {
+        const DAY: u64 = 86_400_000;
+        let day = Moment(at.0 - at.0 % DAY);
+        let mut query = self.query(
+            "SELECT id, body FROM signals WHERE tenant = ?1 AND at >= ?2 AND kind = 'sent'
+             AND key IS NULL AND actions = '[]' ORDER BY at DESC LIMIT 1",
+        )?;
+        let line = query
+            .query_row(params![tenant, day.millis()], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+            })
+            .optional()
+            .map_err(self.failed())?;
+        let Some((id, body)) = line else {
+            return Ok(None);
+        };
+        let Ok(Signal::Sent { tenant, messages }) = serde_json::from_str(&body) else {
+            // What cannot be read stays as it is.
+            return Ok(None);
+        };
+        let messages = messages.saturating_add(more);
+        let body = self.json(&Signal::Sent { tenant, messages })?;
+        self.query("UPDATE signals SET body = ?2 WHERE id = ?1")?
+            .execute(params![id, body])
+            .map_err(self.failed())?;
+        Ok(Some(id))
     }
 
     /// Writes what follows from the actions of the signal `id` at `at`. Gives the numbers of the

@@ -2,7 +2,8 @@
 -- column says otherwise; texts named `body` are JSON.
 
 -- All that was heard, in the order in which it was heard: replaying it gives the same state, as long
--- as nothing of it was forgotten (ledger/retention). Nothing but tests replays it.
+-- as nothing of it was forgotten (ledger/retention), and to the day for mail that was sent (`sent`: one
+-- line a tenant and day). Nothing but tests replays it.
 CREATE TABLE signals (
     id        INTEGER PRIMARY KEY AUTOINCREMENT,
     -- What tells it from all others, where whoever sends it may send it twice.

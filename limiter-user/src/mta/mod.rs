@@ -12,6 +12,7 @@
 
 mod book;
 pub mod bounce;
+pub mod check;
 mod command;
 mod error;
 mod exim;

@@ -1,10 +1,10 @@
 //! What a notice says about the evidence: what, how often, when, from where.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::harmless::{LINE, LINES, NAME, line};
-use crate::offence::{Evidence, Ids};
+use crate::offence::{Evidence, Ids, Moment, Seen};
 
 /// How many sources a line names.
 const SOURCES: usize = 5;
@@ -42,6 +42,9 @@ pub struct EvidenceLine {
     pub first: Option<Timestamp>,
     /// When last, if it is known.
     pub last: Option<Timestamp>,
+    /// How many of them were let out: they were not refused.
+    #[serde(default)]
+    pub let_out: u64,
     /// From where: programs, addresses, accounts; the first few.
     pub from: Vec<String>,
 }
@@ -57,6 +60,7 @@ impl EvidenceLine {
             count,
             first: None,
             last: None,
+            let_out: 0,
             from: Vec::new(),
         }
     }
@@ -78,14 +82,65 @@ impl EvidenceLine {
             count: self.count,
             first: self.first,
             last: self.last,
+            let_out: self.let_out,
             from,
+        }
+    }
+}
+
+/// What is needed to tell a case's evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Telling<'t> {
+    /// A moment, as the engine counts time.
+    pub at: Moment,
+    /// The same moment on the wall clock: all others are told by their distance from it.
+    pub time: Timestamp,
+    /// The ports that mail is sent to.
+    pub mail_ports: &'t [u16],
+}
+
+impl Telling<'_> {
+    /// The wall clock at `moment`.
+    #[must_use]
+    pub fn wall(&self, moment: Moment) -> Timestamp {
+        let away = moment.millis().saturating_sub(self.at.millis());
+        let away = SignedDuration::from_millis(away);
+        // Nothing is told of the end of time.
+        self.time.checked_add(away).unwrap_or(Timestamp::MAX)
+    }
+
+    /// `line` with when it happened, and who made it, where that is known.
+    fn with(&self, mut line: EvidenceLine, seen: Option<&Seen>) -> EvidenceLine {
+        if let Some(seen) = seen {
+            line.first = Some(self.wall(seen.first));
+            line.last = Some(self.wall(seen.last));
+            line.let_out = seen.let_out.min(line.count);
+            line.from.extend(seen.around.from.iter().cloned());
+        }
+        line
+    }
+
+    /// What attempts of a suspended tenant were: under some sanctions more is refused than mail.
+    fn while_suspended(&self, seen: Option<&Seen>) -> &'static str {
+        let ports = seen.map(|seen| &seen.around.ports);
+        let Some(ports) = ports.filter(|ports| !ports.is_empty()) else {
+            return "attempts to connect while suspended";
+        };
+        let mail = |port: &&u16| self.mail_ports.contains(port);
+        match (
+            ports.iter().any(|it| mail(&it)),
+            ports.iter().all(|it| mail(&it)),
+        ) {
+            (_, true) => "attempts to send mail while suspended",
+            (true, false) => "attempts to send mail, and to connect elsewhere, while suspended",
+            (false, false) => "attempts to connect while suspended",
         }
     }
 }
 
 /// What a case rests on, as far as the engine itself remembers it.
 #[must_use]
-pub fn of_case(evidence: &Evidence) -> Vec<EvidenceLine> {
+pub fn of_case(evidence: &Evidence, telling: &Telling<'_>) -> Vec<EvidenceLine> {
     use EvidenceKind::{Bounce, Complaint, Customer, Listing, Violation, Word};
     let Evidence {
         violations,
@@ -94,37 +149,43 @@ pub fn of_case(evidence: &Evidence) -> Vec<EvidenceLine> {
         bounces: (hard, soft),
         words,
         customers,
+        seen,
     } = evidence;
+    let of = |kind: &str| seen.get(kind);
     let mut found: Vec<EvidenceLine> = violations
         .iter()
-        .map(|(reason, count)| EvidenceLine::new(Violation, reason_in_words(reason), *count))
+        .map(|(reason, count)| {
+            let what = match reason.as_str() {
+                "suspended" => telling.while_suspended(of(reason)).to_owned(),
+                other => reason_in_words(other),
+            };
+            telling.with(EvidenceLine::new(Violation, what, *count), of(reason))
+        })
         .collect();
-    found.extend(counted(
-        Complaint,
-        "valid complaints about your mail",
-        complaints,
-    ));
-    if *hard > 0 {
-        found.push(EvidenceLine::new(
-            Bounce,
-            "mail to addresses that do not exist",
-            *hard,
-        ));
+    let what = "valid complaints about your mail";
+    let complaints = counted(Complaint, what, complaints);
+    found.extend(complaints.map(|line| telling.with(line, of(Seen::COMPLAINTS))));
+    for (count, what) in [
+        (*hard, "mail to addresses that do not exist"),
+        (*soft, "mail that came back for other reasons"),
+    ] {
+        if count > 0 {
+            let line = EvidenceLine::new(Bounce, what, count);
+            found.push(telling.with(line, of(Seen::BOUNCES)));
+        }
     }
-    if *soft > 0 {
-        found.push(EvidenceLine::new(
-            Bounce,
-            "mail that came back for other reasons",
-            *soft,
-        ));
-    }
-    let each = |kind, what: &str, ids: &Ids| -> Vec<EvidenceLine> {
+    let each = |kind, what: &str, ids: &Ids, seen: Option<&Seen>| -> Vec<EvidenceLine> {
+        // Of several together it is not known when each was.
+        let seen = seen.filter(|_| ids.total == 1);
         let lines = ids.listed.iter().map(|id| format!("{what}: {id}"));
-        lines.map(|text| EvidenceLine::new(kind, text, 0)).collect()
+        lines
+            .map(|text| telling.with(EvidenceLine::new(kind, text, 0), seen))
+            .collect()
     };
-    found.extend(each(Listing, "blacklisted", listings));
-    found.extend(each(Word, "found by us", words));
-    found.extend(counted(Customer, "offences of customers", customers));
+    found.extend(each(Listing, "blacklisted", listings, of(Seen::LISTINGS)));
+    found.extend(each(Word, "found by us", words, of(Seen::WORDS)));
+    let customers = counted(Customer, "offences of customers", customers);
+    found.extend(customers.map(|line| telling.with(line, of(Seen::CUSTOMERS))));
     found
 }
 
@@ -189,7 +250,12 @@ mod tests {
         evidence.complaints.listed = (0..64).map(|n| format!("c{n}")).collect();
         evidence.bounces = (3, 0);
         evidence.listings.listed = ["zen: 203.0.113.7".to_owned()].into();
-        let lines = of_case(&evidence);
+        let telling = Telling {
+            at: Moment(60_000),
+            time: "2026-03-01T12:00:00Z".parse().unwrap(),
+            mail_ports: &[25, 465, 587],
+        };
+        let lines = of_case(&evidence, &telling);
         let (lines, more) = bounded(&lines);
         assert_eq!(more, 0);
         let told: Vec<_> = lines.iter().map(|l| (l.what.as_str(), l.count)).collect();
@@ -204,5 +270,39 @@ mod tests {
         );
         assert_eq!(lines[1].from.len(), SOURCES + 1);
         assert_eq!(lines[1].from[SOURCES], "59 more");
+    }
+
+    #[test]
+    fn when_by_whom_and_whether_it_was_mail_is_told() {
+        let telling = Telling {
+            at: Moment(60_000),
+            time: "2026-03-01T12:00:00Z".parse().unwrap(),
+            mail_ports: &[25, 465, 587],
+        };
+        let told = |ports: &[u16]| {
+            let mut evidence = Evidence::default();
+            evidence.violations.insert("suspended".to_owned(), 3);
+            let mut seen = Seen {
+                first: Moment(30_000),
+                last: Moment(60_000),
+                ..Seen::default()
+            };
+            seen.around.from = ["uid 2001 (php)".to_owned()].into();
+            seen.around.ports = ports.iter().copied().collect();
+            evidence.seen.insert("suspended".to_owned(), seen);
+            of_case(&evidence, &telling).remove(0)
+        };
+        assert_eq!(
+            told(&[25, 587]).what,
+            "attempts to send mail while suspended"
+        );
+        assert_eq!(told(&[80, 443]).what, "attempts to connect while suspended");
+        let both = "attempts to send mail, and to connect elsewhere, while suspended";
+        assert_eq!(told(&[25, 443]).what, both);
+        assert_eq!(told(&[]).what, "attempts to connect while suspended");
+        let json = serde_json::to_value(told(&[25])).unwrap();
+        assert_eq!(json["first"], "2026-03-01T11:59:30Z");
+        assert_eq!(json["last"], "2026-03-01T12:00:00Z");
+        assert_eq!(json["from"][0], "uid 2001 (php)");
     }
 }

@@ -9,7 +9,8 @@
 //! {"schema": 1, "id": "web-17-1042", "sequence": 1042, "event_id": "9f2c…",
 //!  "time": "2026-03-01T12:00:00Z",
 //!  "node": "web-17", "tenant": "alice", "parent": "reseller-7", "audience": "contact",
-//!  "in_place_of": null, "event": "sanctioned", "observed": false, "policy": "hostup", "case": 3,
+//!  "in_place_of": null, "event": "sanctioned", "observed": false, "opened_until": null,
+//!  "policy": "hostup", "case": 3,
 //!  "sanction": "block_smtp", "effect": "no mail leaves the account; …", "meanwhile": null,
 //!  "pending": null, "still": [],
 //!  "severity": "moderate", "offence": 2, "until": "2026-03-02T12:00:00Z", "deadline": null,
@@ -21,12 +22,12 @@
 //!  "evidence_more": 0, "to_do": ["…"], "way_back": ["…"], "operator": ["abuse@host.example"]}
 //! ```
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     digest,
-    evidence::{self, EvidenceLine},
+    evidence::{self, EvidenceLine, Telling},
     harmless::{self, LINE, NAME},
     time, words,
 };
@@ -164,6 +165,10 @@ pub struct Facts {
     pub event: EventKind,
     /// The tenant is only observed: nothing is carried out.
     pub observed: bool,
+    /// `limiter observe` has opened the tenant or the node: until then nothing of it is refused, and
+    /// the sanction is recorded, but not carried out.
+    #[serde(default)]
+    pub opened_until: Option<Timestamp>,
     /// By which policy; null: by an operator's own word.
     pub policy: Option<String>,
     /// The case, unique for tenant and policy.
@@ -238,10 +243,12 @@ pub struct Context<'c> {
 
 impl Context<'_> {
     fn wall(&self, moment: Moment) -> Timestamp {
-        let away = moment.millis().saturating_sub(self.at.millis());
-        let away = SignedDuration::from_millis(away);
-        // Nothing is told of the end of time.
-        self.time.checked_add(away).unwrap_or(Timestamp::MAX)
+        let telling = Telling {
+            at: self.at,
+            time: self.time,
+            mail_ports: &[],
+        };
+        telling.wall(moment)
     }
 }
 
@@ -267,6 +274,7 @@ impl Facts {
             in_place_of: None,
             event: EventKind::Undecided,
             observed: false,
+            opened_until: None,
             policy: notice.policy.as_deref().map(name),
             case: notice.case,
             sanction: None,

@@ -147,9 +147,13 @@ pub fn to_do(evidence: &[EvidenceLine]) -> Vec<String> {
         lines.push("Take addresses that do not exist off your lists.".to_owned());
     }
     if has(EvidenceKind::Violation) {
-        lines.push(
-            "Stop what tries to send: every further attempt is refused and recorded.".to_owned(),
-        );
+        // What is only observed is not refused.
+        let all_refused = evidence.iter().all(|line| line.let_out == 0);
+        lines.push(if all_refused {
+            "Stop what tries to send: every further attempt is refused and recorded.".to_owned()
+        } else {
+            "Stop what tries to send: every further attempt is recorded.".to_owned()
+        });
     }
     if has(EvidenceKind::Customer) {
         lines.push("See to it that your customers stop.".to_owned());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     action::{Action, How, NoticeEvent, Pending},
+    case::Case,
     charge::{self, Cause},
     engine::{Work, effective},
     hold::{Hold, Status, Why},
@@ -92,6 +93,9 @@ impl Work<'_> {
         }
         case.holds.sort();
         if let Some(id) = ladder_record.close(ladder, self.at) {
+            if ladder_record.closed.last().is_some_and(Case::is_void) {
+                self.void_above(tenant, policy, id);
+            }
             self.actions.push(Action::CloseCase {
                 tenant: tenant.to_owned(),
                 policy: policy.to_owned(),

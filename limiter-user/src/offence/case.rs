@@ -9,7 +9,7 @@ use super::{
     action::How,
     evidence::Evidence,
     hold::{Hold, Status},
-    ladder::Ladder,
+    ladder::{Ladder, Step},
     time::Moment,
     words::{Sanction, Severity},
 };
@@ -118,13 +118,26 @@ impl Case {
                 .any(|hold| hold.forced && hold.step.sanction > Sanction::Warn)
     }
 
-    /// Takes back what was said at the moment of `mark` and is covered by it now that it counts.
-    pub(super) fn unsay(&mut self, mark: &Mark) {
-        self.marks
-            .retain(|old| old.at < mark.at || old.counted || !mark.covers(old));
-        self.holds.retain(|hold| {
-            hold.since < mark.at || hold.offence > 0 || hold.severity > mark.severity
+    /// Takes back what was said at the moment of `mark` and is covered by it now that it counts;
+    /// `steps` are those that follow from a mark. What another mark of that moment led to as well
+    /// stays: what is new is not covered by what is not, however grave.
+    pub(super) fn unsay(&mut self, mark: &Mark, steps: impl Fn(&Mark) -> Vec<Step>) {
+        let covered = |old: &Mark| old.at >= mark.at && !old.counted && mark.covers(old);
+        let all = std::mem::take(&mut self.marks);
+        let (unsaid, left): (Vec<Mark>, Vec<Mark>) = all.into_iter().partition(covered);
+        self.holds.retain_mut(|hold| {
+            let led = |old: &&Mark| steps(old).contains(&hold.step);
+            if hold.since < mark.at || hold.offence > 0 || !unsaid.iter().any(|old| led(&old)) {
+                return true;
+            }
+            let others = left
+                .iter()
+                .filter(|old| old.at >= mark.at && !old.counted && led(old));
+            let gravest = others.map(|old| old.severity).max();
+            hold.severity = gravest.unwrap_or(hold.severity);
+            gravest.is_some()
         });
+        self.marks = left.into_iter().collect();
     }
 
     /// Closes it at `at` if nothing more than warnings is left where there was more, or nothing

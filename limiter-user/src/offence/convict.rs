@@ -35,8 +35,8 @@ impl Work<'_> {
         tally.forget(&record.voided, &ladder.name, at);
         let (counted, all) = judge::severities(ladder, tally, fact, at);
         match kept.closed.last_mut().filter(|_| late) {
-            Some(case) => case.evidence.add(fact),
-            None => kept.evidence.add(fact),
+            Some(case) => case.evidence.add(fact, at),
+            None => kept.evidence.add(fact, at),
         }
         let mut offence = None;
         for (severity, counted) in [(counted, true), (all, false)] {
@@ -75,11 +75,13 @@ impl Work<'_> {
         if last.is_some_and(|case| case.marks.iter().any(|old| old.covers(&mark))) {
             return false;
         }
-        let reinstated = mark.fresh
-            && kept
-                .closed
-                .iter()
-                .any(|case| case.reinstated() && case.counts(ladder, at));
+        let has_been = kept
+            .closed
+            .iter()
+            .any(|case| case.reinstated() && case.counts(ladder, at));
+        let subject = self.book.tenants.get(tenant);
+        let plan = subject.and_then(|subject| subject.plan.as_deref());
+        let following = |mark: &Mark| steps::following(ladder, mark, plan, mark.fresh && has_been);
         if kept.open.is_none() {
             kept.cases = kept.cases.saturating_add(1);
             kept.open = Some(Case::new(kept.cases, at));
@@ -100,7 +102,7 @@ impl Work<'_> {
             return false;
         }
         if mark.counted {
-            case.unsay(&mark);
+            case.unsay(&mark, following);
         }
         case.marks.insert(mark);
         if mark.counted {
@@ -112,9 +114,7 @@ impl Work<'_> {
             };
             self.charge(&ladder.name, &ladder.charges, &cause);
         }
-        let subject = self.book.tenants.get(tenant);
-        let plan = subject.and_then(|subject| subject.plan.as_deref());
-        for step in steps::following(ladder, &mark, plan, reinstated) {
+        for step in following(&mark) {
             self.take(tenant, ladder, case, mark, step, subject);
         }
         case.holds.sort();

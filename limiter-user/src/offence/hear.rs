@@ -35,11 +35,13 @@ impl Work<'_> {
                 count,
                 refused,
                 source,
+                around,
                 ..
             } => {
                 let heard = Heard::Violations {
                     reason,
                     count: *count,
+                    around,
                 };
                 self.everywhere(tenant, &fact(heard, *source, !refused));
             }
@@ -162,9 +164,16 @@ impl Work<'_> {
         if !kept.is_some_and(|kept| kept.void(case, at)) {
             return;
         }
+        self.void_above(tenant, policy, case);
+    }
+
+    /// A case was wrong: the offences that it was on the records above count no more, from the next
+    /// millisecond on.
+    pub(super) fn void_above(&mut self, tenant: &str, policy: &str, case: u32) {
         let who = customer(tenant, case);
         for above in self.book.above(tenant) {
             self.touched.insert(above.to_owned());
+            let at = self.at;
             self.state.record(above).voided.customer(policy, &who, at);
         }
     }

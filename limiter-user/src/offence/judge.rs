@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     ladder::{Ladder, RefusedAttempts, When},
+    signal::Circumstances,
     tally::Tally,
     time::Moment,
     words::Severity,
@@ -29,6 +30,7 @@ pub enum Heard<'s> {
     Violations {
         reason: &'s str,
         count: u64,
+        around: &'s Circumstances,
     },
     Sent {
         messages: u64,

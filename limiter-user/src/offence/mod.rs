@@ -35,7 +35,7 @@ pub use book::{Book, DEFAULT_NAME, NODE_NAME, Subject};
 pub use case::{Case, Mark};
 pub use clock::{Clock, Reading};
 pub use engine::{Outcome, step};
-pub use evidence::{Evidence, Ids};
+pub use evidence::{Evidence, Ids, Seen};
 pub use hold::{Hold, Status, Why};
 pub use ladder::{
     Charge, ComplaintRules, Condition, Ladder, Length, Lift, OffenceRule, Per, Rate,
@@ -43,7 +43,7 @@ pub use ladder::{
 };
 pub use next::Next;
 pub use record::{LadderRecord, OwnHold, Record, Standing};
-pub use signal::{Complaint, MAILING_LISTS, Signal, Word};
+pub use signal::{Circumstances, Complaint, MAILING_LISTS, Signal, Word};
 pub use state::State;
 pub use time::{Moment, Span};
 pub use void::Voided;

@@ -36,6 +36,9 @@ pub enum Signal {
         source: Option<IpAddr>,
         /// When.
         happened: Moment,
+        /// What else is known of them.
+        #[serde(default)]
+        around: Circumstances,
     },
     /// Mail went out: what rates are held against.
     Sent {
@@ -148,6 +151,53 @@ pub enum Signal {
         /// Who says so.
         by: String,
     },
+}
+
+/// What is known of many attempts together, for whoever is told of them: nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Circumstances {
+    /// When the last of them came, if that is not when the first did.
+    pub last: Option<Moment>,
+    /// Who made them, in short: a user and a program, an address, an interface; some of them.
+    pub from: BTreeSet<String>,
+    /// To which ports; some of them.
+    pub ports: BTreeSet<u16>,
+}
+
+/// How many different makers of attempts, and ports, are kept.
+const MAX_SEEN: usize = 16;
+
+impl Circumstances {
+    /// Adds what is known of others. Of too many the first in their order are kept, whatever order
+    /// they come in.
+    pub fn add(&mut self, others: &Self) {
+        self.last = self.last.max(others.last);
+        for from in &others.from {
+            self.add_from(from);
+        }
+        for port in &others.ports {
+            self.add_port(*port);
+        }
+    }
+
+    /// Adds somebody who made one.
+    pub fn add_from(&mut self, from: &str) {
+        if !self.from.contains(from) {
+            self.from.insert(from.to_owned());
+            if self.from.len() > MAX_SEEN {
+                self.from.pop_last();
+            }
+        }
+    }
+
+    /// Adds a port to which one went.
+    pub fn add_port(&mut self, port: u16) {
+        self.ports.insert(port);
+        if self.ports.len() > MAX_SEEN {
+            self.ports.pop_last();
+        }
+    }
 }
 
 /// A report of abuse, attributed to a tenant.

@@ -31,6 +31,12 @@ impl Voided {
         note(&mut self.customers, format!("{policy}\n{who}"), at);
     }
 
+    /// Whether the offence `who` of somebody below, under `policy`, was wrong.
+    #[must_use]
+    pub fn is_customer(&self, policy: &str, who: &str) -> bool {
+        self.customers.contains_key(&format!("{policy}\n{who}"))
+    }
+
     /// Whether the complaint with this id was wrong.
     #[must_use]
     pub fn is_complaint(&self, id: &str) -> bool {

@@ -69,6 +69,7 @@ pub(super) fn policy(
             blocked,
             mailbox: raw.mailbox.per_client,
             mailbox_accounts: raw.mailbox.per_account,
+            mailbox_exempt: raw.mailbox.account_exempt,
             estimate: raw.estimate,
             notices: raw.notices,
             complaints: raw.complaints,

@@ -1,6 +1,6 @@
 //! What the main file says about reports of abuse.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ use crate::complaint::{Limits, Trust, log::LogFile};
 pub struct Complaints {
     /// The Maildir they are delivered to; `None`: they are handed in by hand.
     pub maildir: Option<PathBuf>,
+    /// How long mails in the Maildir are kept after they were dealt with.
+    #[serde(default = "Complaints::default_keep")]
+    pub keep: Duration,
     /// The longest report that is read, bytes: 64 KiB to 100 MiB.
     pub max_size: usize,
     /// What this node's mail server calls itself in Received fields, beside the node's name.
@@ -51,6 +54,11 @@ impl Complaints {
         "/var/log/exim_mainlog",
     ];
 
+    /// A quarter of a year.
+    const fn default_keep() -> Duration {
+        Duration::from_secs(90 * 86_400)
+    }
+
     /// Within what bounds reports are read.
     #[must_use]
     pub fn limits(&self) -> Limits {
@@ -86,6 +94,7 @@ impl Default for Complaints {
     fn default() -> Self {
         Self {
             maildir: None,
+            keep: Self::default_keep(),
             max_size: Limits::default().bytes,
             received_by: Vec::new(),
             authserv_ids: Vec::new(),

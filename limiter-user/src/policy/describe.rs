@@ -105,6 +105,14 @@ fn networks(text: &mut Text, node: &Node) {
             &format!("mailbox {what}: {max} per {window}, then locked for {lock}"),
         );
     }
+    if node.mailbox_accounts.is_some() && !node.mailbox_exempt.is_empty() {
+        let exempt: Vec<String> = node
+            .mailbox_exempt
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        text.list("never locked for an account's sake", &exempt);
+    }
     if node.estimate != Estimate::default() {
         text.line(
             0,

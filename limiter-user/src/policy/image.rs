@@ -58,6 +58,11 @@ pub struct Image {
 }
 
 impl Image {
+    /// The names of all tenants, those of accounts included.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tenants.iter().map(|tenant| tenant.name.as_str())
+    }
+
     /// Whether messages or recipients of each tenant count, by its own limits, an ancestor's or
     /// the node's.
     #[must_use]

@@ -73,6 +73,9 @@ pub struct Node {
     /// How often one mail account may be logged in to.
     #[serde(default)]
     pub mailbox_accounts: Option<LoginLimit>,
+    /// Clients that are not locked out for an account's sake: proxies and webmail, which log in for many.
+    #[serde(default)]
+    pub mailbox_exempt: Vec<IpNet>,
     /// By what messages are counted that cannot be read.
     #[serde(default)]
     pub estimate: Estimate,
@@ -201,6 +204,17 @@ pub struct Retention {
     pub events: Duration,
     /// Cases.
     pub cases: Duration,
+    /// What events and allowed attempts take on the disk at most, bytes: beyond it the oldest days go
+    /// early.
+    #[serde(default = "Retention::default_max_disk")]
+    pub max_disk: u64,
+}
+
+impl Retention {
+    /// 20 GiB.
+    pub(crate) const fn default_max_disk() -> u64 {
+        20 << 30
+    }
 }
 
 /// Where things are.

@@ -1,6 +1,9 @@
 //! `complaints`: where reports of abuse come in, and whom and what is believed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     complaints::Complaints,
@@ -17,12 +20,19 @@ pub(super) const KEY: &str = "complaints";
 /// The shortest and the longest `max_size`, bytes.
 const SIZES: (usize, usize) = (64 << 10, 100 << 20);
 
+/// The shortest and the longest `keep`.
+const KEEP: (Duration, Duration) = (
+    Duration::from_secs(86_400),
+    Duration::from_secs(100 * 365 * 86_400),
+);
+
 /// Reads it; what is left out is the default. Relative paths start at the directory of `config`.
 pub(super) fn complaints(fields: &Fields<'_>, config: &Path, out: &mut Findings) -> Complaints {
     let base = config.parent().unwrap_or(Path::new("/"));
     let item = fields.get(KEY);
     let known = [
         "maildir",
+        "keep",
         "max_size",
         "received_by",
         "authserv_ids",
@@ -40,6 +50,12 @@ pub(super) fn complaints(fields: &Fields<'_>, config: &Path, out: &mut Findings)
         maildir,
         ..Complaints::default()
     };
+    if let Some(item) = fields.set("keep") {
+        let read = item.parse(out, "a duration such as 90d or 1y", |scalar| {
+            value::duration(scalar, KEEP.0, KEEP.1)
+        });
+        complaints.keep = read.unwrap_or(complaints.keep);
+    }
     if let Some(item) = fields.set("max_size")
         && let Some(bytes) = item.parse(out, "a size, such as 25M", size)
     {

@@ -9,7 +9,7 @@ use limiter_common::blocked::MAX_PREFIXES;
 use super::{
     fault::Fault,
     findings::Findings,
-    item::{Fields, Item},
+    item::Fields,
     model::{Blocked, Located, LoginLimit, Origin},
     parallel, prefix_file,
     prefix_set::PrefixSet,
@@ -135,27 +135,44 @@ impl RawBlocked {
 }
 
 /// Limits of mailbox logins.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mailbox {
     /// By client: connections.
     pub per_client: Option<LoginLimit>,
     /// By account: logins that the mail server lets in.
     pub per_account: Option<LoginLimit>,
+    /// Clients that are not locked out for an account's sake.
+    pub account_exempt: Vec<IpNet>,
 }
 
 /// Limits of mailbox logins, by client and by account.
 pub(super) fn mailbox(fields: &Fields<'_>, out: &mut Findings) -> Mailbox {
     let item = fields.get("mailbox");
     let fields = section(item.as_ref(), out, &["per_client", "per_account"]);
-    let mut limit = |key: &str| login_limit(&fields.set(key)?, out);
+    let per_client = fields.set("per_client");
+    let per_client = per_client.and_then(|item| login_limit(&item.fields(out, &LIMIT)?, out));
+    let account = fields.set("per_account");
+    let account = account.as_ref();
+    let account = account.and_then(|item| item.fields(out, &ACCOUNT_LIMIT));
+    let account_exempt = account
+        .as_ref()
+        .and_then(|fields| fields.get(EXEMPT))
+        .map(|item| {
+            let what = "a list of addresses and prefixes, such as [192.0.2.10, 2001:db8::/64]";
+            texts(&item, out, what, value_net::prefix)
+        });
     Mailbox {
-        per_client: limit("per_client"),
-        per_account: limit("per_account"),
+        per_client,
+        per_account: account.and_then(|fields| login_limit(&fields, out)),
+        account_exempt: account_exempt.unwrap_or_default(),
     }
 }
 
-fn login_limit(item: &Item<'_>, out: &mut Findings) -> Option<LoginLimit> {
-    let fields = item.fields(out, &["max", "window", "lock"])?;
+const EXEMPT: &str = "exempt";
+const LIMIT: [&str; 3] = ["max", "window", "lock"];
+const ACCOUNT_LIMIT: [&str; 4] = ["max", "window", "lock", EXEMPT];
+
+fn login_limit(fields: &Fields<'_>, out: &mut Findings) -> Option<LoginLimit> {
     let example = "{max: 30, window: 1h, lock: 1h} or null";
     let max = fields.require(out, "max", example).and_then(|item| {
         item.parse(out, "a whole number", |scalar| {

@@ -277,7 +277,7 @@ fn port_groups(fields: &Fields<'_>, out: &mut Findings) -> Ports {
 
 fn retention(fields: &Fields<'_>, out: &mut Findings) -> Retention {
     let item = fields.get("retention");
-    let fields = section(item.as_ref(), out, &["events", "cases"]);
+    let fields = section(item.as_ref(), out, &["events", "cases", "max_disk"]);
     let mut span = |key: &str, default: Duration| match fields.get(key) {
         None => default,
         // Off: nothing is kept.
@@ -288,9 +288,32 @@ fn retention(fields: &Fields<'_>, out: &mut Findings) -> Retention {
             })
             .unwrap_or(default),
     };
+    let (events, cases) = (span("events", 30 * DAY), span("cases", 2 * 365 * DAY));
+    let max_disk = fields
+        .set("max_disk")
+        .and_then(|item| item.parse(out, "a size, such as 20G", disk));
     Retention {
-        events: span("events", 30 * DAY),
-        cases: span("cases", 2 * 365 * DAY),
+        events,
+        cases,
+        max_disk: max_disk.unwrap_or_else(Retention::default_max_disk),
+    }
+}
+
+/// A number of MiB (`M`), GiB (`G`) or TiB (`T`), from 256M to 1000T.
+fn disk(scalar: Scalar<'_>) -> Parsed<u64> {
+    let allowed = "a size from 256M to 1000T, written like 500M, 20G or 1T";
+    let units = [("M", 20), ("G", 30), ("T", 40)];
+    let number = units.iter().find_map(|(unit, shift)| {
+        let digits = scalar.text.strip_suffix(unit)?;
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|_| plain)?;
+        Some(number.saturating_mul(1 << shift))
+    });
+    match number {
+        Some(bytes) if bytes < 256 << 20 => refuse("is too small", allowed),
+        Some(bytes) if bytes <= 1000 << 40 => Ok(bytes),
+        Some(_) => refuse("is too large", allowed),
+        None => refuse("is not a size", allowed),
     }
 }
 

@@ -2,6 +2,8 @@
 //! Times of the record are told by the wall clock as it is now: where downtime was not credited to
 //! the engine, what lies before it is shown that much later than it was.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -163,6 +165,9 @@ pub struct CaseSummary {
     /// All that wait for an operator, strongest first.
     #[serde(default)]
     pub waiting: Vec<Sanction>,
+    /// All that would be in force were the tenant not observed, strongest first.
+    #[serde(default)]
+    pub observed: Vec<Sanction>,
     /// By when that is to be decided.
     pub deadline: Option<Timestamp>,
 }
@@ -285,6 +290,21 @@ pub struct ComplaintClock {
     pub due: Option<Timestamp>,
 }
 
+/// When things of one kind happened, and who made them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenBetween {
+    /// When first.
+    pub first: Timestamp,
+    /// When last.
+    pub last: Timestamp,
+    /// How many attempts were let out: nothing of them was refused.
+    pub let_out: u64,
+    /// Who made them: users and programs, addresses, interfaces; some of them.
+    pub from: Vec<String>,
+    /// To which ports they went; some of them.
+    pub ports: Vec<u16>,
+}
+
 /// A case with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CaseDetails {
@@ -299,6 +319,9 @@ pub struct CaseDetails {
     pub next: Vec<NextStep>,
     /// What it rests on, in numbers.
     pub evidence: Evidence,
+    /// When that was, and who made it: violations by their reason, all else by its kind.
+    #[serde(default)]
+    pub seen: BTreeMap<String, SeenBetween>,
     /// What was heard of the tenant from the case before up to the end of this one, oldest first.
     pub heard: Vec<Heard>,
     /// What people were told about it.
@@ -355,6 +378,10 @@ pub struct HeardOutcome {
     pub standing: Standing,
     /// Everything that is in force or proposed now.
     pub holds: Vec<HoldStatus>,
+    /// Until when nothing of it is carried out, because the tenant or the node is opened by `limiter
+    /// observe`; null: it is carried out.
+    #[serde(default)]
+    pub opened_until: Option<Timestamp>,
     /// What was cut; null where nothing came into force.
     pub cut: Option<CutOutcome>,
 }

@@ -5,13 +5,15 @@ use std::fmt::Write as _;
 use super::{
     case::{
         CaseDetails, CaseState, CaseSummary, Charged, ComplaintClock, Heard, HeardOutcome,
-        HoldState, HoldStatus, NextStep, Note, Proposal, Told,
+        HoldState, HoldStatus, NextStep, Note, Proposal, SeenBetween, Told,
     },
+    outcome::CutOutcome,
     status_text::{Style, moment},
-    text::{Align, printable, table},
+    text::{Align, few, printable, table},
+    time,
 };
 use crate::notice::Channel;
-use crate::offence::{Evidence, How, Ids, Sanction, Standing};
+use crate::offence::{How, Ids, Sanction, Standing};
 
 /// How long something may be on its way to the record book without a word.
 const ON_THE_WAY: std::time::Duration = std::time::Duration::from_secs(90);
@@ -46,7 +48,7 @@ pub fn hold_words(hold: &HoldStatus, style: &Style) -> String {
     match hold.state {
         HoldState::InForce => {}
         HoldState::Proposed => out.push_str(" PROPOSED"),
-        HoldState::Observed => out.push_str(" only observed"),
+        HoldState::Observed => out.push_str(" only observed, not in force"),
         HoldState::Ended => out.push_str(" over"),
         HoldState::Dropped => out.push_str(" proposed, never in force"),
     }
@@ -147,14 +149,19 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
         let in_force = case.sanction.iter().map(|it| it.as_str().to_owned());
         let waiting = case.waiting.iter();
         let waiting = waiting.map(|it| format!("{} PROPOSED", it.as_str()));
-        let what = in_force.chain(waiting).collect::<Vec<_>>().join(", ");
-        let opened = case.opened.to_zoned(style.zone.clone());
+        let observed = case.observed.iter();
+        let observed = observed.map(|it| format!("{} only observed", it.as_str()));
+        let what = in_force
+            .chain(waiting)
+            .chain(observed)
+            .collect::<Vec<_>>()
+            .join(", ");
         [
             case.tenant.clone(),
             case.case.clone(),
             state_name(case.state).to_owned(),
             case.severity.map_or("", |it| it.as_str()).to_owned(),
-            opened.strftime("%Y-%m-%d %H:%M").to_string(),
+            clock(case.opened, style),
             what,
         ]
     });
@@ -164,7 +171,7 @@ pub fn list(cases: &[CaseSummary], style: &Style) -> String {
             ("CASE", 14, Align::Left),
             ("STATE", 6, Align::Left),
             ("SEVERITY", 8, Align::Left),
-            ("OPENED", 16, Align::Left),
+            ("OPENED", 25, Align::Left),
             ("IN FORCE", 72, Align::Left),
         ],
         rows,
@@ -184,10 +191,12 @@ const fn state_name(state: CaseState) -> &'static str {
 pub fn details(case: &CaseDetails, style: &Style) -> String {
     let mut out = head(&case.summary, style);
     for mark in &case.marks {
-        let counts = if mark.counted {
-            format!("offence {}", mark.offence)
-        } else {
-            "does not count: nothing left the node".to_owned()
+        let counts = match (mark.counted, case.summary.state) {
+            (true, CaseState::Void) => {
+                format!("was offence {}, found wrong: counts no more", mark.offence)
+            }
+            (true, _) => format!("offence {}", mark.offence),
+            (false, _) => "does not count: nothing left the node".to_owned(),
         };
         let fresh = if mark.fresh {
             ""
@@ -203,7 +212,7 @@ pub fn details(case: &CaseDetails, style: &Style) -> String {
     section(&mut out, "what follows", &case.next, |step| {
         next_words(step, style)
     });
-    let evidence = evidence_lines(&case.evidence);
+    let evidence = evidence_lines(case, style);
     section(&mut out, "evidence", &evidence, Clone::clone);
     let most = if style.all { usize::MAX } else { MOST_HEARD };
     let skipped = case.heard.len().saturating_sub(most);
@@ -270,17 +279,43 @@ pub fn attempts(reason: &str, count: u64) -> String {
     }
 }
 
+/// When, by whom and to which ports.
+fn seen_words(seen: &SeenBetween, style: &Style) -> String {
+    let mut out = String::new();
+    if seen.let_out > 0 {
+        let _ = write!(out, " ({} let out, not refused)", seen.let_out);
+    }
+    let _ = write!(out, ", {}", clock(seen.first, style));
+    if seen.last != seen.first {
+        let _ = write!(out, " to {}", clock(seen.last, style));
+    }
+    let from: Vec<&str> = seen.from.iter().map(String::as_str).collect();
+    if !from.is_empty() {
+        let _ = write!(out, ", by {}", printable(&few(&from)));
+    }
+    let ports: Vec<String> = seen.ports.iter().map(ToString::to_string).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    if !ports.is_empty() {
+        let noun = if ports.len() == 1 { "port" } else { "ports" };
+        let _ = write!(out, ", to {noun} {}", few(&ports));
+    }
+    out
+}
+
 /// What a case rests on, in numbers.
 #[must_use]
-pub fn evidence_lines(evidence: &Evidence) -> Vec<String> {
+pub fn evidence_lines(case: &CaseDetails, style: &Style) -> Vec<String> {
+    let evidence = &case.evidence;
+    let seen = |kind: &str| case.seen.get(kind).map(|seen| seen_words(seen, style));
     let mut lines: Vec<String> = evidence
         .violations
         .iter()
-        .map(|(reason, count)| attempts(reason, *count))
+        .map(|(reason, count)| attempts(reason, *count) + &seen(reason).unwrap_or_default())
         .collect();
     if evidence.bounces != (0, 0) {
         let (hard, soft) = evidence.bounces;
-        lines.push(format!("{hard} hard and {soft} other bounces"));
+        let seen = seen("bounces").unwrap_or_default();
+        lines.push(format!("{hard} hard and {soft} other bounces{seen}"));
     }
     let mut ids = |what: &str, ids: &Ids| {
         for id in &ids.listed {
@@ -391,10 +426,15 @@ pub fn told_words(told: &Told, style: &Style) -> String {
             printable(&delivery.state)
         );
         if delivery.attempts > 0 {
-            let _ = write!(out, ", tried {} times", delivery.attempts);
+            let times = if delivery.attempts == 1 {
+                "time"
+            } else {
+                "times"
+            };
+            let _ = write!(out, ", tried {} {times}", delivery.attempts);
         }
         if let Some(next) = delivery.next {
-            let _ = write!(out, " until {}", clock(next, style));
+            let _ = write!(out, ", again at {}", clock(next, style));
         }
         if let Some(said) = &delivery.said {
             let _ = write!(out, ": {}", printable(said));
@@ -462,8 +502,7 @@ pub fn clock_words(clock: &ComplaintClock, style: &Style) -> String {
 /// A moment on the clock of people, without how far away it is.
 #[must_use]
 pub fn clock(time: jiff::Timestamp, style: &Style) -> String {
-    let zoned = time.to_zoned(style.zone.clone());
-    zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    time::stamp(time, &style.zone)
 }
 
 /// What became of a word or an offence.
@@ -510,6 +549,14 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     if !outcome.applied.is_empty() {
         let _ = writeln!(out, "{tenant}: {} in force", names(&outcome.applied));
     }
+    if let Some(opened) = outcome.opened_until {
+        let opened = moment(opened, style);
+        let _ = writeln!(
+            out,
+            "!! not carried out yet: opened until {opened} (limiter observe --end, for the node or \
+             the tenant)"
+        );
+    }
     if !outcome.owed.is_empty() {
         let _ = writeln!(
             out,
@@ -521,7 +568,8 @@ pub fn outcome(outcome: &HeardOutcome, style: &Style) -> String {
     if out.is_empty() {
         let _ = writeln!(out, "{tenant}: recorded; nothing changes at once");
     }
-    if let Some(cut) = &outcome.cut {
+    let any = |cut: &&CutOutcome| cut.sessions > 0 || cut.left > 0;
+    if let Some(cut) = outcome.cut.as_ref().filter(any) {
         let _ = writeln!(
             out,
             "  {} live sessions were cut, {} are left: what they send is dropped",

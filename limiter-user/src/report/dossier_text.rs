@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    case::CaseState,
+    case::{CaseState, HoldState},
     case_text::{
         charge_words, clock, clock_words, evidence_lines, heard_words, hold_words, note_words,
         standing_words, told_words,
@@ -85,11 +85,18 @@ pub fn sections(dossier: &Dossier, style: &Style) -> Vec<(&'static str, Vec<Stri
             counters.allowed, counters.denied, counters.redirected, counters.would_deny
         )
     });
+    let mut holds = each(&dossier.holds, |hold| hold_words(hold, style));
+    if dossier
+        .holds
+        .iter()
+        .any(|hold| hold.state == HoldState::Observed)
+    {
+        let said = "the tenant is only observed: what its policies led to was recorded, and nothing \
+                    of it carried out";
+        holds.insert(0, said.to_owned());
+    }
     vec![
-        (
-            "In force and proposed",
-            each(&dossier.holds, |hold| hold_words(hold, style)),
-        ),
+        ("In force and proposed", holds),
         ("Cases", cases(dossier, style)),
         ("What was heard, and what was decided", heard),
         (
@@ -148,7 +155,7 @@ fn cases(dossier: &Dossier, style: &Style) -> Vec<String> {
         for hold in &case.holds {
             let _ = write!(line, "\n  {}", hold_words(hold, style));
         }
-        for evidence in evidence_lines(&case.evidence) {
+        for evidence in evidence_lines(case, style) {
             let _ = write!(line, "\n  evidence: {evidence}");
         }
         lines.push(line);

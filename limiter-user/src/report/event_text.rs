@@ -1,38 +1,40 @@
 //! One line for people for each event.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    duration::Seconds,
     episode::Episode,
     event::{EventLimit, EventRecord},
     text::{fit, printable},
+    time,
 };
 
-/// Writes events as lines, with a heading wherever a new day begins.
+/// Writes events as lines.
 #[derive(Debug)]
 pub struct Lines {
     zone: TimeZone,
-    day: Option<Date>,
 }
 
 impl Lines {
-    /// Lines on the clock of `zone`. No heading is due for `today`.
+    /// Lines on the clock of `zone`.
     #[must_use]
-    pub fn new(zone: TimeZone, today: Timestamp) -> Self {
-        let day = Some(today.to_zoned(zone.clone()).date());
-        Self { zone, day }
+    pub fn new(zone: TimeZone) -> Self {
+        Self { zone }
     }
 
-    /// The line of one event: `12:03:11 alice denied direct_smtp → 203.0.113.5:25 uid 2001
-    /// php(4711) ×184`.
-    pub fn event(&mut self, record: &EventRecord) -> String {
+    /// The line of one event: `2026-11-21T12:03:11Z alice denied direct_smtp → 203.0.113.5:25 uid
+    /// 2001 php(4711) ×184`.
+    #[must_use]
+    pub fn event(&self, record: &EventRecord) -> String {
         self.line(record, None, &Seen::default())
     }
 
-    /// The line of an episode: also until when it went on, and how many addresses were dialled.
-    pub fn episode(&mut self, episode: &Episode) -> String {
+    /// The line of an episode: also how long it went on, and how many addresses were dialled.
+    #[must_use]
+    pub fn episode(&self, episode: &Episode) -> String {
         let until = (episode.records > 1).then_some(episode.until);
         let seen = Seen {
             records: episode.records,
@@ -42,17 +44,11 @@ impl Lines {
         self.line(&episode.first, until, &seen)
     }
 
-    fn line(&mut self, record: &EventRecord, until: Option<Timestamp>, seen: &Seen) -> String {
-        let mut out = String::new();
-        let time = record.time.to_zoned(self.zone.clone());
-        if self.day != Some(time.date()) {
-            self.day = Some(time.date());
-            let _ = writeln!(out, "-- {}", time.date());
-        }
-        let _ = write!(out, "{}", time.strftime("%H:%M:%S"));
+    fn line(&self, record: &EventRecord, until: Option<Timestamp>, seen: &Seen) -> String {
+        let mut out = time::stamp(record.time, &self.zone);
         if let Some(until) = until {
-            let until = until.to_zoned(self.zone.clone());
-            let _ = write!(out, "–{}", until.strftime("%H:%M:%S"));
+            let seconds = record.time.duration_until(until).unsigned_abs().as_secs();
+            let _ = write!(out, " for {}", Seconds(Duration::from_secs(seconds)));
         }
         let _ = writeln!(out, " {}", body(record, seen));
         out

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     advice::next_step,
-    case::{HoldStatus, NextStep},
+    case::{HoldState, HoldStatus, NextStep},
     case_text::{hold_words, next_words},
     event::Endpoint,
     names,
@@ -19,7 +19,10 @@ use super::{
     status_text::{Style, moment},
     text::printable,
 };
-use crate::policy::{model::Mode, said};
+use crate::{
+    offence::Sanction,
+    policy::{model::Mode, said},
+};
 
 /// Who would connect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -197,6 +200,12 @@ pub fn text(answer: &Explanation, style: &Style) -> String {
     }
     if let Some(until) = answer.observe_until {
         let _ = writeln!(out, "  mode     opened until {}", moment(until, style));
+        let holds = |held: &&HeldAgainst| {
+            held.hold.state == HoldState::InForce && held.hold.sanction > Sanction::Warn
+        };
+        if answer.holds.iter().any(|held| holds(&held)) {
+            out.push_str("           what is held is on record, and not carried out until then\n");
+        }
     } else {
         let mode = match answer.mode {
             Mode::Observe if answer.verdict == Verdict::Denied => {

@@ -21,6 +21,7 @@ pub mod status;
 pub mod status_text;
 pub mod store;
 pub mod text;
+pub mod time;
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,9 @@ pub struct SanctionOutcome {
     pub opened_until: Option<Timestamp>,
     /// What was cut; null where live sessions are left to the layers that see their packets.
     pub cut: Option<CutOutcome>,
+    /// It is in force, and why it is not in the record book yet; null: it is.
+    #[serde(default)]
+    pub unrecorded: Option<String>,
 }
 
 /// What became of the live sessions of whoever was sanctioned.
@@ -78,4 +81,7 @@ pub struct ReinstateOutcome {
     /// What comes next.
     #[serde(default)]
     pub next: Vec<super::case::NextStep>,
+    /// It is so, and why it is not in the record book yet; null: it is.
+    #[serde(default)]
+    pub unrecorded: Option<String>,
 }

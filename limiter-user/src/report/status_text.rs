@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
+    case::{HoldState, HoldStatus},
     case_text::{hold_words, next_words, proposal_words},
-    duration::Seconds,
     problem::Severity,
     status::{ListCount, Sanction, SanctionStatus, Standing, Status, TenantStatus, Usage},
     text::{Align, WIDTH, count, few, fit, printable, table},
+    time,
 };
-use crate::policy::model::Mode;
+use crate::{offence::NODE_NAME, policy::model::Mode};
 
 /// How many tenants are listed unless all are asked for.
 pub const MOST_TENANTS: usize = 20;
@@ -192,6 +193,8 @@ fn tenants(out: &mut String, status: &Status, style: &Style) {
         return;
     }
     let most = if style.all { usize::MAX } else { MOST_TENANTS };
+    let is_opened =
+        |tenant: &TenantStatus| status.observe_until.is_some() || tenant.observe_until.is_some();
     let mut sorted: Vec<&TenantStatus> = status.tenants.iter().collect();
     let order = |tenant: &&TenantStatus| {
         std::cmp::Reverse((tenant.refusals(), tenant.redirected, tenant.allowed))
@@ -204,7 +207,7 @@ fn tenants(out: &mut String, status: &Status, style: &Style) {
     let rows = sorted.iter().take(most).map(|tenant| {
         [
             tenant.tenant.clone(),
-            state(tenant),
+            state(tenant, is_opened(tenant)),
             tenant.fullest().map(used).unwrap_or_default(),
             count(tenant.allowed),
             count(tenant.denied),
@@ -214,8 +217,8 @@ fn tenants(out: &mut String, status: &Status, style: &Style) {
     });
     out.push_str(&table(
         [
-            ("TENANT", 20, Align::Left),
-            ("STATE", 10, Align::Left),
+            ("TENANT", 18, Align::Left),
+            ("STATE", 12, Align::Left),
             ("FULLEST LIMIT", 18, Align::Left),
             ("ALLOW", 6, Align::Right),
             ("DENIED", 6, Align::Right),
@@ -225,6 +228,11 @@ fn tenants(out: &mut String, status: &Status, style: &Style) {
         rows,
     ));
     more(out, status.tenants.len(), most, "tenants");
+    let in_brackets =
+        |tenant: &&&TenantStatus| tenant.standing > Standing::Warned && is_opened(tenant);
+    if sorted.iter().take(most).any(|it| in_brackets(&it)) {
+        out.push_str("in brackets: on record, and not carried out while it is opened\n");
+    }
 }
 
 fn more(out: &mut String, total: usize, shown: usize, what: &str) {
@@ -234,12 +242,18 @@ fn more(out: &mut String, total: usize, shown: usize, what: &str) {
     }
 }
 
-/// What holds for the tenant: its sanction where it is under one, else its mode.
-fn state(tenant: &TenantStatus) -> String {
+/// What holds for the tenant: its sanction where it is under one, in brackets while it is opened and
+/// so not carried out, else its mode.
+fn state(tenant: &TenantStatus, opened: bool) -> String {
     if tenant.standing > Standing::Warned {
-        return standing_name(tenant.standing).to_uppercase();
+        let standing = standing_name(tenant.standing).to_uppercase();
+        return if opened {
+            format!("({})", standing.to_lowercase())
+        } else {
+            standing
+        };
     }
-    if tenant.observe_until.is_some() {
+    if opened {
         return "opened".to_owned();
     }
     match tenant.standing {
@@ -291,7 +305,8 @@ fn detail(out: &mut String, tenant: &TenantStatus, style: &Style) {
 
 fn what_holds(out: &mut String, tenant: &TenantStatus, style: &Style) {
     let _ = write!(out, "{}", printable(&tenant.tenant));
-    if let Some(parent) = &tenant.parent {
+    let parent = tenant.parent.as_ref().filter(|it| *it != NODE_NAME);
+    if let Some(parent) = parent {
         let _ = write!(out, " (customer of {})", printable(parent));
     }
     let standing = standing_name(tenant.standing);
@@ -299,6 +314,15 @@ fn what_holds(out: &mut String, tenant: &TenantStatus, style: &Style) {
     if let Some(until) = tenant.observe_until {
         let until = moment(until, style);
         let _ = writeln!(out, "  nothing of it is refused until {until}");
+        if !tenant.sanctions.is_empty() {
+            out.push_str("  what it is under is on record, and not carried out until then\n");
+        }
+    }
+    let of_policies = |hold: &&HoldStatus| hold.state == HoldState::Observed;
+    if tenant.record.holds.iter().any(|hold| of_policies(&hold)) {
+        out.push_str(
+            "  it is only observed: what its policies led to is recorded, nothing is refused\n",
+        );
     }
     for sanction in &tenant.sanctions {
         let _ = writeln!(out, "  sanction {}", sanction_words(sanction, style));
@@ -327,19 +351,7 @@ fn held(messages: u64) -> String {
 /// A moment on the clock of people, with the time zone, and how far away it is.
 #[must_use]
 pub fn moment(time: Timestamp, style: &Style) -> String {
-    let local = time
-        .to_zoned(style.zone.clone())
-        .strftime("%Y-%m-%d %H:%M:%S %Z")
-        .to_string();
-    let distance = Timestamp::now().duration_until(time);
-    let span = Seconds(std::time::Duration::from_secs(
-        distance.unsigned_abs().as_secs(),
-    ));
-    if distance.is_negative() {
-        format!("{local} ({span} ago)")
-    } else {
-        format!("{local} (in {span})")
-    }
+    time::moment(time, &style.zone)
 }
 
 fn mode_name(mode: Mode) -> &'static str {
@@ -359,7 +371,7 @@ fn standing_name(standing: Standing) -> &'static str {
     }
 }
 
-/// `suspend_network until 2026-11-21 12:00:00 UTC (in 1d), inherited from reseller-7`.
+/// `suspend_network until 2026-11-21T12:00:00Z (in 1d), inherited from reseller-7`.
 #[must_use]
 pub fn sanction_words(sanction: &SanctionStatus, style: &Style) -> String {
     let mut out = sanction_name(sanction.sanction).to_owned();

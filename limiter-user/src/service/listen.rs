@@ -51,12 +51,26 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Who was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The uid, from the kernel.
     pub uid: u32,
     /// The number of the connection; no other of this process has it.
     pub connection: u64,
+    /// Where it knocked, as the configuration writes it.
+    pub door: Arc<str>,
+}
+
+impl Caller {
+    /// This user, by this connection, at this address.
+    #[must_use]
+    pub fn new(uid: u32, connection: u64, door: &str) -> Self {
+        Self {
+            uid,
+            connection,
+            door: Arc::from(door),
+        }
+    }
 }
 
 /// Why nobody can knock at an address.
@@ -192,6 +206,7 @@ impl Door {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let mut conversations = JoinSet::new();
         let mut look = time::interval(LOOK);
+        let name: Arc<str> = Arc::from(self.address.to_string());
         let mut stop = std::pin::pin!(stop);
         loop {
             let knock = tokio::select! {
@@ -230,7 +245,12 @@ impl Door {
             }
             self.visits.admitted.fetch_add(1, Ordering::Relaxed);
             let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-            conversations.spawn(converse(stream, Caller { uid, connection }));
+            let caller = Caller {
+                uid,
+                connection,
+                door: Arc::clone(&name),
+            };
+            conversations.spawn(converse(stream, caller));
             self.visits
                 .open
                 .store(count(conversations.len()), Ordering::Relaxed);

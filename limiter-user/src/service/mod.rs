@@ -4,7 +4,8 @@
 //! [`doors`] are kept open; [`listen`] looks who stands there ([`callers`]). [`policy`] is the service that
 //! Postfix and Exim ask, over one socket, since the first word of a question tells them apart;
 //! [`postfix`] and [`exim`] are their languages, pure. [`ask`] brings a question before the gate, waits
-//! where it is told to, and knows what to say when the gate fails.
+//! where it is told to, and knows what to say when the gate fails. [`watch`] is how people find out whether
+//! anybody asks.
 
 pub mod access;
 pub mod ask;
@@ -17,5 +18,6 @@ pub mod listen;
 pub mod milter;
 pub mod policy;
 pub mod postfix;
+pub mod watch;
 
 mod messages;

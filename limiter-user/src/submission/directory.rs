@@ -2,7 +2,7 @@
 //! held to beside the kernel's limits.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use limiter_common::limit::Unit;
 use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::policy::{
     image::{DEFAULT_NAME, Image, TenantRef},
-    model::Policy,
+    model::{Limit, Policy},
     services::Services,
 };
 
@@ -25,10 +25,49 @@ pub struct Owner {
     pub cgroup: Option<String>,
 }
 
+/// Where a client is that has an address of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The interfaces by which the node reaches it: the nearest to it first, then what that is a port of.
+    pub interfaces: Vec<u32>,
+    /// Whether a container or a virtual machine of this node is at the other end.
+    pub is_guest: bool,
+    /// The kernel's number for the network namespace at the other end.
+    pub namespace: Option<i32>,
+}
+
+/// Who holds the socket of a client in another network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inside {
+    /// A process.
+    Owner(Owner),
+    /// Nobody, or not any more, or it cannot be found out.
+    Unknown,
+    /// It can be asked after so long.
+    Later(Duration),
+    /// Nothing can be seen of that namespace.
+    Closed,
+}
+
 /// Knows the owners of the node's sockets.
 pub trait Owners: Send + Sync {
     /// Who connected from `client` to `server` on this node; `None` if there is no such socket.
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
+
+    /// Where a client is that has an address of its own; `None` if it cannot be found out.
+    fn neighbour(&self, client: IpAddr) -> Option<Neighbour>;
+
+    /// Who connected from `client` to `server` in a network namespace of this node.
+    fn owner_inside(&self, namespace: i32, client: SocketAddr, server: SocketAddr) -> Inside;
+}
+
+/// Whose the machine's interfaces are, and which lead out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Names of tenants, by the indexes of interfaces.
+    pub owners: HashMap<u32, String>,
+    /// Whoever is behind these is not on this node.
+    pub uplinks: HashSet<u32>,
 }
 
 /// Who is who.
@@ -40,6 +79,8 @@ pub struct Directory {
     /// By [`TenantRef`], where there are any: its own and those above.
     distinct: HashMap<TenantRef, Vec<DistinctLimit>>,
     default: Option<TenantRef>,
+    interfaces: HashMap<u32, TenantRef>,
+    uplinks: HashSet<u32>,
     /// The node's own names: whoever writes from them forges nobody.
     hosts: Vec<String>,
     /// What the configuration says.
@@ -68,8 +109,10 @@ pub enum Whose {
     Payer(Payer),
     /// Nobody's on this node: it comes in from outside, or is the mail server's own.
     Nobodys,
-    /// Somebody's on this node, and nobody knows whose.
-    Unknown,
+    /// Somebody's on this node, and nobody knows whose: why not.
+    Unknown(&'static str),
+    /// It can be asked after so long.
+    Later(Duration),
 }
 
 impl Directory {
@@ -78,42 +121,52 @@ impl Directory {
         policy: &Policy,
         image: &Image,
         who: MailTenants,
+        interfaces: &Interfaces,
         hosts: Vec<String>,
         place_of: impl Fn(&str) -> Option<u32>,
     ) -> Self {
         let places = who.names().iter().map(|name| place_of(name)).collect();
         let default = who.names().iter().position(|name| name == DEFAULT_NAME);
-        let own: HashMap<&str, Vec<DistinctLimit>> = policy
+        let own: HashMap<&str, &[Limit]> = policy
             .tenants
             .iter()
-            .filter_map(|tenant| {
-                let limits = tenant.rules.limits.iter();
-                let limits: Vec<DistinctLimit> = limits
-                    .filter(|limit| limit.unit == Unit::DistinctRecipients)
-                    .map(|limit| DistinctLimit {
-                        owner: tenant.name.clone(),
-                        max: limit.max,
-                        window: limit.window,
-                    })
-                    .collect();
-                (!limits.is_empty()).then_some((tenant.name.as_str(), limits))
-            })
+            .filter(|tenant| tenant.rules.limits.iter().any(is_distinct))
+            .map(|tenant| (tenant.name.as_str(), tenant.rules.limits.as_slice()))
             .collect();
         let mut distinct: HashMap<TenantRef, Vec<DistinctLimit>> = HashMap::new();
         for (at, tenant) in image.tenants.iter().enumerate() {
             // Parents stand before their children.
             let above = tenant.parent.and_then(|parent| distinct.get(&parent));
             let mut limits = above.cloned().unwrap_or_default();
-            limits.extend(own.get(tenant.name.as_str()).into_iter().flatten().cloned());
+            let added = own.get(tenant.name.as_str()).copied().unwrap_or_default();
+            let added = added.iter().filter(|limit| is_distinct(limit));
+            limits.extend(added.map(|limit| DistinctLimit {
+                owner: tenant.name.clone(),
+                max: limit.max,
+                window: limit.window,
+                enforced: tenant.enforce,
+            }));
             if !limits.is_empty() {
                 distinct.insert(at, limits);
             }
         }
+        let at: HashMap<&str, TenantRef> = if interfaces.owners.is_empty() {
+            HashMap::new()
+        } else {
+            let names = who.names().iter().enumerate();
+            names.map(|(at, name)| (name.as_str(), at)).collect()
+        };
+        let owned = interfaces.owners.iter();
+        let owned = owned
+            .filter_map(|(index, name)| Some((*index, *at.get(name.as_str())?)))
+            .collect();
         Self {
             who,
             places,
             distinct,
             default,
+            interfaces: owned,
+            uplinks: interfaces.uplinks.clone(),
             hosts: hosts.iter().map(|host| host.to_lowercase()).collect(),
             rules: policy.node.services.clone(),
         }
@@ -125,11 +178,12 @@ impl Directory {
         self.distinct.get(&tenant).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether somebody has a limit of different recipients in this window.
+    /// Who has a limit of different recipients, in which windows.
     #[must_use]
-    pub fn is_distinct(&self, owner: &str, window: Duration) -> bool {
-        let mut all = self.distinct.values().flatten();
-        all.any(|limit| limit.owner == owner && limit.window == window)
+    pub fn all_distinct(&self) -> HashSet<(&str, Duration)> {
+        let all = self.distinct.values().flatten();
+        all.map(|limit| (limit.owner.as_str(), limit.window))
+            .collect()
     }
 
     /// The place in the kernel of the account that a login belongs to.
@@ -146,15 +200,15 @@ impl Directory {
         self.who.names().get(at).map(String::as_str)
     }
 
-    /// Whose a message is. In this order: the login; the owner of the client's socket on this node, by
-    /// its cgroup, then its uid; the uid that ran `sendmail`; the client's address, for those who have
-    /// one of their own. The sender's address only says which of the account's domains it is, where the
+    /// Whose a message is. In this order: the login; the uid that ran `sendmail`; the client's address,
+    /// for those who have one of their own; the owner of the client's socket on this node, by its cgroup,
+    /// then its uid; the container or virtual machine of this node that it comes from. The sender's address only says which of the account's domains it is, where the
     /// login does not.
     #[must_use]
     pub fn whose(&self, envelope: &Envelope, owners: &dyn Owners) -> Whose {
         if let Some(login) = envelope.login.as_deref().filter(|login| !login.is_empty()) {
             let account = self.who.by_login(login);
-            return account.map_or(Whose::Unknown, |account| {
+            return account.map_or(Whose::Unknown("unknown_login"), |account| {
                 let domain = login.rsplit_once('@').map(|(_, domain)| domain);
                 self.payer(account, domain, envelope, None)
             });
@@ -168,12 +222,12 @@ impl Directory {
         if let Some(account) = self.who.by_address(client.ip()) {
             return self.payer(account, None, envelope, None);
         }
-        if !self.who.is_own(client.ip()) {
-            return Whose::Nobodys;
-        }
         let server = envelope.server.unwrap_or_else(|| beside(client.ip()));
+        if !self.who.is_own(client.ip()) {
+            return self.beside_us(client, server, envelope, owners);
+        }
         let Some(owner) = owners.owner_of(client, server) else {
-            return Whose::Unknown;
+            return Whose::Unknown("unknown_connection");
         };
         if owner.uid.is_some_and(|uid| self.who.is_mta(uid)) {
             return Whose::Nobodys;
@@ -184,7 +238,49 @@ impl Directory {
         }
         match owner.uid {
             Some(uid) => self.by_uid(uid, envelope),
-            None => Whose::Unknown,
+            None => Whose::Unknown("unknown_connection"),
+        }
+    }
+
+    /// Whose it is where the client has an address of its own that nobody claims: a container's or a
+    /// virtual machine's by the interface that leads to it, or by the cgroup of the process in there.
+    fn beside_us(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        envelope: &Envelope,
+        owners: &dyn Owners,
+    ) -> Whose {
+        let Some(neighbour) = owners.neighbour(client.ip()) else {
+            return Whose::Unknown("unknown_connection");
+        };
+        let mut interfaces = neighbour.interfaces.iter();
+        let nearest = neighbour.interfaces.first();
+        if nearest.is_none_or(|nearest| self.uplinks.contains(nearest)) {
+            return Whose::Nobodys;
+        }
+        if let Some(account) = interfaces.find_map(|index| self.interfaces.get(index)) {
+            return self.payer(*account, None, envelope, None);
+        }
+        if !neighbour.is_guest {
+            return Whose::Nobodys;
+        }
+        let inside = neighbour.namespace.map_or(Inside::Closed, |namespace| {
+            owners.owner_inside(namespace, client, server)
+        });
+        // A uid in there means nothing here.
+        let account = match inside {
+            Inside::Owner(owner) => owner
+                .cgroup
+                .as_deref()
+                .and_then(|path| self.who.by_cgroup(path)),
+            Inside::Closed => None,
+            Inside::Unknown => return Whose::Unknown("unknown_connection"),
+            Inside::Later(wait) => return Whose::Later(wait),
+        };
+        match account.or(self.default) {
+            Some(account) => self.payer(account, None, envelope, None),
+            None => Whose::Unknown("no_tenant"),
         }
     }
 
@@ -197,7 +293,7 @@ impl Directory {
             // Root's, and that of services: what nobody claims.
             None => match self.default {
                 Some(default) => self.payer(default, None, envelope, Some(uid)),
-                None => Whose::Unknown,
+                None => Whose::Unknown("no_tenant"),
             },
         }
     }
@@ -234,7 +330,7 @@ impl Directory {
                 uid,
                 mismatch,
             }),
-            _ => Whose::Unknown,
+            _ => Whose::Unknown("no_tenant"),
         }
     }
 
@@ -245,7 +341,61 @@ impl Directory {
     }
 }
 
+fn is_distinct(limit: &Limit) -> bool {
+    limit.unit == Unit::DistinctRecipients
+}
+
 /// The mail server's end, where it does not say so.
 fn beside(client: IpAddr) -> SocketAddr {
     SocketAddr::new(client, 25)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        policy::{
+            compile::{
+                compile_what_holds,
+                testing::{located, policy, tenant},
+            },
+            model::UidRange,
+        },
+        system::{System, Users},
+    };
+
+    /// It is made anew whenever users, cgroups or addresses change, as the compiled policy is.
+    #[test]
+    fn who_is_who_among_a_hundred_thousand_is_soon_known() {
+        let mut policy = policy();
+        let mut users = Users::default();
+        for number in 0..100_000 {
+            let name = format!("u{number}");
+            let uid = 10_000 + number;
+            users.insert(&name, uid);
+            let mut account = tenant(&name);
+            account.matches.uids = vec![located(UidRange {
+                first: uid,
+                last: uid,
+            })];
+            policy.tenants.push(account);
+        }
+        let system = System {
+            users: users.clone(),
+            ..System::default()
+        };
+        let start = Instant::now();
+        let (image, _) = compile_what_holds(&policy, &system);
+        let compiled = start.elapsed();
+        let start = Instant::now();
+        let who = MailTenants::of(&policy, &image, &users);
+        let interfaces = Interfaces::default();
+        let directory = Directory::new(&policy, &image, who, &interfaces, Vec::new(), |_| Some(2));
+        let known = start.elapsed();
+        drop(directory);
+        eprintln!("compiled in {compiled:?}, known in {known:?}");
+        assert!(known < compiled * 2, "{known:?} after {compiled:?}");
+    }
 }

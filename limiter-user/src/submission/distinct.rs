@@ -54,6 +54,8 @@ pub struct DistinctLimit {
     pub max: u32,
     /// In what time.
     pub window: Duration,
+    /// Whether refusals of its owner are carried out.
+    pub enforced: bool,
 }
 
 impl Distinct {
@@ -183,6 +185,7 @@ mod tests {
             owner: "alice".to_owned(),
             max,
             window: DAY * 30,
+            enforced: true,
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,6 +33,8 @@ use crate::{
 
 /// How long a message may be under way before nobody waits for its end any more.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// After how long Postfix tries again what `sendmail` left.
+const PICKUP: Duration = Duration::from_secs(60);
 /// How many messages may be under way at once.
 const MOST: usize = 65_536;
 /// How many recipients of one message are told apart.
@@ -46,6 +51,28 @@ pub struct NodeGate {
     wall: Box<dyn Fn() -> Duration + Send + Sync>,
     desk: Mutex<Desk>,
     payers: Payers,
+    /// How many messages were asked about at their recipients alone since one was asked about whole.
+    halves: AtomicU64,
+    /// Of tenants that went too fast with `sendmail`: until when, and what is said.
+    put_off: Mutex<HashMap<u32, (Instant, Reply)>>,
+}
+
+/// How a message came in, as far as it matters to what is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// By Postfix's `sendmail`, which is over: Postfix itself waits for the answer, and tries again.
+    Pickup,
+    /// Whoever sends it waits for the answer.
+    Awaited,
+}
+
+impl Way {
+    fn of(key: &Key, envelope: &Envelope) -> Self {
+        match key {
+            Key::Queued(_) if envelope.uid.is_some() => Self::Pickup,
+            _ => Self::Awaited,
+        }
+    }
 }
 
 /// The messages under way.
@@ -73,6 +100,14 @@ struct Message {
     new: Vec<(DistinctLimit, Vec<Recipient>)>,
 }
 
+impl Message {
+    /// Remembers who was counted, as far as there is room.
+    fn remember(&mut self, recipients: Vec<Recipient>) {
+        let room = MOST_RECIPIENTS.saturating_sub(self.recipients.len());
+        self.recipients.extend(recipients.into_iter().take(room));
+    }
+}
+
 impl NodeGate {
     /// A gate before the kernel behind `till`.
     pub fn new(
@@ -89,6 +124,8 @@ impl NodeGate {
             distinct: Mutex::new(distinct),
             wall,
             desk: Mutex::default(),
+            halves: AtomicU64::new(0),
+            put_off: Mutex::default(),
             payers: Payers::default(),
         }
     }
@@ -96,8 +133,11 @@ impl NodeGate {
     /// Goes by this from now on. Messages under way are paid for by whom they were.
     pub fn set_directory(&self, directory: Directory) {
         let directory = Arc::new(directory);
-        let is_limited = |owner: &str, window| directory.is_distinct(owner, window);
-        self.lock_distinct().keep(is_limited);
+        {
+            let limited = directory.all_distinct();
+            let is_limited = |owner: &str, window| limited.contains(&(owner, window));
+            self.lock_distinct().keep(is_limited);
+        }
         let mut place = self
             .directory
             .write()
@@ -110,6 +150,13 @@ impl NodeGate {
     pub fn is_suspended(&self, login: &str) -> bool {
         let place = self.directory().place_of_login(login);
         place.is_some_and(|place| self.till.closes_mailboxes(place))
+    }
+
+    /// How many messages a mail server asked about at their recipients and then no more, since it asked
+    /// about one at DATA or at its end: none of them is counted in the end.
+    #[must_use]
+    pub fn halves(&self) -> u64 {
+        self.halves.load(Ordering::Relaxed)
     }
 
     /// Looks at what is remembered of different recipients.
@@ -145,6 +192,8 @@ impl NodeGate {
 
     /// Lets go of messages of which nothing was heard for long.
     pub fn sweep(&self) {
+        let now = Instant::now();
+        self.lock_put_off().retain(|_, (until, _)| *until > now);
         self.payers.sweep();
         let old: Vec<(Key, bool)> = {
             let desk = self.lock_desk();
@@ -168,6 +217,10 @@ impl NodeGate {
 
     fn lock_desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_put_off(&self) -> MutexGuard<'_, HashMap<u32, (Instant, Reply)>> {
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn directory(&self) -> Arc<Directory> {
@@ -194,7 +247,8 @@ impl NodeGate {
         let payer = match directory.whose(envelope, &*self.owners) {
             Whose::Payer(payer) => payer,
             Whose::Nobodys => return Err(Answer::Accept),
-            Whose::Unknown => return Err(unknown(directory)),
+            Whose::Unknown(reason) => return Err(unknown(directory, reason)),
+            Whose::Later(wait) => return Err(Answer::Wait(wait)),
         };
         let message = Arc::new(Mutex::new(Message {
             payer,
@@ -262,12 +316,20 @@ impl NodeGate {
             messages: u32::from(begins && !message.begun),
             recipients: more,
         };
+        // Postfix tries again what `sendmail` left, each minute under another name: that is no refusal more.
+        let way = Way::of(key, envelope);
+        if way == Way::Pickup
+            && let Some((until, said)) = self.lock_put_off().get(&payer.place)
+            && *until > Instant::now()
+        {
+            return Answer::Defer(said.clone());
+        }
         let added = match self.add_distinct(&directory, &payer, from, &new) {
             Ok(added) => added,
             Err(answer) => return answer,
         };
         if load == Load::default() {
-            message.recipients.extend(new);
+            message.remember(new);
             message.new.extend(added);
             return Answer::Accept;
         }
@@ -281,12 +343,10 @@ impl NodeGate {
                 message.counted = message.counted.saturating_add(more);
                 message.begun |= load.messages > 0;
                 message.new.extend(added);
-                if message.recipients.len() < MOST_RECIPIENTS {
-                    message.recipients.extend(new);
-                }
+                message.remember(new);
                 Answer::Accept
             }
-            Ok(Charged::Refused(refusal)) => self.refused(&directory, &payer, load, &refusal),
+            Ok(Charged::Refused(refusal)) => self.refused(&directory, &payer, load, way, &refusal),
             Err(error) => {
                 error!("mail of {} cannot be counted: {error}", payer.name);
                 failed(&directory)
@@ -322,6 +382,8 @@ impl NodeGate {
         let refuses = directory.rules.distinct_recipients == DistinctRecipients::Refuse;
         let now = (self.wall)();
         for limit in limits {
+            // An ancestor that is only observed holds nobody back.
+            let refuses = refuses && limit.enforced;
             let (fits, new) = self.lock_distinct().add(limit, now, new, !refuses);
             if fits {
                 added.push((limit.clone(), new));
@@ -358,6 +420,7 @@ impl NodeGate {
         directory: &Directory,
         payer: &Payer,
         load: Load,
+        way: Way,
         refusal: &Refusal,
     ) -> Answer {
         let rules = &directory.rules;
@@ -380,15 +443,23 @@ impl NodeGate {
         if full.kind == Kind::Pace {
             let TooFast { action, cap } = rules.too_fast;
             if action == PaceAction::Delay
+                && way == Way::Awaited
                 && let Some(again) = again
                 && again <= cap
             {
                 return Answer::Wait(again);
             }
-            return Answer::Defer(reply::reply("4.7.1", &rules.texts.pace, &facts));
+            let said = reply::reply("4.7.1", &rules.texts.pace, &facts);
+            if let (Way::Pickup, Some(again)) = (way, again) {
+                let until = Instant::now() + again.min(PICKUP);
+                self.lock_put_off()
+                    .insert(payer.place, (until, said.clone()));
+            }
+            return Answer::Defer(said);
         }
-        // What never fits is no use to try again.
-        if rules.over_limit == OverLimit::Permanent || units > full.max {
+        // What never fits is no use to try again. What `sendmail` left would be tried again each minute,
+        // in front of everybody else's: its sender gets a bounce instead.
+        if rules.over_limit == OverLimit::Permanent || units > full.max || way == Way::Pickup {
             Answer::Refuse(reply::reply("5.7.1", &rules.texts.limit, &facts))
         } else {
             Answer::Defer(reply::reply("4.7.1", &rules.texts.limit, &facts))
@@ -435,6 +506,7 @@ impl Gate for NodeGate {
         recipients: Option<u32>,
         queued: Option<&Key>,
     ) -> Answer {
+        self.halves.store(0, Ordering::Relaxed);
         if let Some(queued) = queued.filter(|queued| *queued != key) {
             let mut desk = self.lock_desk();
             if !desk.also.contains_key(key) {
@@ -450,6 +522,7 @@ impl Gate for NodeGate {
     }
 
     fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+        self.halves.store(0, Ordering::Relaxed);
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
         let answer = self.ask(key, envelope, &recipients, None, true);
         self.remember(key, &answer);
@@ -485,6 +558,9 @@ impl Gate for NodeGate {
                     desk.also.remove(key);
                     return;
                 }
+                if !message.begun && message.counted > 0 {
+                    self.halves.fetch_add(1, Ordering::Relaxed);
+                }
                 message.begun
             } else {
                 false
@@ -511,9 +587,13 @@ fn busy() -> Answer {
     })
 }
 
-fn unknown(directory: &Directory) -> Answer {
+fn unknown(directory: &Directory, reason: &str) -> Answer {
+    let facts = Facts {
+        reason,
+        ..Facts::default()
+    };
     let texts = &directory.rules.texts;
-    Answer::Defer(reply::reply("4.7.1", &texts.unknown, &Facts::default()))
+    Answer::Defer(reply::reply("4.7.1", &texts.unknown, &facts))
 }
 
 fn refuse(text: &Text, payer: &Payer, reason: &str) -> Answer {

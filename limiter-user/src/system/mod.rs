@@ -11,6 +11,7 @@ pub mod durable;
 pub mod interfaces;
 pub mod mounts;
 pub mod namespace;
+pub mod patience;
 pub mod pattern;
 pub mod sealed;
 pub mod sessions;

@@ -187,6 +187,7 @@ impl Node for FakeNode {
                 sessions: 3,
                 ..CutOutcome::default()
             }),
+            unrecorded: None,
         })
     }
 
@@ -214,6 +215,7 @@ impl Node for FakeNode {
             tenant: tenant.into(),
             lifted: vec![offence::Sanction::SuspendNetwork],
             remaining: remaining.into_iter().collect(),
+            unrecorded: None,
         })
     }
 }

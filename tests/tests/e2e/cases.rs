@@ -1,7 +1,7 @@
 //! Cases as people see and decide them: what an operator adds to a record is in force in the kernel
 //! when the command returns, and is told the same by an agent, by the next one, and by none.
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use limiter_tests::{Agent, Attempt, Reached, mx, wait};
 use serde_json::Value;
@@ -325,6 +325,19 @@ fn a_warning_a_listing_and_what_is_only_observed() {
     assert_eq!(watched["standing"], "good", "{watched:#}");
     assert_eq!(watched["holds"][0]["state"], "observed", "{watched:#}");
     assert_eq!(agent.status()["proposals"], serde_json::json!([]));
+    // Whoever looks is told that nothing of it is carried out.
+    for (command, words) in [
+        (&["status", "watched"][..], "it is only observed"),
+        (&["case", "list"], "suspend_network only observed"),
+        (
+            &["case", "show", "watched", "hostup/1"],
+            "suspend_network only observed, not in force",
+        ),
+        (&["report", "watched"], "nothing of it carried out"),
+    ] {
+        let said = agent.must(command);
+        assert!(said.contains(words), "{command:?}: {said}");
+    }
 
     // No policy of this node speaks of bounces but by rate.
     assert_eq!(add("bob", &["--soft-bounces", "3"]).code, 0);
@@ -347,4 +360,62 @@ fn a_warning_a_listing_and_what_is_only_observed() {
     assert_eq!(report["cases"][0]["case"], "hostup/1", "{report:#}");
     let word = agent.cli(&["contact", "alice", "--reason", "by telephone"]);
     assert_eq!(word.code, 1, "{word:?}");
+}
+
+#[test]
+fn whoever_is_taken_out_of_the_files_while_suspended_is_named() {
+    let stage = Stage::new();
+    let agent = bound(&stage, "hostup.yaml");
+    severe(&agent);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
+    agent.write_tenants("tenants.yaml", "tenant: bob\nmatch: {users: [bob]}\n");
+    // Before it is done, and when it is.
+    for command in ["check", "reload"] {
+        let said = agent.must(&[command]);
+        for words in [
+            "\"alice\" is under suspend_network, has open cases (hostup/1)",
+            "NOT in force",
+            "put the tenant back",
+        ] {
+            assert!(said.contains(words), "{command}: {words}: {said}");
+        }
+    }
+    // What it says is so.
+    expect(&agent, by(&stage, 2001), "(default)", Reached::Outside);
+    let status = agent.must(&["status"]);
+    assert!(status.contains("\"alice\" (suspend_network)"), "{status}");
+    // Back again, she is where she was.
+    agent.write_tenants("tenants.yaml", TENANTS);
+    let said = agent.must(&["reload"]);
+    assert!(!said.contains("NOT in force"), "{said}");
+    wait::until_true("alice is suspended again", Duration::from_secs(10), || {
+        agent.tenant("alice")["sanction"] == "suspend_network"
+    });
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
+}
+
+#[test]
+fn a_sanction_while_the_gate_is_open_is_told_as_not_carried_out() {
+    let stage = Stage::new();
+    let agent = bound(&stage, "hostup.yaml");
+    agent.must(&["observe", "alice", "--for", "30m"]);
+    let arguments = ["offence", "add", "alice", "--severity", "severe"];
+    let said = agent.must(&[&arguments[..], &["--reason", "relay"]].concat());
+    assert!(said.contains("not carried out yet: opened until"), "{said}");
+    expect(&agent, by(&stage, 2001), "alice", Reached::Outside);
+    let said = agent.must(&["status"]);
+    assert!(said.contains("(suspended)"), "{said}");
+    assert!(said.contains("in brackets: on record"), "{said}");
+    let said = agent.must(&["status", "alice"]);
+    assert!(said.contains("not carried out until then"), "{said}");
+    let to = mx(false).to_string();
+    let said = agent.must(&["explain", "--uid", "2001", "--to", &to]);
+    assert!(said.contains("not carried out until then"), "{said}");
+    agent.must(&["observe", "alice", "--end"]);
+    expect(&agent, by(&stage, 2001), "alice", Reached::Refused);
+    let said = agent.must(&["status"]);
+    assert!(
+        said.contains("SUSPENDED") && !said.contains("in brackets"),
+        "{said}"
+    );
 }

@@ -44,6 +44,7 @@ mod mailcount;
 mod marks;
 mod matrix;
 mod observe;
+mod post;
 mod queue;
 mod reboot;
 mod recordbook;

@@ -6,10 +6,10 @@ use std::{
     io::Write,
     os::unix::fs::FileExt,
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use limiter_tests::{Agent, Config, Reached, wait};
+use limiter_tests::{Agent, Config, Reached, process, wait};
 use limiter_user::{
     ledger::{FILE, Ledger},
     offence::Moment,
@@ -256,6 +256,172 @@ fn while_the_disk_is_full() {
     enforced(&stage, &agent);
     agent.must(&["reload"]);
     all_is_heard(&stage, &agent);
+}
+
+/// Reinstates whoever was suspended by mistake, while nothing can be recorded: he is free at once.
+fn reinstated(stage: &Stage, agent: &Agent) {
+    let said = agent.must(&["reinstate", "dave", "--reason", "wrong customer"]);
+    assert!(said.contains("block_smtp taken back"), "{said}");
+    assert!(said.contains("not in the record book yet"), "{said}");
+    expect(agent, stage.by_uid(2004), "dave", Reached::Outside);
+}
+
+#[test]
+fn with_a_full_disk_a_reinstatement_holds_and_is_recorded_later() {
+    let stage = Stage::new();
+    let agent = configured(&stage);
+    small_disk(&stage, &agent);
+    begin(&stage, &agent);
+    fill(&stage, &agent);
+    wait::until_true("the disk to be full", SOON, || {
+        fill(&stage, &agent);
+        let reason = "x".repeat(4_000);
+        let big = ["contact", "talkative", "--reason", reason.as_str()];
+        agent.cli(&big).code != 0
+    });
+    reinstated(&stage, &agent);
+    suspend(&agent, "bob", "meanwhile");
+    is_unhealthy(&agent, "2 words of operators hold", "writable again");
+    let told = agent.status()["problems"].to_string();
+    assert!(
+        told.contains("wrong customer") && told.contains("root"),
+        "{told}"
+    );
+    assert!(told.contains("after a restart and a reboot too"), "{told}");
+    // Also for the next agent, which cannot record it either.
+    agent.kill_9();
+    agent.run();
+    expect(&agent, stage.by_uid(2004), "dave", Reached::Outside);
+    expect(&agent, stage.by_uid(2002), "bob", Reached::Refused);
+    is_unhealthy(&agent, "2 words of operators hold", "writable again");
+    assert_eq!(said(&stage, &agent, "dave"), ["before"]);
+    make_room(&stage, &agent);
+    wait::until_true("the words to be recorded", SOON, || {
+        let problems = agent.status()["problems"].to_string();
+        !problems.contains("words of operators") && !problems.contains("cannot be recorded")
+    });
+    assert_eq!(said(&stage, &agent, "dave"), ["before", "wrong customer"]);
+    assert_eq!(said(&stage, &agent, "bob"), ["meanwhile"]);
+    assert_eq!(agent.tenant("dave")["standing"], "good");
+    agent.kill_9();
+    agent.run();
+    expect(&agent, stage.by_uid(2004), "dave", Reached::Outside);
+    expect(&agent, stage.by_uid(2002), "bob", Reached::Refused);
+    assert_eq!(said(&stage, &agent, "dave"), ["before", "wrong customer"]);
+}
+
+/// A disk of the agent's own that can be made to hang: nothing that is written to it returns.
+struct Hanging<'s> {
+    stage: &'s Stage,
+    directory: PathBuf,
+}
+
+impl<'s> Hanging<'s> {
+    /// Mounts it where the agent sees it. It goes away with the node.
+    fn mount(stage: &Stage, agent: &Agent) {
+        let directory = agent.state_directory();
+        fs::create_dir_all(&directory).expect("the directory is ours");
+        let image = agent.home().join("disk.img");
+        let file = fs::File::create(&image).expect("the directory is ours");
+        file.set_len(64 << 20).expect("it is a name for room");
+        let mut make = std::process::Command::new("mkfs.ext4");
+        let made = process::run(make.arg("-q").arg(&image), "");
+        let _ = made.success("mkfs.ext4");
+        stage.node.inside().enter(|| {
+            let mut mount = std::process::Command::new("mount");
+            let mounted = process::run(mount.args(["-o", "loop"]).arg(&image).arg(&directory), "");
+            let _ = mounted.success("mount");
+        });
+    }
+
+    fn hang(stage: &'s Stage, agent: &Agent) -> Self {
+        let hanging = Self {
+            stage,
+            directory: agent.state_directory(),
+        };
+        let frozen = hanging.fsfreeze("-f");
+        assert!(frozen, "it can be made to hang");
+        hanging
+    }
+
+    fn fsfreeze(&self, how: &str) -> bool {
+        self.stage.node.inside().enter(|| {
+            let mut command = std::process::Command::new("fsfreeze");
+            let status = command.arg(how).arg(&self.directory).status();
+            status.is_ok_and(|status| status.success())
+        })
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        // Else not even the agent could be killed.
+        let _ = self.fsfreeze("-u");
+    }
+}
+
+#[test]
+fn while_the_disk_hangs() {
+    /// How long a command may take then.
+    const BOUND: Duration = Duration::from_secs(15);
+
+    let stage = Stage::new();
+    let agent = configured(&stage);
+    Hanging::mount(&stage, &agent);
+    begin(&stage, &agent);
+    let hanging = Hanging::hang(&stage, &agent);
+    // Whatever is heard next hangs: nobody waits for it.
+    enforced(&stage, &agent);
+    assert_eq!(at_once(&stage, 2001, 2, 100), (0, 200));
+    let within = |what: &str, act: &dyn Fn()| {
+        let started = Instant::now();
+        act();
+        assert!(started.elapsed() < BOUND, "{what}: {:?}", started.elapsed());
+    };
+    within("suspend", &|| {
+        let sanction = ["--sanction", "block_smtp", "--reason", "meanwhile"];
+        let told = agent.must(&[&["suspend", "bob"][..], &sanction].concat());
+        assert!(told.contains("not in the record book yet"), "{told}");
+        assert!(told.contains("in memory only"), "{told}");
+    });
+    within("explain", &|| {
+        expect(&agent, stage.by_uid(2002), "bob", Reached::Refused);
+    });
+    within("reinstate", &|| reinstated(&stage, &agent));
+    within("contact", &|| {
+        let out = agent.cli(&["contact", "alice", "--reason", "called"]);
+        assert_ne!(out.code, 0, "{out:?}");
+        assert!(out.stderr.contains("did not answer"), "{out:?}");
+    });
+    within("status", &|| {
+        is_unhealthy(&agent, "does not answer", "look at the disk");
+        is_unhealthy(&agent, "2 words of operators hold", "writable again");
+    });
+    within("events", &|| {
+        let events = agent.cli(&["events", "--json"]);
+        assert_eq!(events.code, 0, "{events:?}");
+    });
+    enforced_meanwhile(&stage, &agent);
+    drop(hanging);
+    // Of the audit log, the next line tells that the disk answers.
+    agent.must(&["reload"]);
+    is_healthy_again(&agent);
+    wait::until_true("all of it to be recorded", SOON, || {
+        said(&stage, &agent, "dave") == ["before", "wrong customer"]
+            && said(&stage, &agent, "bob") == ["meanwhile"]
+    });
+    enforced_meanwhile(&stage, &agent);
+    assert_eq!(agent.term(), 0);
+    agent.run();
+    let refused = agent.counter("alice", "denied");
+    assert_eq!(refusals_heard(&stage, &agent), refused);
+    enforced_meanwhile(&stage, &agent);
+}
+
+fn enforced_meanwhile(stage: &Stage, agent: &Agent) {
+    expect(agent, stage.by_uid(2001), "alice", Reached::Refused);
+    expect(agent, stage.by_uid(2002), "bob", Reached::Refused);
+    expect(agent, stage.by_uid(2004), "dave", Reached::Outside);
 }
 
 /// Writes nonsense over all of it.

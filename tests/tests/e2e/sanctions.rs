@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use limiter_tests::{Agent, Attempt, Reached, mx};
+use limiter_tests::{Agent, Attempt, Config, Guest, Node, Reached, Sink, Wiring, mx, wait};
 use serde_json::Value;
 
 use crate::stage::{Stage, expect};
@@ -255,6 +255,96 @@ fn it_holds_in_observe_mode_but_not_while_opened() {
     agent.must(&["observe", "--end"]);
     expect(&agent, stage.by_uid(2001), "alice", Reached::Refused);
     expect(&agent, stage.by_uid(2002), "bob", Reached::Refused);
+}
+
+/// So often it was told that `tenant` would be refused, by one layer, and it stays so.
+#[track_caller]
+fn would_be_refused(agent: &Agent, tenant: &str, times: u64, layer: &str) {
+    let what = format!("{times} attempts of {tenant} that would be refused");
+    wait::until_true(&what, wait::SOON, || {
+        agent.counter(tenant, "would_deny") >= times
+    });
+    wait::stays_true(&what, Duration::from_millis(500), || {
+        agent.counter(tenant, "would_deny") == times
+    });
+    assert_eq!(agent.counter(tenant, "denied"), 0);
+    let events = agent.all_events(tenant);
+    assert!(
+        events
+            .iter()
+            .all(|event| event["verdict"] == "would_deny" && event["layer"] == layer),
+        "{events:#?}"
+    );
+    let sum: u64 = events.iter().filter_map(|it| it["repeated"].as_u64()).sum();
+    assert_eq!(sum, times, "{events:#?}");
+}
+
+#[test]
+fn while_opened_each_attempt_counts_once() {
+    let stage = Stage::new();
+    let agent = stage.agent("mode: enforce", TENANTS);
+    let ports = [25, 587, 993, 80];
+    for sanction in ["suspend_network", "null_route"] {
+        let tenant = if sanction == "null_route" {
+            ("bob", 2002)
+        } else {
+            ("alice", 2001)
+        };
+        let (name, uid) = tenant;
+        agent.must(&["suspend", name, "--sanction", sanction, "--reason", "spam"]);
+        agent.must(&["observe", name, "--for", "1h"]);
+        for v6 in [false, true] {
+            for port in ports {
+                expect(
+                    &agent,
+                    to_port(&stage, uid, port, v6),
+                    name,
+                    Reached::Outside,
+                );
+            }
+        }
+        would_be_refused(&agent, name, 8, "connect");
+        agent.must(&["observe", name, "--end"]);
+        expect(&agent, stage.by_uid(uid), name, Reached::Refused);
+        assert_eq!(agent.counter(name, "would_deny"), 8);
+        assert_eq!(agent.counter(name, "denied"), 1);
+    }
+}
+
+#[test]
+fn while_opened_each_attempt_of_a_container_counts_once() {
+    let node = Node::new();
+    let outside = Sink::mail(node.outside(), &[25], "outside.example");
+    let boxed = Guest::unprivileged(&node, Wiring::Veth, "veth-box", 1);
+    let tenants = format!(
+        "
+tenant: boxed
+direct_smtp: allow
+match: {{interfaces: [{}], cgroups: [{}]}}
+",
+        boxed.interface(),
+        boxed.cgroup().path()
+    );
+    let config = Config::new("mode: enforce", &tenants)
+        .attached_also("guests: [\"veth*\"], uplinks: [eth0]");
+    let agent = Agent::start(&node, &config);
+    let mail = ["suspend", "boxed", "--sanction", "suspend_mail"];
+    agent.must(&[&mail[..], &["--reason", "spam"]].concat());
+    agent.must(&["observe", "boxed", "--for", "1h"]);
+    for _ in 0..3 {
+        let attempt = boxed.sender().attempt(mx(false));
+        assert_eq!(attempt.start().go().finish().connected, 1);
+    }
+    would_be_refused(&agent, "boxed", 3, "guest");
+    // Nor do packets escape that no connect saw.
+    let report = boxed.packets(false).message().make();
+    assert_eq!(
+        report.ended,
+        limiter_tests::packets::Ended::Served,
+        "{report:?}"
+    );
+    would_be_refused(&agent, "boxed", 4, "guest");
+    drop(outside);
 }
 
 #[test]

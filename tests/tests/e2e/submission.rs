@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
 
 use limiter_tests::{
-    Agent, Config, Letter, Mailer, Node, OUTSIDE_MX, Output, Postfix, SmtpSink, mx, process::run,
-    wait,
+    Agent, Config, Guest, Letter, Mailer, Node, OUTSIDE_MX, Output, Postfix, SmtpSink, Wiring, mx,
+    process::run, wait,
 };
 use serde_json::Value;
 
@@ -52,14 +52,19 @@ struct Town {
 
 impl Town {
     fn new() -> Self {
+        Self::listening("127.0.0.1", "")
+    }
+
+    /// Its Postfix listens on port 25 of `address`, and has `more` in its main.cf.
+    fn listening(address: &str, more: &str) -> Self {
         let node = Node::new();
-        let main = format!("relayhost = [{OUTSIDE_MX}]:25\n{MAIN}");
+        let main = format!("relayhost = [{OUTSIDE_MX}]:25\n{MAIN}{more}\n");
         let postfix = Postfix::start(
             &node.root(),
             node.cgroup().child("mta"),
             node.directory(),
             "node.example",
-            &["127.0.0.1".parse().expect("it is one")],
+            &[address.parse().expect("it is one")],
             (&main, ""),
         );
         for file in ["master.cf", "main.cf"] {
@@ -248,4 +253,81 @@ fn without_an_agent_mail_goes_and_counts_again_with_one() {
         assert_eq!(sent.code, 0, "{sent:?}");
         used(&agent, "bob", "recipients") == 2
     });
+}
+
+#[test]
+fn containers_and_guests_that_hand_in_mail_pay_for_it() {
+    let town = Town::listening("0.0.0.0", "mynetworks = 127.0.0.0/8, 192.0.2.0/24");
+    let node = &town.node;
+    // One by its cgroup, one by its interface, and one that nobody has claimed.
+    let bridge = |number| {
+        let name = format!("veth10{number}");
+        Guest::new(node, Wiring::Bridge, &name, number)
+    };
+    limiter_tests::guest::add_bridge(node);
+    let (shop, blog, stray) = (bridge(1), bridge(2), bridge(3));
+    let limit = "direct_smtp: allow\nlimits: [{unit: recipients, max: 3, window: 1h}]";
+    let tenants = format!(
+        "tenant: shop\nmatch: {{cgroups: [\"{}\"]}}\n{limit}\n---\n\
+         tenant: blog\nmatch: {{interfaces: [{}]}}\n{limit}\n",
+        shop.cgroup().path(),
+        blog.interface()
+    );
+    let config =
+        format!("{CONFIG}default: {{limits: [{{unit: recipients, max: 1, window: 1h}}]}}\n");
+    let agent = Agent::start(node, &Config::new(&config, &tenants));
+    let send = |guest: &Guest<'_>, mailer: Mailer, to: &str| {
+        let letter = Letter {
+            from: "x@node.example".to_owned(),
+            to: to.to_owned(),
+            subject: "relayed".to_owned(),
+        };
+        let own = SocketAddr::new(guest.gateway(false), 25);
+        mailer.send(&guest.root(), own, &letter)
+    };
+    for (guest, tenant) in [(&shop, "shop"), (&blog, "blog")] {
+        for (mailer, already) in [
+            (Mailer::Swaks, 1),
+            (Mailer::PhpSocket, 2),
+            (Mailer::Python, 3),
+        ] {
+            let sent = send(guest, mailer, "a@outside.example");
+            assert_eq!(sent.code, 0, "{tenant}: {sent:?}: {}", town.postfix.log());
+            assert_eq!(used(&agent, tenant, "recipients"), already, "{tenant}");
+        }
+        let sent = send(guest, Mailer::Swaks, "a@outside.example");
+        let text = format!("{sent:?}");
+        assert!(
+            sent.code != 0 && text.contains(&format!("{tenant} has used up 3 recipients in 1h")),
+            "{text}"
+        );
+    }
+    let sent = send(&stray, Mailer::Swaks, "a@outside.example");
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert_eq!(used(&agent, "(default)", "recipients"), 1);
+    let sent = send(&stray, Mailer::Swaks, "a@outside.example");
+    assert_ne!(sent.code, 0, "{sent:?}");
+    // Mail that comes in from outside is nobody's.
+    let letter = Letter::outside("coming in");
+    let to_us = SocketAddr::new(limiter_tests::NODE4.into(), 25);
+    let sent = Mailer::Swaks.send(&node.elsewhere(), to_us, &letter);
+    assert!(!format!("{sent:?}").contains("used up"), "{sent:?}");
+    assert_eq!(used(&agent, "(default)", "recipients"), 1);
+}
+
+#[test]
+fn a_mail_server_that_asks_by_halves_is_found_out() {
+    let more = "smtpd_data_restrictions =\nsmtpd_milters =\nnon_smtpd_milters =";
+    let town = Town::listening("127.0.0.1", more);
+    let agent = town.agent();
+    // The last that each of its processes asked about may still be under way.
+    for _ in 0..8 {
+        let sent = town.smtp(Mailer::Swaks, 2002, "x@node.example", "a@outside.example");
+        assert_eq!(sent.code, 0, "{sent:?}");
+    }
+    let said = "asks about recipients, and not at DATA";
+    wait::until_true("status to say so", DELIVERY, || {
+        agent.status()["problems"].to_string().contains(said)
+    });
+    assert!(used(&agent, "bob", "recipients") <= 3);
 }

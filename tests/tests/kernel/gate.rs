@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -19,7 +19,7 @@ use limiter_user::{
     policy::{self, compile::compile_what_holds},
     submission::{
         Answer, Envelope, Gate as _, Key,
-        directory::{Directory, Owner, Owners},
+        directory::{Directory, Inside, Interfaces, Neighbour, Owner, Owners},
         distinct::Distinct,
         gate::NodeGate,
         till::Till,
@@ -54,6 +54,15 @@ limits:
   - {unit: recipients, max: 500, window: 1h}
   - {unit: distinct_recipients, max: 100, window: 30d}
 ---
+tenant: watched
+mode: observe
+limits: [{unit: distinct_recipients, max: 2, window: 30d}]
+---
+tenant: carol
+parent: watched
+mode: enforce
+match: {users: [carol]}
+---
 tenant: slow
 match: {users: [slow]}
 pace: [{unit: messages, every: 50s, burst: 2}]
@@ -66,6 +75,14 @@ struct Sockets(Arc<Mutex<HashMap<u16, Owner>>>);
 impl Owners for Sockets {
     fn owner_of(&self, client: SocketAddr, _: SocketAddr) -> Option<Owner> {
         self.0.lock().unwrap().get(&client.port()).cloned()
+    }
+
+    fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
+        Some(Neighbour::default())
+    }
+
+    fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
+        Inside::Closed
     }
 }
 
@@ -92,6 +109,7 @@ fn place(lab: &mut Lab, services: &str) -> Place {
         ("alice", 2001),
         ("bob", 2002),
         ("slow", 2003),
+        ("carol", 2004),
     ] {
         users.insert(name, uid);
     }
@@ -103,7 +121,14 @@ fn place(lab: &mut Lab, services: &str) -> Place {
     lab.apply(&image);
     let who = MailTenants::of(&policy, &image, &users);
     let hosts = vec!["node.example".to_owned()];
-    let directory = Directory::new(&policy, &image, who, hosts, |name| Some(lab.index(name)));
+    let directory = Directory::new(
+        &policy,
+        &image,
+        who,
+        &Interfaces::default(),
+        hosts,
+        |name| Some(lab.index(name)),
+    );
     let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
     let till = Till::new(lab.loaded().charger().unwrap(), maps);
     let sockets = Sockets::default();
@@ -395,13 +420,10 @@ fn forged_senders_are_refused_where_that_is_wanted() {
 fn too_fast_waits_or_comes_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
-        let ask = |gate: &NodeGate, key: &str| {
-            gate.whole(
-                &queued(key),
-                &by_uid(2003, "slow"),
-                &["a@x.example".to_owned()],
-            )
+        let whole = |gate: &NodeGate, key: &Key| {
+            gate.whole(key, &by_uid(2003, "slow"), &["a@x.example".to_owned()])
         };
+        let ask = |gate: &NodeGate, key: &str| whole(gate, &queued(key));
         assert_eq!(ask(&gate, "1"), Answer::Accept);
         assert_eq!(ask(&gate, "2"), Answer::Accept);
         let Answer::Defer(reply) = ask(&gate, "3") else {
@@ -411,12 +433,41 @@ fn too_fast_waits_or_comes_back() {
             reply.text,
             "slow sends too fast (2 messages every 50s); try again in 50 s"
         );
+        // What Postfix tries again each minute is no refusal more.
+        for again in ["4", "5"] {
+            assert_eq!(ask(&gate, again), Answer::Defer(reply.clone()));
+        }
+        assert_eq!(lab.counters("slow").denied, 1);
         drop(gate);
         let Place { gate, .. } = place(lab, "too_fast: {action: delay, cap: 60s}");
-        let Answer::Wait(wait) = ask(&gate, "4") else {
+        let Answer::Wait(wait) = whole(&gate, &Key::Exim("6".to_owned())) else {
             panic!("held");
         };
         assert!((45..=50).contains(&wait.as_secs()), "{wait:?}");
+        // Everybody's `sendmail` waits behind one that is held.
+        assert!(matches!(ask(&gate, "7"), Answer::Defer(_)));
+    });
+}
+
+#[test]
+fn what_sendmail_left_is_not_tried_again_for_an_hour() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let ask = |key: &Key| {
+            let to: Vec<String> = (0..200).map(|it| format!("{it}@x.example")).collect();
+            gate.whole(key, &by_uid(2001, "x@shop.example"), &to)
+        };
+        assert_eq!(ask(&queued("1")), Answer::Accept);
+        let why = "alice/shop.example has used up 300 recipients in 1h";
+        match ask(&queued("2")) {
+            Answer::Refuse(reply) => assert!(reply.text.starts_with(why), "{reply:?}"),
+            other => panic!("{other:?}"),
+        }
+        // Whoever waits for the answer may try again.
+        assert!(matches!(
+            ask(&Key::Exim("3".to_owned())),
+            Answer::Defer(reply) if reply.text.starts_with(why)
+        ));
     });
 }
 
@@ -456,5 +507,48 @@ fn different_recipients_are_told_of_or_refused() {
             Answer::Accept,
             "the same again"
         );
+    });
+}
+
+#[test]
+fn who_is_only_observed_holds_no_child_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let list: Vec<String> = (0..5).map(|it| format!("c{it}@list.example")).collect();
+        let envelope = by_uid(2004, "x@carol.example");
+        assert_eq!(gate.whole(&queued("1"), &envelope, &list), Answer::Accept);
+        // It is told all the same.
+        assert_eq!(lab.counters("carol").would_deny, 1);
+    });
+}
+
+#[test]
+fn who_asks_by_halves_is_found_out() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let envelope = by_login("info@shop.example", "news@shop.example");
+        for it in 0..3 {
+            let asked = instance(&format!("1.{it}"));
+            assert_eq!(
+                gate.recipient(&asked, &envelope, "a@x.example"),
+                Answer::Accept
+            );
+            gate.dropped(&asked);
+        }
+        assert_eq!(gate.halves(), 3);
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        // One that is asked about whole: the others just went away.
+        let asked = instance("2.1");
+        assert_eq!(
+            gate.recipient(&asked, &envelope, "a@x.example"),
+            Answer::Accept
+        );
+        assert_eq!(
+            gate.message(&asked, &envelope, Some(1), None),
+            Answer::Accept
+        );
+        gate.dropped(&asked);
+        assert_eq!(gate.halves(), 0);
+        assert_eq!(used(lab, "alice/shop.example"), 1);
     });
 }

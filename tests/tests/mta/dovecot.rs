@@ -157,7 +157,13 @@ fn serve(node: &Node, service: &Arc<dovecot::Dovecot>) -> Runtime {
         while let Ok((stream, _)) = listener.accept().await {
             let service = Arc::clone(&service);
             tokio::spawn(async move {
-                if let Err(error) = service.serve(stream).await {
+                if let Err(error) = service
+                    .serve(
+                        stream,
+                        &limiter_user::service::listen::Caller::new(0, 1, "unix:/x"),
+                    )
+                    .await
+                {
                     eprintln!("{error}");
                 }
             });

@@ -10,8 +10,11 @@ use std::{
 use limiter_tests::{process::run, wait};
 use limiter_user::{
     mta::{Places, PostfixSubmissions},
-    policy::services::OnFailure,
-    service::milter::{Limits, Milter},
+    policy::services::{OnFailure, Services},
+    service::{
+        ask::Settings,
+        milter::{Limits, Milter},
+    },
     submission::{Answer, Envelope, Gate, Key, Reply},
 };
 use tempfile::TempDir;
@@ -131,7 +134,10 @@ milter_default_action = tempfail
         let milter = Arc::new(Milter::new(
             Arc::clone(&gate) as Arc<dyn Gate>,
             Arc::new(PostfixSubmissions::new(places)),
-            OnFailure::Closed,
+            Arc::new(Settings::new(Services {
+                on_failure: OnFailure::Closed,
+                ..Services::default()
+            })),
             Limits::default(),
         ));
         let _inside = runtime.enter();
@@ -141,7 +147,13 @@ milter_default_action = tempfail
             while let Ok((stream, _)) = listener.accept().await {
                 let milter = Arc::clone(&milter);
                 tokio::spawn(async move {
-                    if let Err(error) = milter.serve(stream).await {
+                    if let Err(error) = milter
+                        .serve(
+                            stream,
+                            &limiter_user::service::listen::Caller::new(0, 1, "unix:/x"),
+                        )
+                        .await
+                    {
                         eprintln!("{error}");
                     }
                 });

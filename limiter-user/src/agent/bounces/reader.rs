@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +34,7 @@ use crate::{
     },
     submission::{
         Envelope,
-        directory::{Directory, Owner, Owners, Whose as Payer},
+        directory::{Directory, Inside, Neighbour, Owner, Owners, Whose as Payer},
         gate::NodeGate,
     },
 };
@@ -100,6 +100,14 @@ impl Owners for NoSockets {
     fn owner_of(&self, _: SocketAddr, _: SocketAddr) -> Option<Owner> {
         None
     }
+
+    fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
+        None
+    }
+
+    fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
+        Inside::Unknown
+    }
 }
 
 impl Whose for Town {
@@ -110,7 +118,7 @@ impl Whose for Town {
     fn tenant(&self, envelope: &Envelope) -> Option<String> {
         match self.directory.whose(envelope, &NoSockets) {
             Payer::Payer(payer) => Some(payer.name).filter(is_somebody),
-            Payer::Nobodys | Payer::Unknown => None,
+            Payer::Nobodys | Payer::Unknown(_) | Payer::Later(_) => None,
         }
     }
 }

@@ -68,8 +68,8 @@ pub struct Mailroom {
 }
 
 struct Watched {
-    /// Where, and the longest mail.
-    what: (PathBuf, usize),
+    /// Where, the longest mail, and how long what was dealt with is kept.
+    what: (PathBuf, usize, Duration),
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -88,7 +88,8 @@ impl Mailroom {
     pub async fn follow(&mut self, policy: &Policy) {
         let complaints = &policy.node.complaints;
         let limits = complaints.limits();
-        let what = complaints.maildir.clone().map(|path| (path, limits.bytes));
+        let path = complaints.maildir.clone();
+        let what = path.map(|path| (path, limits.bytes, complaints.keep));
         if self.watched.as_ref().map(|watched| &watched.what) == what.as_ref() {
             return;
         }
@@ -103,7 +104,7 @@ impl Mailroom {
             shared: self.shared.clone(),
             stop: stopped.clone(),
         };
-        let maildir = Maildir::new(what.0.clone(), limits);
+        let maildir = Maildir::new(what.0.clone(), limits).keeping(what.2);
         let (shared, asked) = (self.shared.clone(), stopped.clone());
         let task = tokio::spawn(async move {
             drop(maildir::watch(maildir, mailbox, stopped).await);

@@ -388,8 +388,8 @@ impl Desk {
     /// What is wrong, for `status`.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let waiting = self.court.ledger(|ledger| ledger.complaints_waiting());
-        let Ok(Waiting { count, .. }) = waiting else {
+        let waiting = self.court.ledger_soon(|ledger| ledger.complaints_waiting());
+        let Some(Ok(Waiting { count, .. })) = waiting else {
             // The court says so itself.
             return Vec::new();
         };

@@ -132,8 +132,11 @@ pub(super) struct Found {
 /// Gathers all that speaks for anybody.
 pub(super) fn gather(report: &Report, facts: &dyn Facts, vouched: Vouched) -> Found {
     let mut found = Found::default();
-    let seen = seen(report, facts, &mut found);
     let owner = report.source.map(|address| facts.owner(address));
+    let is_of_node = owner.as_ref().is_some_and(|owner| *owner != Owner::Foreign);
+    // A stranger's report about somebody else's address is worth no search.
+    let is_worth_it = is_of_node || owner.is_none() || is_known(report, vouched);
+    let seen = seen(report, facts, is_of_node, &mut found);
     // Without this nothing is a proof.
     let ours = match (&owner, report.source_from) {
         (None, _) => {
@@ -163,19 +166,24 @@ pub(super) fn gather(report: &Report, facts: &dyn Facts, vouched: Vouched) -> Fo
         by_port(report, owner, &seen, ours, vouched, &mut found);
         by_address(report, owner, &seen, ours, vouched, &mut found);
     }
-    by_log(report, owner.as_ref(), facts, ours, &mut found);
+    if is_worth_it {
+        by_log(report, owner.as_ref(), facts, ours, &mut found);
+    }
     by_domain(report, facts, &mut found);
     found
 }
 
-/// What the kernel saw about the time of arrival.
-fn seen(report: &Report, facts: &dyn Facts, found: &mut Found) -> Vec<Sighting> {
+/// What the kernel saw about the time of arrival, of mail from an address of this node.
+fn seen(report: &Report, facts: &dyn Facts, is_of_node: bool, found: &mut Found) -> Vec<Sighting> {
     let Some(arrival) = report.arrival else {
         found
             .why
             .push("it does not say when the mail was received".to_owned());
         return Vec::new();
     };
+    if !is_of_node {
+        return Vec::new();
+    }
     let (from, until) = around(arrival, BEFORE);
     let about = About {
         port: report.source_port,

@@ -1,6 +1,7 @@
 //! Honest complaints, and those of somebody who wants a neighbour suspended.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -35,6 +36,8 @@ struct Known {
     seen: Vec<Sighting>,
     log: LogFound,
     blind: bool,
+    /// How often the history, and the log, was searched.
+    searched: Cell<(u32, u32)>,
 }
 
 const ALICE: &str = "203.0.113.7";
@@ -85,6 +88,8 @@ impl Facts for Known {
         (from, until): (Timestamp, Timestamp),
         _: &About,
     ) -> Result<Vec<Sighting>, FactsError> {
+        let (history, log) = self.searched.get();
+        self.searched.set((history + 1, log));
         if self.blind {
             return Err(FactsError::TooMany { most: 1 });
         }
@@ -93,6 +98,8 @@ impl Facts for Known {
     }
 
     fn log(&self, query: &LogQuery) -> Result<LogFound, FactsError> {
+        let (history, log) = self.searched.get();
+        self.searched.set((history, log + 1));
         let asked = |entry: &&LogEntry| {
             query.queue_ids.contains(&entry.queue_id)
                 || (entry.message_id.is_some() && entry.message_id == query.message_id)
@@ -168,6 +175,30 @@ fn log_of(entries: Vec<LogEntry>) -> LogFound {
         entries,
         partial: false,
     }
+}
+
+/// A stranger's report about an address that is not ours is answered without a search.
+#[test]
+fn nothing_is_searched_for_an_address_of_somebody_else() {
+    let mut foreign = report("03-yahoo-cfl.eml");
+    foreign.source = Some("192.0.2.200".parse().unwrap());
+    foreign.reporter.trusted = false;
+    let facts = Known::default();
+    let why = match attribute(&foreign, &facts, Vouched::No) {
+        Attribution::Unknown { why } | Attribution::Ambiguous { why, .. } => why,
+        Attribution::Tenant { tenant, .. } => panic!("{tenant}"),
+    };
+    assert!(
+        why.contains("192.0.2.200 is no address of this node"),
+        "{why}"
+    );
+    assert_eq!(facts.searched.get(), (0, 0));
+    // For somebody who is known the log is looked at: the address may be translated further on.
+    let _ = attribute(&foreign, &facts, Vouched::Operator);
+    assert_eq!(facts.searched.get(), (0, 1));
+    foreign.source = Some(NODE.parse().unwrap());
+    let _ = attribute(&foreign, &facts, Vouched::No);
+    assert_eq!(facts.searched.get(), (1, 2));
 }
 
 #[test]

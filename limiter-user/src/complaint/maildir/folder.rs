@@ -6,12 +6,14 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
+    time::SystemTime,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, RenameFlags, open, openat, renameat2},
-    sys::stat::{Mode, mkdirat},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat2},
+    sys::stat::{Mode, fstatat, mkdirat},
+    unistd::{UnlinkatFlags, unlinkat},
 };
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY
@@ -59,6 +61,39 @@ impl Folder {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Calls `look` with each name in it that is no hidden one, until it says that it saw enough.
+    pub fn each(&self, mut look: impl FnMut(&OsStr) -> io::Result<bool>) -> io::Result<()> {
+        for entry in fs::read_dir(self.by_descriptor())? {
+            let name = entry?.file_name();
+            if !name.as_encoded_bytes().starts_with(b".") && !look(&name)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file, or a link itself, that nobody moved or changed since `before`; whether it did.
+    pub fn remove_if_older(&self, name: &OsStr, before: SystemTime) -> io::Result<bool> {
+        let stat = match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let kind = stat.st_mode & libc::S_IFMT;
+        let since_1970 = before.duration_since(SystemTime::UNIX_EPOCH);
+        let before = since_1970.map_or(0, |since| since.as_secs());
+        // When it was moved here: the time of the file itself is whatever its maker says.
+        let is_old = u64::try_from(stat.st_ctime).is_ok_and(|moved| moved < before);
+        if !is_old || !matches!(kind, libc::S_IFREG | libc::S_IFLNK) {
+            return Ok(false);
+        }
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens a file in it for reading, following no link and waiting for nobody.
@@ -110,9 +145,7 @@ impl Folder {
     pub fn is_at(&self, path: &Path) -> bool {
         let id = |stat: nix::sys::stat::FileStat| (stat.st_dev, stat.st_ino);
         let here = nix::sys::stat::fstat(&self.0).map(id);
-        let there =
-            nix::sys::stat::fstatat(AT_FDCWD, path, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
-                .map(id);
+        let there = fstatat(AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW).map(id);
         matches!((here, there), (Ok(here), Ok(there)) if here == there)
     }
 

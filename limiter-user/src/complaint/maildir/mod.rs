@@ -2,11 +2,12 @@
 //!
 //! What comes into `new/` goes to the [`Desk`], and to `cur/` only after the desk says that it is
 //! safe. Killed in between, the same mail goes to the desk again: the desk knows reports by their id.
-//! What cannot be used is moved to the folder `.Refused`, with a file that says why: nothing is
-//! deleted. Whoever delivers there may be an ordinary user, and limiter is not: directories and files
+//! What cannot be used is moved to the folder `.Refused`, with a file that says why. What was dealt with
+//! bears limiter's mark in its name, and only what bears it is removed when it is old (`prune`). Whoever delivers there may be an ordinary user, and limiter is not: directories and files
 //! are only ever reached by descriptors, no link is followed, and nothing is waited for.
 
 mod folder;
+mod prune;
 mod scan;
 #[cfg(test)]
 mod tests;

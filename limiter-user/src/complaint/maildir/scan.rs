@@ -5,11 +5,12 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 
-use super::{Desk, Mail, MaildirError, Verdict, folder::Folder};
+use super::{Desk, Mail, MaildirError, Verdict, folder::Folder, prune::MARK};
 use crate::complaint::{limits::Limits, read::read_open, refusal::Refusal};
 
 /// The most mails of a look; the rest waits for the next one.
@@ -22,6 +23,8 @@ const REFUSED: &str = ".Refused";
 pub struct Maildir {
     path: PathBuf,
     limits: Limits,
+    /// How long what was dealt with is kept.
+    keep: Duration,
 }
 
 /// Its directories, open.
@@ -33,10 +36,30 @@ struct Open {
 }
 
 impl Maildir {
-    /// The Maildir at `path`, of which mails are read within `limits`.
+    /// The Maildir at `path`, of which mails are read within `limits`, and kept for ever.
     #[must_use]
     pub const fn new(path: PathBuf, limits: Limits) -> Self {
-        Self { path, limits }
+        Self {
+            path,
+            limits,
+            keep: Duration::MAX,
+        }
+    }
+
+    /// The same; what was dealt with is kept for so long.
+    #[must_use]
+    pub fn keeping(self, keep: Duration) -> Self {
+        Self { keep, ..self }
+    }
+
+    pub(super) const fn keep(&self) -> Duration {
+        self.keep
+    }
+
+    /// Where mails go that were dealt with: the used ones, the refused ones, and why those were.
+    pub(super) fn dealt_with(&self) -> Result<(Folder, Folder, Folder), MaildirError> {
+        let open = self.open()?;
+        Ok((open.cur, open.refused, open.reasons))
     }
 
     /// Where it is.
@@ -165,10 +188,13 @@ impl Maildir {
                 .and_then(|time| Timestamp::try_from(time).ok()),
         };
         let moved = match desk.take(&mail).map_err(Fault::Later)? {
-            Verdict::Filed => open.new.move_to(name, &open.cur, &stem, ":2,S"),
+            Verdict::Filed => open
+                .new
+                .move_to(name, &open.cur, &stem, &format!("{MARK}:2,S")),
             Verdict::Refused(refusal) => {
                 self.reason(open, &stem, &explained(&refusal))?;
-                open.new.move_to(name, &open.refused, &stem, ":2,")
+                open.new
+                    .move_to(name, &open.refused, &stem, &format!("{MARK}:2,"))
             }
         };
         match moved {
@@ -187,7 +213,10 @@ impl Maildir {
         why: &str,
         desk: &mut dyn Desk,
     ) -> Result<bool, Fault> {
-        match open.new.move_to(name, &open.refused, stem, ":2,") {
+        match open
+            .new
+            .move_to(name, &open.refused, stem, &format!("{MARK}:2,"))
+        {
             Ok(stem) => {
                 self.reason(open, &stem, why)?;
                 desk.refused(&stem, why);

@@ -86,8 +86,8 @@ fn reports_are_filed_and_others_are_refused_with_the_reason() {
     let mut book = Book::default();
     assert_eq!(maildir.look(&mut book).unwrap(), 2);
     assert_eq!(files(&directory, "new"), [""; 0]);
-    assert_eq!(files(&directory, "cur"), ["1.a.host:2,S"]);
-    assert_eq!(files(&directory, ".Refused/cur"), ["2.b.host:2,"]);
+    assert_eq!(files(&directory, "cur"), ["1.a.host,limiter:2,S"]);
+    assert_eq!(files(&directory, ".Refused/cur"), ["2.b.host,limiter:2,"]);
     let reason = directory.path().join(".Refused/reasons/2.b.host.txt");
     let reason = fs::read_to_string(reason).unwrap();
     assert!(reason.contains("no_report") && reason.contains("What to do"));
@@ -123,23 +123,26 @@ fn killed_between_filing_and_moving_the_same_id_comes_again() {
     maildir.look(&mut book).unwrap();
     // As if the move had not been.
     fs::rename(
-        directory.path().join("cur/1.host:2,S"),
+        directory.path().join("cur/1.host,limiter:2,S"),
         directory.path().join("new/1.host"),
     )
     .unwrap();
     maildir.look(&mut book).unwrap();
     assert_eq!(book.0.lock().unwrap().filed.len(), 1);
-    assert_eq!(files(&directory, "cur"), ["1.host:2,S"]);
+    assert_eq!(files(&directory, "cur"), ["1.host,limiter:2,S"]);
 }
 
 #[test]
 fn nothing_is_overwritten() {
     let (directory, maildir) = maildir();
-    fs::write(directory.path().join("cur/1.host:2,S"), "older").unwrap();
+    fs::write(directory.path().join("cur/1.host,limiter:2,S"), "older").unwrap();
     deliver(&directory, "1.host", &report());
     maildir.look(&mut Book::default()).unwrap();
-    assert_eq!(files(&directory, "cur"), ["1.host,1:2,S", "1.host:2,S"]);
-    let kept = fs::read_to_string(directory.path().join("cur/1.host:2,S")).unwrap();
+    assert_eq!(
+        files(&directory, "cur"),
+        ["1.host,1,limiter:2,S", "1.host,limiter:2,S"]
+    );
+    let kept = fs::read_to_string(directory.path().join("cur/1.host,limiter:2,S")).unwrap();
     assert_eq!(kept, "older");
 }
 
@@ -203,7 +206,7 @@ fn names_that_are_no_text_are_moved_under_a_name_that_is() {
     let name = std::ffi::OsStr::from_bytes(b"1.\xff\n\x1b.host:2,S");
     fs::write(directory.path().join("new").join(name), report()).unwrap();
     assert_eq!(maildir.look(&mut Book::default()).unwrap(), 1);
-    assert_eq!(files(&directory, "cur"), ["1.___.host:2,S"]);
+    assert_eq!(files(&directory, "cur"), ["1.___.host,limiter:2,S"]);
 }
 
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -236,4 +239,50 @@ async fn deliveries_are_noticed_and_a_directory_that_comes_back_is_found() {
     stop.send(true).unwrap();
     let stopped = tokio::time::timeout(Duration::from_secs(10), watching).await;
     assert!(stopped.unwrap().unwrap().is_some());
+}
+
+#[test]
+fn what_was_dealt_with_long_ago_is_removed_and_nothing_else() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (directory, maildir) = maildir();
+    let maildir = maildir.keeping(90 * DAY);
+    let write = |name: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, "hello\n").unwrap();
+        // As old as its maker says: that is not what counts.
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    };
+    // Refused, for it is no report; and what others put there.
+    write("new/1.host");
+    assert_eq!(maildir.look(&mut Book::default()).unwrap(), 1);
+    for name in [
+        "new/2.host",
+        "cur/3.host,limiter:2,S",
+        "cur/4.host,limiter:2,FS",
+        "cur/5.host:2,S",
+        "cur/6.host,S=6,limiter,1,limiter:2,RS",
+    ] {
+        write(name);
+    }
+    let now = std::time::SystemTime::now();
+    assert_eq!(maildir.prune(now).unwrap(), 0);
+    assert_eq!(maildir.prune(now + 89 * DAY).unwrap(), 0);
+    // The refused one, why it was, and two that were filed.
+    assert_eq!(maildir.prune(now + 91 * DAY).unwrap(), 4);
+    assert_eq!(
+        files(&directory, "cur"),
+        ["4.host,limiter:2,FS", "5.host:2,S"]
+    );
+    assert_eq!(files(&directory, "new"), ["2.host"]);
+    assert!(files(&directory, ".Refused/cur").is_empty());
+    assert!(files(&directory, ".Refused/reasons").is_empty());
+    assert_eq!(
+        maildir
+            .keeping(Duration::MAX)
+            .prune(now + 900 * DAY)
+            .unwrap(),
+        0
+    );
 }

@@ -2,9 +2,10 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, RawFd},
-    time::Duration,
+    time::{Duration, Instant, SystemTime},
 };
 
+use log::{info, warn};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -17,6 +18,8 @@ use super::{Desk, folder::Folder, scan::Maildir};
 
 /// How long until the next look if nobody says that something came.
 const RESCAN: Duration = Duration::from_secs(30);
+/// How often what is old is removed.
+const PRUNE: Duration = Duration::from_secs(3_600);
 /// How long after a delivery until the look: a burst is one.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -48,6 +51,7 @@ impl AsRawFd for Ear {
 /// Outside a tokio runtime with I/O and time.
 pub async fn watch<D: Desk>(maildir: Maildir, mut desk: D, mut stop: Receiver<bool>) -> Option<D> {
     let mut ear = None;
+    let mut pruned: Option<Instant> = None;
     while !*stop.borrow() {
         // Listening begins before the look, so that nothing falls between.
         if ear.as_ref().is_none_or(|ear: &AsyncFd<Ear>| {
@@ -55,10 +59,21 @@ pub async fn watch<D: Desk>(maildir: Maildir, mut desk: D, mut stop: Receiver<bo
         }) {
             ear = listen(&maildir);
         }
+        let prune = pruned.is_none_or(|at| at.elapsed() >= PRUNE);
+        if prune {
+            pruned = Some(Instant::now());
+        }
         let look = {
             let maildir = maildir.clone();
             spawn_blocking(move || {
                 let result = maildir.look(&mut desk);
+                if prune {
+                    match maildir.prune(SystemTime::now()) {
+                        Ok(0) => {}
+                        Ok(removed) => info!("{removed} old files of reports were removed"),
+                        Err(error) => warn!("old reports are kept: {error}"),
+                    }
+                }
                 desk.health(result.as_ref().err());
                 desk
             })

@@ -26,6 +26,9 @@ pub const FILE: Sealed = Sealed {
     magic: "limiter-sanctions 1",
 };
 
+/// Why a sanction stands there that an operator put there while there was no record book.
+pub const WITHOUT_BOOK: &str = "an operator's word while there was no record book";
+
 /// What is in force at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {

@@ -209,12 +209,12 @@ fn what_cannot_be_copied_is_said_and_tried_again() {
 #[test]
 fn what_could_not_be_recorded_is_copied() {
     let stage = Stage::new();
-    let court = stage.open();
+    let court = Arc::new(stage.open());
     court.ledger(|ledger| ledger.fill_up(true));
     let mut network = suspend(Sanction::SuspendNetwork, None);
     network.reason = Some("x".repeat(1 << 20));
     court.hear(vec![network.clone()], &[]).unwrap_err();
-    court.hear_later(network);
+    court.owe(network);
     drop(court);
     stage.lose();
     let _court = stage.open();

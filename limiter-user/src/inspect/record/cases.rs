@@ -1,6 +1,6 @@
 //! Cases.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use super::{
     Times, holds, next_steps,
@@ -9,8 +9,8 @@ use super::{
 use crate::{
     control::node::NodeError,
     ledger::CaseRow,
-    offence::{Moment, Span, Status, Why},
-    report::case::{CaseDetails, CaseState, CaseSummary, Charged, MarkStatus},
+    offence::{Evidence, Moment, Span, Status, Why},
+    report::case::{CaseDetails, CaseState, CaseSummary, Charged, MarkStatus, SeenBetween},
 };
 
 /// How far back what was heard before a first case is shown: as far as any policy counts.
@@ -75,11 +75,19 @@ pub(super) fn summary(row: &CaseRow, times: Times) -> CaseSummary {
         opened: times.at(case.opened),
         closed: case.closed.map(|closed| times.at(closed)),
         severity: case.marks.iter().map(|mark| mark.severity).max(),
-        offence: case.offence(),
+        // What was wrong never was one.
+        offence: if case.is_void() { 0 } else { case.offence() },
         sanction: in_force.filter_map(|hold| hold.suffered()).max(),
         proposed: waiting.clone().map(|hold| hold.step.sanction).max(),
         waiting: {
             let mut all: Vec<_> = waiting.clone().map(|hold| hold.step.sanction).collect();
+            all.sort_by_key(|sanction| std::cmp::Reverse(*sanction));
+            all
+        },
+        observed: {
+            let holds = case.holds.iter();
+            let observed = holds.filter(|hold| hold.status == Status::Proposed(Why::Observed));
+            let mut all: Vec<_> = observed.map(|hold| hold.step.sanction).collect();
             all.sort_by_key(|sanction| std::cmp::Reverse(*sanction));
             all
         },
@@ -166,10 +174,10 @@ impl Shelf {
             .map(|hold| holds::of_case(tenant, policy, case, hold, times))
             .collect();
         holds::sort(&mut all);
+        let record = self.record(tenant)?.unwrap_or_default();
         let next = match case.closed {
             Some(_) => Vec::new(),
             None => {
-                let record = self.record(tenant)?.unwrap_or_default();
                 let mut next = self.study(|study| next_steps(tenant, &record, study));
                 next.retain(|step| &step.policy == policy);
                 next
@@ -192,7 +200,26 @@ impl Shelf {
                 .collect(),
             holds: all,
             next,
-            evidence: case.evidence.clone(),
+            evidence: Evidence {
+                // Told with its times on the wall clock.
+                seen: BTreeMap::new(),
+                ..case.evidence.without(&record.voided, policy)
+            },
+            seen: case
+                .evidence
+                .seen
+                .iter()
+                .map(|(kind, seen)| {
+                    let between = SeenBetween {
+                        first: times.at(seen.first),
+                        last: times.at(seen.last),
+                        let_out: seen.let_out,
+                        from: seen.around.from.iter().cloned().collect(),
+                        ports: seen.around.ports.iter().copied().collect(),
+                    };
+                    (kind.trim_matches(['(', ')']).to_owned(), between)
+                })
+                .collect(),
             heard: Vec::new(),
             notices: Vec::new(),
             notes,

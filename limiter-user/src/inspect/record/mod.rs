@@ -6,6 +6,7 @@ mod dossier;
 mod holds;
 mod shelf;
 mod status;
+pub mod stranded;
 mod words;
 
 use jiff::Timestamp;

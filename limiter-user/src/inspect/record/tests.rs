@@ -324,14 +324,15 @@ fn a_review_in_vain_and_what_happened_earlier_are_told_as_they_were() {
         refused: true,
         source: None,
         happened: Moment(START + 1_000),
+        around: Default::default(),
     };
     stage.hear(signal, "the kernel");
     let details = stage.shelf().case("alice", &case("hostup/1")).unwrap();
     let text = case_text::details(&details, &STYLE);
     for words in [
         "asked for a review; the rules did not let it lift anything",
-        "2027-01-15 08:00:01 UTC: 2 attempts to connect while under a sanction, refused, heard \
-         2027-01-15 09:00:00 UTC",
+        "2027-01-15T08:00:01Z: 2 attempts to connect while under a sanction, refused, heard \
+         2027-01-15T09:00:00Z",
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
@@ -455,9 +456,42 @@ fn what_was_only_proposed_is_not_over_and_what_was_wrong_costs_nothing() {
     stage.word(Word::Acquit);
     let details = stage.shelf().case("alice", &name).unwrap();
     assert!(details.charges.iter().all(|charge| charge.void));
+    assert_eq!(details.summary.offence, 0);
+    let text = case_text::details(&details, &STYLE);
+    let counts = "was offence 1, found wrong: counts no more";
+    assert!(text.contains(counts), "{text}");
     let words = case_text::charge_words(&details.charges[0], &STYLE);
     assert!(words.contains("[void: "), "{words}");
     let span = Duration::from_secs(3_600);
     let dossier = stage.shelf().dossier("alice", span, About::default());
     assert!(dossier.unwrap().charges.iter().all(|charge| charge.void));
+}
+
+#[test]
+fn whoever_is_suspended_and_no_tenant_is_named_with_what_happens() {
+    let stage = Stage::new("hostup");
+    stage.offence(Severity::Severe, "relay");
+    let records = stage.shelf().records().unwrap();
+    assert!(stranded::stranded(&records, ["alice", "bob"]).is_empty());
+    let found = stranded::stranded(&records, ["bob"]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].tenant, "alice");
+    assert_eq!(found[0].cases, ["hostup/1"]);
+    assert_eq!(found[0].sanctions, [Sanction::SuspendNetwork]);
+    let faults = stranded::warnings(&found, Path::new("/etc/limiter/limiter.yaml"));
+    let said = faults[0].to_string();
+    for words in [
+        "warning",
+        "\"alice\" is under suspend_network, has open cases (hostup/1)",
+        "NOT in force",
+        "limiter reinstate alice --override",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let problem = stranded::problem(&found).unwrap();
+    assert!(problem.problem.contains("\"alice\" (suspend_network)"));
+    // Once it is over there is nothing to say.
+    stage.word(Word::Reinstate);
+    let records = stage.shelf().records().unwrap();
+    assert!(stranded::stranded(&records, ["bob"]).is_empty());
 }

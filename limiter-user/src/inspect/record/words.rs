@@ -11,7 +11,7 @@ use crate::{
         Action, Complaint, Condition, How, Lift, Notice, NoticeEvent, Pending, Sanction, Signal,
         Word,
     },
-    report::case_text,
+    report::{case_text, time::utc},
 };
 
 /// What lifts a sanction.
@@ -157,7 +157,7 @@ pub fn action(action: &Action, times: Times) -> Option<String> {
         } => {
             let until = until.map_or_else(
                 || "until it is lifted".to_owned(),
-                |until| format!("until {}", times.at(until)),
+                |until| format!("until {}", utc(times.at(until))),
             );
             format!("{} {until}", sanction.as_str())
         }
@@ -218,7 +218,7 @@ pub fn notice(notice: &Notice, times: Times) -> String {
         } => {
             let mut text = sanction.as_str().to_owned();
             if let Some(until) = until {
-                text.push_str(&format!(" until {}", times.at(*until)));
+                text.push_str(&format!(" until {}", utc(times.at(*until))));
             }
             match pending {
                 Some(Pending { sanction, deadline }) => {
@@ -227,7 +227,7 @@ pub fn notice(notice: &Notice, times: Times) -> String {
                         sanction.as_str()
                     ));
                     if let Some(deadline) = deadline {
-                        text.push_str(&format!(" (by {})", times.at(*deadline)));
+                        text.push_str(&format!(" (by {})", utc(times.at(*deadline))));
                     }
                 }
                 None => {
@@ -235,7 +235,7 @@ pub fn notice(notice: &Notice, times: Times) -> String {
                 }
             }
             if let Some((then, at)) = then {
-                text.push_str(&format!("; {} at {}", then.as_str(), times.at(*at)));
+                text.push_str(&format!("; {} at {}", then.as_str(), utc(times.at(*at))));
             }
             text
         }
@@ -250,7 +250,7 @@ pub fn notice(notice: &Notice, times: Times) -> String {
                 text.push_str(" only, because the tenant is observed");
             }
             if let Some(deadline) = deadline {
-                text.push_str(&format!(", to be decided by {}", times.at(*deadline)));
+                text.push_str(&format!(", to be decided by {}", utc(times.at(*deadline))));
             }
             if let Some(meanwhile) = meanwhile {
                 text.push_str(&format!("; {} meanwhile", meanwhile.as_str()));

@@ -129,7 +129,8 @@ impl Inheritance {
 }
 
 /// How much time passed between two readings, at least.
-fn elapsed(then: &Reading, now: &Reading) -> Duration {
+#[must_use]
+pub fn elapsed(then: &Reading, now: &Reading) -> Duration {
     if now.boot == then.boot {
         // Both were rounded down to a millisecond.
         let passed = now.up.0.saturating_sub(then.up.0);

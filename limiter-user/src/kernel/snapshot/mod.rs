@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{SnapshotError, decode, encode, keep, load, path, set_aside},
-    inherit::Inheritance,
+    inherit::{Inheritance, elapsed},
     take::Taking,
 };
 use crate::offence::Reading;

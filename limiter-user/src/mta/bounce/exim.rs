@@ -39,8 +39,7 @@ pub(super) fn read(line: &str) -> Option<Said> {
 }
 
 fn source(rest: &str) -> Source {
-    let bare = log::without_quoted(rest);
-    log::account(&bare).0.map_or(Source::Node, Source::By)
+    log::account(rest).0.map_or(Source::Node, Source::By)
 }
 
 /// The first word; empty for `<>`.
@@ -73,8 +72,7 @@ fn failed(rest: &str) -> Option<failure::Failure> {
         return unrouted(reason);
     };
     let (command, answer) = split_command(answer)?;
-    let host = log::host_address(&log::without_quoted(known));
-    let asked = match host {
+    let asked = match log::host(known) {
         Some(host) if !host.is_loopback() => Asked::Remote,
         _ => Asked::Nobody,
     };

@@ -67,6 +67,15 @@ impl EximFacts {
         })
     }
 
+    /// The ACLs where it is not told to ask: all but the last two count mail.
+    #[must_use]
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let both = HOOKS.iter().zip(&self.acls);
+        both.filter(|(_, acl)| !acl.starts_with(OURS))
+            .map(|(hook, _)| *hook)
+            .collect()
+    }
+
     /// What to put where.
     #[must_use]
     pub fn steps(&self, policy: &Policy) -> Steps {
@@ -122,7 +131,11 @@ impl EximFacts {
             address @ ServiceAddress::Inet(_) => address.to_string(),
         };
         let patience = common.patience().as_secs();
-        let failed = if common.fails_open() { "ok" } else { "failed" };
+        let failed = if common.fails_open() {
+            "away"
+        } else {
+            "failed"
+        };
         let mut lines = vec![
             // No name begins with another's.
             format!("LIMITER_SOCKET = {address}"),
@@ -201,8 +214,17 @@ limiter_over:
           set acl_c_limiter =
   accept
 
+# Once for each message.
+limiter_away:
+  warn    condition = ${{if !def:acl_m_limiter_away}}
+          set acl_m_limiter_away = true
+          logwrite = limiter does not answer: this mail is not counted
+  accept
+
 limiter_says:
   accept  condition = ${{if match{{$acl_m_limiter_says}}{{\N^ok\s*$\N}}}}
+  accept  condition = ${{if eq{{$acl_m_limiter_says}}{{away}}}}
+          acl = limiter_away
   deny    condition = ${{if match{{$acl_m_limiter_says}}{{\N^deny \N}}}}
           message   = ${{sg{{$acl_m_limiter_says}}{{\N^deny |\s+$\N}}{{}}}}
   defer   message   = ${{if match{{$acl_m_limiter_says}}{{\N^defer \N}}{{${{sg{{$acl_m_limiter_says}}{{\N^defer |\s+$\N}}{{}}}}}}{{451 4.3.0 limits cannot be checked at the moment}}}}

@@ -1,6 +1,7 @@
 //! What has to be put where, so that a mail server asks: for this node's configuration and for the mail
 //! server as it is set up. Nothing is changed here; people do that.
 
+mod dovecot;
 mod exim;
 mod postfix;
 
@@ -12,7 +13,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use self::{exim::EximFacts, postfix::PostfixFacts};
+pub use self::{dovecot::DovecotFacts, exim::EximFacts, postfix::PostfixFacts};
 use crate::policy::{
     model::Policy,
     services::{OnFailure, PaceAction, ServiceAddress, ServicePlaces, Services},

@@ -22,6 +22,8 @@ const SETTINGS: (u32, u32) = (3, 0);
 /// Where limiter's sockets are, below the queue directory: reached from within a chroot and without by the
 /// same name.
 const BELOW_QUEUE: &str = "limiter";
+/// A parameter of our own that holds the check: values in master.cf cannot hold spaces.
+const PARAMETER: &str = "limiter_check";
 /// What a check of ours begins with.
 const CHECK: &str = "check_policy_service";
 
@@ -42,8 +44,19 @@ pub struct PostfixFacts {
     pub smtpd_milters: String,
     /// `non_smtpd_milters`, as written.
     pub non_smtpd_milters: String,
-    /// What master.cf says otherwise: `submission/inet/smtpd_recipient_restrictions` and the value.
-    pub overrides: Vec<(String, String)>,
+    /// What master.cf says otherwise.
+    pub overrides: Vec<Override>,
+}
+
+/// What master.cf says for one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// The service and the parameter: `submission/inet/smtpd_recipient_restrictions`.
+    pub place: String,
+    /// The value, as written.
+    pub value: String,
+    /// The same, with what other parameters say put in.
+    pub meaning: String,
 }
 
 impl PostfixFacts {
@@ -82,11 +95,23 @@ impl PostfixFacts {
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         let overrides = if version >= SETTINGS {
-            let all = ask(&["-P"], 0)?;
-            all.iter()
-                .filter_map(|line| line.split_once('='))
-                .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
-                .collect()
+            // Both name the same parameters in the same order.
+            let written = ask(&["-P"], 0)?;
+            let meant = ask(&["-Px"], 0)?;
+            let pair = |line: &String| {
+                let (name, value) = line.split_once('=')?;
+                Some((name.trim().to_owned(), value.trim().to_owned()))
+            };
+            let both = written
+                .iter()
+                .filter_map(pair)
+                .zip(meant.iter().filter_map(pair));
+            both.map(|((place, value), (_, meaning))| Override {
+                place,
+                value,
+                meaning,
+            })
+            .collect()
         } else {
             Vec::new()
         };
@@ -100,6 +125,61 @@ impl PostfixFacts {
             non_smtpd_milters: line(&settings, 3),
             overrides,
         })
+    }
+
+    /// What Postfix is not told yet: that it is to ask for every recipient and message, and milters.
+    #[must_use]
+    pub fn lacks(&self, policy: &Policy) -> (bool, bool) {
+        let steps = self.steps(policy);
+        let mut lines = steps
+            .steps
+            .iter()
+            .flat_map(|step| &step.lines)
+            .filter(|line| line.starts_with("postconf "));
+        let milter = lines.clone().any(|line| line.contains("_milters = "));
+        let policy = lines.any(|line| !line.contains("_milters = "));
+        (policy, milter)
+    }
+
+    /// Sockets of limiter's that it is told to ask at, and does not reach from within a chroot.
+    #[must_use]
+    pub fn out_of_reach(&self, policy: &Policy) -> Vec<PathBuf> {
+        let places = &policy.places.services;
+        let told = [
+            &self.recipient_restrictions,
+            &self.data_restrictions,
+            &self.smtpd_milters,
+            &self.non_smtpd_milters,
+        ];
+        let told: Vec<&String> = told
+            .into_iter()
+            .chain(self.overrides.iter().map(|it| &it.meaning))
+            .collect();
+        let sockets = places.policy.iter().chain(&places.milter);
+        sockets
+            .filter_map(|address| match address {
+                ServiceAddress::Unix(path) if !path.starts_with(&self.queue) => Some(path),
+                _ => None,
+            })
+            .filter(|path| {
+                let name = format!("unix:{}", path.display());
+                told.iter().any(|value| value.contains(&name))
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Where it asks, of the places where limiter listens.
+    #[must_use]
+    pub fn sockets(&self, policy: &Policy) -> Vec<PathBuf> {
+        let places = &policy.places.services;
+        let sockets = places.policy.iter().chain(&places.milter);
+        sockets
+            .filter_map(|address| match address {
+                ServiceAddress::Unix(path) if path.starts_with(&self.queue) => Some(path.clone()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// What to put where.
@@ -141,6 +221,7 @@ impl PostfixFacts {
     fn questions(&self, common: &Common<'_>, way: &Way, steps: &mut Steps) {
         let check = self.check(common, way);
         let mut lines = Vec::new();
+        let mut services = Vec::new();
         // Before whatever permits: a client that is permitted is asked about no more.
         for (name, value) in [
             ("smtpd_recipient_restrictions", &self.recipient_restrictions),
@@ -150,12 +231,27 @@ impl PostfixFacts {
                 let value = joined(&check, value);
                 lines.push(self.postconf("-e", &format!("{name} = {value}")));
             }
-            for (place, value) in &self.overrides {
-                if place.rsplit('/').next() == Some(name) && !self.holds(value, way) {
-                    let value = joined(&check, value);
-                    lines.push(self.postconf("-P", &format!("{place} = {value}")));
-                }
+            services.extend(self.overrides.iter().filter(|it| {
+                it.place.rsplit('/').next() == Some(name) && !self.holds(&it.meaning, way)
+            }));
+        }
+        if !services.is_empty() {
+            lines.push(self.postconf("-e", &format!("{PARAMETER} = {check}")));
+        }
+        for (number, Override { place, value, .. }) in services.iter().enumerate() {
+            let mut value = value.clone();
+            if value.contains(char::is_whitespace) {
+                let parameter = format!("limiter_before_{}", number + 1);
+                lines.push(self.postconf("-e", &format!("{parameter} = {value}")));
+                value = format!("${parameter}");
             }
+            let value = [&format!("${PARAMETER}"), &value];
+            let value: Vec<&str> = value
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .map(String::as_str)
+                .collect();
+            lines.push(self.postconf("-P", &format!("{place}={}", value.join(","))));
         }
         if lines.is_empty() {
             steps.know("Postfix asks the policy service already");

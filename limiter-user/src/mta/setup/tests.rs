@@ -1,4 +1,4 @@
-use super::*;
+use super::{postfix::Override, *};
 use crate::policy::compile::testing;
 
 fn policy(addresses: &[&str]) -> Policy {
@@ -23,6 +23,14 @@ fn postfix() -> PostfixFacts {
         queue: "/var/spool/postfix".into(),
         version: (3, 7),
         ..PostfixFacts::default()
+    }
+}
+
+fn overridden(place: &str, value: &str) -> Override {
+    Override {
+        place: place.to_owned(),
+        value: value.to_owned(),
+        meaning: value.to_owned(),
     }
 }
 
@@ -62,14 +70,22 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         smtpd_milters: "inet:127.0.0.1:8891".to_owned(),
         non_smtpd_milters: "unix:limiter/milter.sock".to_owned(),
         overrides: vec![
-            (
-                "submission/inet/smtpd_recipient_restrictions".to_owned(),
-                "permit_sasl_authenticated,reject".to_owned(),
+            overridden(
+                "submission/inet/smtpd_recipient_restrictions",
+                "permit_sasl_authenticated,reject",
             ),
-            (
-                "submission/inet/smtpd_tls_security_level".to_owned(),
-                "encrypt".to_owned(),
+            overridden("submission/inet/smtpd_tls_security_level", "encrypt"),
+            overridden(
+                "smtps/inet/smtpd_recipient_restrictions",
+                "check_client_access { cidr:/x } permit",
             ),
+            Override {
+                meaning: "check_policy_service unix:limiter/policy.sock,permit".to_owned(),
+                ..overridden(
+                    "10025/inet/smtpd_recipient_restrictions",
+                    "$limiter_check,permit",
+                )
+            },
         ],
         ..postfix()
     };
@@ -82,9 +98,10 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         format!(
             r"postconf -c '/etc/postfix' -e 'smtpd_recipient_restrictions = {check}, permit_mynetworks, reject_rbl_client o'\''neill.example'"
         ),
-        format!(
-            "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_recipient_restrictions = {check}, permit_sasl_authenticated,reject'"
-        ),
+        format!("postconf -c '/etc/postfix' -e 'limiter_check = {check}'"),
+        "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_recipient_restrictions=$limiter_check,permit_sasl_authenticated,reject'".to_owned(),
+        "postconf -c '/etc/postfix' -e 'limiter_before_2 = check_client_access { cidr:/x } permit'".to_owned(),
+        "postconf -c '/etc/postfix' -P 'smtps/inet/smtpd_recipient_restrictions=$limiter_check,$limiter_before_2'".to_owned(),
         "postconf -c '/etc/postfix' -e 'smtpd_milters = inet:127.0.0.1:8891, { unix:limiter/milter.sock, default_action=tempfail }'".to_owned(),
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
@@ -93,6 +110,7 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         "smtpd_data",
         "non_smtpd",
         "tls_security",
+        "10025",
         "goes out uncounted",
     ] {
         assert!(!text.contains(not), "{not}\n{text}");
@@ -124,7 +142,7 @@ fn exim_is_told_as_it_is_put_together() {
     let text = facts.steps(&policy).to_string();
     for line in [
         "LIMITER_SOCKET = /run/limiter/policy.sock",
-        r"LIMITER_TAIL = \n}{15s}{}{ok}}",
+        r"LIMITER_TAIL = \n}{15s}{}{away}}",
         "MAIN_ACL_CHECK_RCPT = limiter_smtp_rcpt",
         "MAIN_ACL_CHECK_DATA = limiter_smtp_data",
         "acl_not_smtp = limiter_not_smtp",
@@ -154,3 +172,45 @@ const HOOKED: [&str; 5] = [
     "limiter_smtp_quit",
     "limiter_smtp_notquit",
 ];
+
+#[test]
+fn dovecot_asks_once_for_each_login() {
+    let mut facts = DovecotFacts {
+        configuration: "/etc/dovecot/dovecot.conf".into(),
+        version: "2.3.19.1 (9b53102964)".to_owned(),
+        settings: ["", "", "yes", "yes", "yes", "no"].map(str::to_owned),
+    };
+    let mut policy = policy(&[]);
+    let text = facts.steps(&policy).to_string();
+    for line in [
+        "  dovecot: [\"inet:127.0.0.1:941\"]",
+        "auth_policy_server_url = http://127.0.0.1:941/",
+        "auth_policy_check_before_auth = no",
+        "auth_policy_report_after_auth = no",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    let nonce = text
+        .lines()
+        .find_map(|line| line.strip_prefix("auth_policy_hash_nonce = "));
+    assert_eq!(nonce.map(str::len), Some(32), "{text}");
+    assert!(
+        text.contains("`mailbox.per_account` is not set") && !text.contains("check_after"),
+        "{text}"
+    );
+    // What is there already stays.
+    policy.places.services.dovecot = vec![ServiceAddress::Inet("[::1]:900".parse().unwrap())];
+    policy.node.services.on_failure = OnFailure::Closed;
+    facts.settings = ["http://[::1]:900/", "secret", "no", "yes", "no", "no"].map(str::to_owned);
+    let text = facts.steps(&policy).to_string();
+    assert!(
+        text.contains("auth_policy_reject_on_fail = yes") && !text.contains("nonce"),
+        "{text}"
+    );
+    policy.node.services.on_failure = OnFailure::Open;
+    let text = facts.steps(&policy).to_string();
+    assert!(
+        text.contains("Dovecot asks already") && !text.contains("reload"),
+        "{text}"
+    );
+}

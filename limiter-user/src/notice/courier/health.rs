@@ -8,7 +8,10 @@ use std::{
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::notice::{channel::Lane, outbox::Backlog, time};
+use crate::{
+    notice::{channel::Lane, outbox::Backlog},
+    report::time::utc,
+};
 
 /// How a courier fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,6 +52,7 @@ impl CourierHealth {
                 found.push(format!("notices by {name}: the database: {error}"));
             }
             if let (Some(since), Some(error)) = (health.failing_since, &health.error) {
+                let since = utc(since);
                 found.push(format!("notices by {name} fail since {since}: {error}"));
             }
             let Backlog {
@@ -59,14 +63,14 @@ impl CourierHealth {
                 quota,
             } = &health.backlog;
             if let (Some(stuck), None) = (failed, health.failing_since) {
-                let (until, why) = (time::human(stuck.until), &stuck.why);
+                let (until, why) = (utc(stuck.until), &stuck.why);
                 found.push(format!(
                     "notices by {name}: {failing} failed and are tried again ({waiting} wait in \
-                     all), next on {until}: {why}"
+                     all), next at {until}: {why}"
                 ));
             }
             if let Some(stuck) = quota {
-                let (until, why) = (time::human(stuck.until), &stuck.why);
+                let (until, why) = (utc(stuck.until), &stuck.why);
                 found.push(format!(
                     "notices by {name}: {postponed} wait until {until}: {why}"
                 ));

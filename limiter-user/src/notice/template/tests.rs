@@ -277,3 +277,36 @@ fn an_operators_words_are_not_for_the_customer() {
     assert!(says(Audience::Operator));
     assert!(!says(Audience::Contact) && !says(Audience::Parent));
 }
+
+#[test]
+fn what_is_not_carried_out_and_was_not_refused_is_said() {
+    let opened = Facts {
+        opened_until: Some("2026-03-01T12:30:00Z".parse().unwrap()),
+        ..sanctioned("alice", "php")
+    };
+    let (text, fault) = Templates::default().render(&opened);
+    assert_eq!(fault, None);
+    let words = "It is on record, and is not carried out before";
+    assert!(text.body.contains(words), "{}", text.body);
+    let (text, _) = Templates::default().render(&sanctioned("alice", "php"));
+    assert!(!text.body.contains(words), "{}", text.body);
+    let mut let_out = sanctioned("alice", "php");
+    let line = EvidenceLine {
+        let_out: 7,
+        ..EvidenceLine::new(EvidenceKind::Violation, "attempts", 7)
+    };
+    let_out.evidence = vec![line.clone()];
+    let (text, _) = Templates::default().render(&let_out);
+    assert!(
+        text.body.contains("* 7 x attempts (not refused)"),
+        "{}",
+        text.body
+    );
+    let_out.evidence = vec![EvidenceLine { let_out: 2, ..line }];
+    let (text, _) = Templates::default().render(&let_out);
+    assert!(
+        text.body.contains("* 7 x attempts (2 not refused)"),
+        "{}",
+        text.body
+    );
+}

@@ -21,6 +21,7 @@ pub(super) fn of(facts: &Facts) -> Value {
     let name = |sanction: Option<Sanction>| sanction.map(|s| words::name(s).to_owned());
     set("time", Some(time::human(facts.time)));
     set("until", facts.until.map(time::human));
+    set("opened_until", facts.opened_until.map(time::human));
     set("deadline", facts.deadline.map(time::human));
     set("sanction_name", name(facts.sanction));
     set("meanwhile_name", name(facts.meanwhile));

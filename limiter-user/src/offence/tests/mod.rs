@@ -282,6 +282,7 @@ fn violations(tenant: &str, count: u64, refused: bool) -> Signal {
         refused,
         source: None,
         happened: Moment(u64::MAX),
+        around: Default::default(),
     }
 }
 

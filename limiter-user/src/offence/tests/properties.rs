@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::offence::Circumstances;
 
 const TENANTS: [&str; 5] = ["reseller", "alice", "bob", "shop", "watched"];
 
@@ -59,6 +60,11 @@ fn signal() -> impl Strategy<Value = Signal> {
                 refused,
                 source: Some(std::net::IpAddr::from([192, 0, 2, host])),
                 happened,
+                around: Circumstances {
+                    last: Some(happened.plus(Span::seconds(u64::from(host)))),
+                    from: [format!("uid {host}")].into(),
+                    ports: [u16::from(host)].into(),
+                },
             }
         ),
         // An address and a moment stand for themselves, whatever is heard with them.

@@ -76,6 +76,31 @@ fn an_offence_that_was_wrong_counts_no_more_above_either() {
 }
 
 #[test]
+fn an_open_case_that_was_wrong_counts_no_more_above_either() {
+    let mut world = World::new([ladder(TWICE)]);
+    world.offence("bob", Severity::Minor);
+    let mut reviewed = world.clone();
+    reviewed.word("bob", Word::Review);
+    reviewed.offence("carol", Severity::Minor);
+    assert!(!reviewed.suffers("reseller").is_empty());
+
+    world.word("bob", Word::Acquit);
+    assert!(world.state.records["bob"].ladders["rule"].closed[0].is_void());
+    world.offence("carol", Severity::Minor);
+    assert!(world.suffers("reseller").is_empty());
+    // What is told of the reseller's record does not name it either.
+    let record = &world.state.records["reseller"];
+    let told = record.ladders["rule"]
+        .evidence
+        .without(&record.voided, "rule");
+    let listed: Vec<&str> = told.customers.listed.iter().map(String::as_str).collect();
+    assert_eq!(
+        (told.customers.total, &listed[..]),
+        (1, &["carol 1: minor"][..])
+    );
+}
+
+#[test]
 fn a_complaint_that_was_wrong_counts_no_more() {
     let mut world = World::new([ladder(
         "
@@ -130,4 +155,35 @@ steps:
     let severe = (Sanction::NullRoute, Some(Sanction::SuspendNetwork), true);
     assert_eq!(next("warn"), [(Sanction::Warn, None, true), severe]);
     assert_eq!(next("punish"), [(Sanction::BlockSmtp, None, true), severe]);
+}
+
+/// A case was closed; then, at one moment, something graver is heard of the time before, and
+/// something new that does not count.
+#[test]
+fn what_is_new_is_not_hidden_by_what_is_graver_and_late() {
+    let mut world = World::new([ladder(
+        "
+offences:
+  - {when: {violations: {at_least: 5, in: 1h}}, severity: minor}
+  - {when: {operator: moderate}, severity: moderate}
+  - {when: {operator: severe}, severity: severe}
+refused_attempts: warn
+steps:
+  - {severity: minor, sanction: block_smtp, lift: {any: [review]}, tell: [operator]}
+  - {offence: 1, sanction: suspend_mail, lift: {any: [review]}, tell: [operator]}
+",
+    )]);
+    let happened = world.now();
+    world.offence("bob", Severity::Moderate);
+    world.word("bob", Word::Review);
+    world.pass(Span::hours(1));
+    let new = refused("bob", 9);
+    let late = offence("bob", Severity::Severe, happened);
+    let mut other = world.clone();
+    world.step(&new);
+    world.step(&late);
+    other.step(&late);
+    other.step(&new);
+    assert_eq!(world.state, other.state);
+    assert!(world.suffers("bob").contains(&Sanction::Warn));
 }

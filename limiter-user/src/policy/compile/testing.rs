@@ -41,6 +41,7 @@ pub(crate) fn policy() -> Policy {
             blocked: Blocked::default(),
             mailbox: None,
             mailbox_accounts: None,
+            mailbox_exempt: Vec::new(),
             estimate: Estimate::default(),
             notices: Notices::default(),
             complaints: Complaints::default(),
@@ -50,6 +51,7 @@ pub(crate) fn policy() -> Policy {
             retention: Retention {
                 events: Duration::from_secs(1),
                 cases: Duration::from_secs(1),
+                max_disk: Retention::default_max_disk(),
             },
             policies: BTreeSet::new(),
         },

@@ -1,6 +1,7 @@
 //! Files by day: their names, and which of them are too old.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -62,6 +63,42 @@ pub fn days(directory: &Path, kind: Kind) -> io::Result<Vec<Date>> {
     }
     days.sort_unstable();
     Ok(days)
+}
+
+/// Deletes the files of the oldest days until all files take no more than `most` bytes; those of `today`
+/// stay. Returns how many days went, and the last of them.
+pub fn bound(directory: &Path, today: Date, most: u64) -> io::Result<Option<(usize, Date)>> {
+    let mut sizes: BTreeMap<Date, u64> = BTreeMap::new();
+    for kind in Kind::ALL {
+        for day in days(directory, kind)? {
+            let size = match fs::symlink_metadata(kind.path(directory, day)) {
+                Ok(file) => file.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(error),
+            };
+            let sum = sizes.entry(day).or_default();
+            *sum = sum.saturating_add(size);
+        }
+    }
+    let mut total = sizes
+        .values()
+        .fold(0, |sum: u64, size| sum.saturating_add(*size));
+    let mut removed = None;
+    for (day, size) in sizes.into_iter().filter(|(day, _)| *day < today) {
+        if total <= most {
+            break;
+        }
+        for kind in Kind::ALL {
+            match fs::remove_file(kind.path(directory, day)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        total = total.saturating_sub(size);
+        let (count, _) = removed.unwrap_or((0, day));
+        removed = Some((count + 1, day));
+    }
+    Ok(removed)
 }
 
 /// Deletes the files whose last record is older than `retention`. Returns how many.

@@ -82,6 +82,9 @@ pub struct StoreOptions {
     /// How large a day's file grows at most, bytes; more is dropped and counted. A tenant must
     /// not be able to fill the disk with its refusals.
     pub most_bytes_a_day: u64,
+    /// How much all files together take at most, bytes: beyond it the oldest days are removed early. It
+    /// is looked at once a minute, and today's files stay.
+    pub most_bytes: u64,
 }
 
 impl StoreOptions {
@@ -92,6 +95,24 @@ impl StoreOptions {
             retention,
             queue: 65_536,
             most_bytes_a_day: 4 << 30,
+            most_bytes: u64::MAX,
+        }
+    }
+
+    /// The same, with a bound for all files together. Those of one day have room within it: the two
+    /// large ones take a quarter each at most.
+    #[must_use]
+    pub const fn within(self, most_bytes: u64) -> Self {
+        let a_day = most_bytes / 4;
+        let most_bytes_a_day = if self.most_bytes_a_day < a_day {
+            self.most_bytes_a_day
+        } else {
+            a_day
+        };
+        Self {
+            most_bytes_a_day,
+            most_bytes,
+            ..self
         }
     }
 }

@@ -203,6 +203,46 @@ fn old_days_go_when_their_last_record_is_too_old() {
 }
 
 #[test]
+fn the_oldest_days_go_first_where_all_take_too_much() {
+    let directory = filled(1);
+    let events = directory.path().join("events");
+    let now = Timestamp::now();
+    let days_ago = |days: i64| day_of(now - SignedDuration::from_hours(24 * days));
+    for days in [1, 2, 3] {
+        for kind in [Kind::Events, Kind::Attempts] {
+            fs::write(kind.path(&events, days_ago(days)), vec![b'\n'; 50_000]).unwrap();
+        }
+    }
+    let options = StoreOptions::new(30 * DAY).within(220_000);
+    assert_eq!(options.most_bytes_a_day, 55_000);
+    let store = Store::open(directory.path(), options).unwrap();
+    store.record(Arc::new(event("alice", 2)));
+    assert!(store.flush());
+    for (days, kept) in [(0, true), (1, true), (2, true), (3, false)] {
+        let path = Kind::Events.path(&events, days_ago(days));
+        assert_eq!(path.exists(), kept, "{}", path.display());
+    }
+    assert!(!Kind::Attempts.path(&events, days_ago(3)).exists());
+    let problems = store.problems();
+    let said = format!("1 days of them, up to {}", days_ago(3));
+    assert!(
+        problems.iter().any(|it| it.problem.contains(&said)),
+        "{problems:?}"
+    );
+    // Today's files stay, whatever they take.
+    drop(store);
+    let tight = StoreOptions {
+        most_bytes: 1,
+        ..options
+    };
+    let store = Store::open(directory.path(), tight).unwrap();
+    store.record(Arc::new(event("alice", 3)));
+    assert!(store.flush());
+    assert!(Kind::Events.path(&events, days_ago(0)).exists());
+    assert!(!Kind::Events.path(&events, days_ago(1)).exists());
+}
+
+#[test]
 fn two_agents_do_not_write_one_history() {
     let directory = tempfile::tempdir().unwrap();
     let first = Store::open(directory.path(), options()).unwrap();

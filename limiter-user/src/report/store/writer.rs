@@ -29,6 +29,8 @@ use crate::report::{
 const BATCH: usize = 4096;
 /// How often old files are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+/// How often it is looked how much they take.
+const BOUND_EVERY: Duration = Duration::from_secs(60);
 /// How long the disk is left alone after it failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The kind of error that says that a file is full for today.
@@ -67,6 +69,8 @@ pub struct Health {
     attempts_disk: AtomicU64,
     /// Why the last write failed; `None` once one succeeds.
     failing: Mutex<Option<String>>,
+    /// How many days were removed early since the start, the last of them, and what all may take.
+    removed: Mutex<Option<(usize, Date, u64)>>,
 }
 
 impl Health {
@@ -98,6 +102,18 @@ impl Health {
             problems.push(Problem::error(
                 format!("events are not being recorded: {why}; enforcement goes on"),
                 format!("make room or repair the file system below {directory}"),
+            ));
+        }
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((days, last, most)) = *removed {
+            let mib = most >> 20;
+            problems.push(Problem::warning(
+                format!(
+                    "events and allowed attempts would take more than {mib} MiB: {days} days of them, \
+                     up to {last}, were removed before their time"
+                ),
+                "give them more room (`retention: {max_disk: …}`), or see in `limiter events` who is \
+                 refused so often",
             ));
         }
         let Losses {
@@ -194,7 +210,12 @@ impl Writer {
     /// Writes until nobody can send any more.
     pub fn run(mut self, messages: &Receiver<Message>) {
         let mut expire_at = Instant::now();
+        let mut bound_at = expire_at;
         loop {
+            if Instant::now() >= bound_at {
+                self.bound();
+                bound_at = Instant::now() + BOUND_EVERY;
+            }
             if Instant::now() >= expire_at {
                 self.expire();
                 expire_at = Instant::now() + EXPIRE_EVERY;
@@ -210,6 +231,32 @@ impl Writer {
                 batch.add(message);
             }
             self.write(batch);
+        }
+    }
+
+    /// Removes the oldest days where all together take too much.
+    fn bound(&self) {
+        let today = day::day_of(Timestamp::now());
+        let most = self.options.most_bytes;
+        match day::bound(&self.directory, today, most) {
+            Ok(None) => {}
+            Ok(Some((days, last))) => {
+                log::warn!(
+                    "{days} days of events, up to {last}, were removed: all together took more than \
+                     {most} bytes"
+                );
+                let mut removed = self
+                    .health
+                    .removed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let before = removed.map_or(0, |(days, ..)| days);
+                *removed = Some((before + days, last, most));
+            }
+            Err(error) => log::warn!(
+                "cannot look how much events take below {}: {error}",
+                self.directory.display()
+            ),
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use limiter_common::window::{Slot, width_of};
+use serde::{Deserialize, Serialize};
 
 use super::question::{Outcome, Question};
 use crate::policy::model::LoginLimit;
@@ -45,6 +46,16 @@ pub(super) enum Heard {
     /// Dovecot asks before it looks at passwords.
     AsksBefore,
 }
+
+/// The accounts as they are kept on the disk. By ages, since clocks begin anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptLogins {
+    accounts: Vec<KeptAccount>,
+}
+
+/// The name; how long ago (ns, at least) how many logins were counted; how much longer it is locked (ns).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeptAccount(String, Vec<(u64, u32)>, u64);
 
 /// The accounts.
 #[derive(Debug, Default)]
@@ -124,6 +135,52 @@ impl Logins {
             account.locked_until_ns = account.locked_until_ns.min(latest);
         }
         self.asks_before = false;
+    }
+
+    /// What is to be kept of it.
+    pub(super) fn keep(&self, limit: &LoginLimit, now_ns: u64) -> KeptLogins {
+        let width_ns = width(limit);
+        let counting = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| !account.is_idle(now_ns, width_ns));
+        let accounts = counting.map(|(name, account)| {
+            let mut ages = account.slot.ages(now_ns, width_ns).to_vec();
+            ages.retain(|(_, logins)| *logins > 0);
+            let left_ns = account.locked_until_ns.saturating_sub(now_ns);
+            KeptAccount(name.clone(), ages, left_ns)
+        });
+        KeptLogins {
+            accounts: accounts.collect(),
+        }
+    }
+
+    /// Goes on from what was kept so long ago at least. Accounts that are known already stay as they are.
+    pub(super) fn restore(
+        &mut self,
+        kept: KeptLogins,
+        elapsed: Duration,
+        limit: &LoginLimit,
+        now_ns: u64,
+    ) {
+        let (width_ns, elapsed_ns) = (width(limit), nanos(elapsed));
+        for KeptAccount(name, mut ages, left_ns) in kept.accounts.into_iter().take(MOST_ACCOUNTS) {
+            for (age, _) in &mut ages {
+                *age = age.saturating_add(elapsed_ns);
+            }
+            let left_ns = left_ns.saturating_sub(elapsed_ns).min(nanos(limit.lock));
+            let account = Account {
+                slot: Slot::from_ages(&ages, now_ns, width_ns),
+                locked_until_ns: if left_ns > 0 {
+                    now_ns.saturating_add(left_ns)
+                } else {
+                    0
+                },
+            };
+            if !account.is_idle(now_ns, width_ns) {
+                self.accounts.entry(name).or_insert(account);
+            }
+        }
     }
 
     /// Ends the lock of an account and forgets its logins; whether it was locked.

@@ -53,7 +53,11 @@ async fn say(service: &Arc<Dovecot>, bytes: &[u8]) -> String {
     here.write_all(bytes).await.unwrap();
     here.shutdown().await.unwrap();
     // What is no HTTP ends with an error.
-    let served = time::timeout(Duration::from_secs(20), service.serve(there)).await;
+    let served = time::timeout(
+        Duration::from_secs(20),
+        service.serve(there, &Caller::new(0, 1, "unix:/x")),
+    )
+    .await;
     assert!(served.is_ok(), "it goes on for ever");
     let mut said = Vec::new();
     here.read_to_end(&mut said).await.unwrap();

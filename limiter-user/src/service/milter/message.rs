@@ -126,7 +126,7 @@ impl<'g> Conversation<'g> {
     }
 
     /// MAIL.
-    pub(super) fn mail(&mut self, sender: &[u8]) {
+    pub(super) fn mail(&mut self, sender: String) {
         // What came ahead belongs to this one, unless there was a message before.
         if self.message.is_some() {
             let (queue_id, login) = (self.queue_id.take(), self.login.take());
@@ -135,7 +135,7 @@ impl<'g> Conversation<'g> {
         }
         self.messages += 1;
         self.message = Some(Message {
-            sender: bare(sender),
+            sender,
             recipients: Vec::new(),
             bytes: 0,
             too_many: false,
@@ -232,7 +232,7 @@ fn queue_id(value: &[u8]) -> Option<String> {
 }
 
 /// An address without what is around it.
-fn bare(address: &[u8]) -> String {
+pub(super) fn bare(address: &[u8]) -> String {
     let inner = address
         .strip_prefix(b"<")
         .and_then(|inner| inner.strip_suffix(b">"))

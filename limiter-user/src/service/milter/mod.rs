@@ -41,12 +41,14 @@ use tokio::{
 use self::{
     command::{Command, CommandError},
     frame::{Frame, FrameError},
-    message::{Conversation, Whole},
+    message::{Conversation, Whole, bare},
     negotiate::Agreed,
 };
+use super::{listen::Caller, watch::Watch};
 use crate::{
     mta::Submissions,
     policy::services::OnFailure,
+    service::ask::Settings,
     submission::{Answer, Gate},
 };
 
@@ -80,9 +82,10 @@ enum Fault {
 pub struct Milter {
     gate: Arc<dyn Gate>,
     submissions: Arc<dyn Submissions>,
-    on_failure: OnFailure,
+    settings: Arc<Settings>,
     limits: Limits,
     conversations: AtomicU64,
+    watch: Arc<Watch>,
 }
 
 impl Milter {
@@ -91,16 +94,23 @@ impl Milter {
     pub fn new(
         gate: Arc<dyn Gate>,
         submissions: Arc<dyn Submissions>,
-        on_failure: OnFailure,
+        settings: Arc<Settings>,
         limits: Limits,
     ) -> Self {
         Self {
             gate,
             submissions,
-            on_failure,
+            settings,
             limits,
             conversations: AtomicU64::new(0),
+            watch: Arc::default(),
         }
+    }
+
+    /// The same, that tells who asks with a sign.
+    #[must_use]
+    pub fn watched(self, watch: Arc<Watch>) -> Self {
+        Self { watch, ..self }
     }
 
     /// Answers one connection of a mail server, until it ends. Who is at its other end is known to
@@ -112,13 +122,15 @@ impl Milter {
     pub async fn serve(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        caller: &Caller,
     ) -> Result<(), MilterError> {
-        Ok(self.converse(stream).await?)
+        Ok(self.converse(stream, caller).await?)
     }
 
     async fn converse(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        caller: &Caller,
     ) -> Result<(), Fault> {
         let limits = self.limits;
         let number = self.conversations.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +159,9 @@ impl Milter {
                     agreed.answers_connect()
                 }
                 (Command::Mail(sender), Some(agreed)) => {
-                    conversation.mail(sender);
+                    let name = bare(sender);
+                    self.watch.is_sign(&name, "milter", "Postfix", caller);
+                    conversation.mail(name);
                     agreed.answers_mail()
                 }
                 (Command::Recipient(recipient), Some(agreed)) => {
@@ -196,7 +210,7 @@ impl Milter {
         if whole.local {
             match self.find_submitter(&mut whole).await {
                 Submitter::Known => {}
-                Submitter::Unknown if self.on_failure == OnFailure::Open => {}
+                Submitter::Unknown if self.settings.now().on_failure == OnFailure::Open => {}
                 Submitter::Unknown | Submitter::Unreadable => return Ok(Some(reply::unknown())),
             }
         }

@@ -119,7 +119,7 @@ impl World {
     /// A connection, and when it is over.
     fn connect(&self, connection: u64) -> (BufReader<DuplexStream>, tokio::task::JoinHandle<()>) {
         let (there, here) = tokio::io::duplex(100);
-        let caller = Caller { uid: 0, connection };
+        let caller = Caller::new(0, connection, "unix:/x");
         let talk = Arc::clone(&self.service).converse(Box::new(here), caller);
         (BufReader::new(there), tokio::spawn(talk))
     }

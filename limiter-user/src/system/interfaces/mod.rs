@@ -18,6 +18,7 @@ mod snapshot;
 mod tests;
 mod uplinks;
 mod watch;
+mod way;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,6 +29,7 @@ pub use self::{
     judge::{bridged, covered, judged},
     resolve::{Attach, Coverage, Side, Wanted, WantedTenant, resolve},
     watch::Watch,
+    way::{Way, Ways},
 };
 
 /// What an interface is.

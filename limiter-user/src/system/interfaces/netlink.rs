@@ -19,7 +19,7 @@ const BUFFER: usize = 256 * 1024;
 const ATTEMPTS: u32 = 5;
 
 /// The length of a message's header.
-const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const REQUEST_LIST: u16 = 0x301;
 /// `NLM_F_DUMP_INTR`.
@@ -38,8 +38,9 @@ pub(super) struct Message<'a> {
     pub kind: u16,
     /// What follows the header.
     pub body: &'a [u8],
+    /// The number of the request that it answers.
+    pub sequence: u32,
     flags: u16,
-    sequence: u32,
 }
 
 /// The messages in a buffer. What is cut short ends it, after an `Err`.
@@ -172,7 +173,7 @@ pub(super) fn list<T>(
     let mut buffer = vec![0; BUFFER];
     for attempt in 1..=ATTEMPTS {
         let mut taken = start();
-        let message = compose(request, attempt, body);
+        let message = compose(request, REQUEST_LIST, attempt, body);
         send(socket.as_raw_fd(), &message, MsgFlags::empty())
             .map_err(|error| failed("send")(error.into()))?;
         let mut torn = false;
@@ -217,13 +218,13 @@ pub(super) fn list<T>(
     Err(InterfacesError::Malformed { what })
 }
 
-/// A request for a list.
-fn compose(request: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+/// A request.
+pub(super) fn compose(request: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
     let mut message = Vec::with_capacity(HEADER + body.len());
     message.extend(length.to_ne_bytes());
     message.extend(request.to_ne_bytes());
-    message.extend(REQUEST_LIST.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
     message.extend(sequence.to_ne_bytes());
     message.extend([0; 4]);
     message.extend(body);

@@ -8,17 +8,17 @@ use super::{
 };
 
 /// `RTM_NEWLINK`, which an answer to `RTM_GETLINK` consists of.
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
-const NEW_ROUTE: u16 = 24;
-const GET_ROUTE: u16 = 26;
+pub(super) const NEW_LINK: u16 = 16;
+pub(super) const GET_LINK: u16 = 18;
+pub(super) const NEW_ROUTE: u16 = 24;
+pub(super) const GET_ROUTE: u16 = 26;
 const NEW_NEXTHOP: u16 = 104;
 const GET_NEXTHOP: u16 = 106;
 
 /// The length of `struct ifinfomsg`.
-const LINK_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 /// The length of `struct rtmsg`.
-const ROUTE_HEADER: usize = 12;
+pub(super) const ROUTE_HEADER: usize = 12;
 /// The length of `struct nhmsg`.
 const NEXTHOP_HEADER: usize = 8;
 /// The length of `struct rtnexthop`.
@@ -32,7 +32,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
-const IFLA_LINK_NETNSID: u16 = 37;
+pub(super) const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 /// Leaves the statistics out, which are most of a message.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
@@ -41,8 +41,8 @@ const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
 const IFF_UP: u32 = 1;
 
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_NH_ID: u16 = 30;
 const RTN_UNICAST: u8 = 1;
@@ -52,8 +52,8 @@ const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_OIF: u16 = 5;
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
 
 impl Interfaces {
     /// Lists the interfaces of the calling thread's network namespace. It blocks for as long as the

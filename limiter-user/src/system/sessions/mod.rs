@@ -15,6 +15,7 @@
 
 mod diag;
 mod holders;
+mod inside;
 mod members;
 mod namespaces;
 mod owner;
@@ -27,6 +28,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::AsFd as _,
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -39,6 +41,7 @@ use nix::{
 
 pub use self::{
     diag::State,
+    inside::{Found, Inside},
     members::{cgroup_ids, held_sockets},
     namespaces::{Ns, Where},
     owner::{Owner, Owners},
@@ -341,7 +344,7 @@ fn elsewhere(
                 report
             })
             .map_err(CutError::Thread)?;
-        let mut found = |namespace, file| {
+        let mut found = |namespace, _: &Path, file| {
             // It listens until this end is dropped.
             let _ = send.send((namespace, file));
         };

@@ -44,16 +44,16 @@ impl Ns {
     }
 }
 
-/// Finds every namespace once and hands it over, open, as soon as it is found.
+/// Finds every namespace once and hands it over, open, as soon as it is found, with where that was.
 pub(super) struct Search<'a> {
     seen: HashSet<u64>,
     hidden: usize,
-    found: &'a mut dyn FnMut(Ns, File),
+    found: &'a mut dyn FnMut(Ns, &Path, File),
 }
 
 impl<'a> Search<'a> {
     /// A search that leaves `own` out.
-    pub(super) fn new(own: Ns, found: &'a mut dyn FnMut(Ns, File)) -> Self {
+    pub(super) fn new(own: Ns, found: &'a mut dyn FnMut(Ns, &Path, File)) -> Self {
         Self {
             seen: HashSet::from([own.inode]),
             hidden: 0,
@@ -138,7 +138,7 @@ impl<'a> Search<'a> {
         let inode = metadata.ino();
         if self.seen.insert(inode) {
             let is_own = false;
-            (self.found)(Ns { inode, is_own }, file);
+            (self.found)(Ns { inode, is_own }, path, file);
         }
     }
 }

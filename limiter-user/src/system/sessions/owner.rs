@@ -21,6 +21,16 @@ pub struct Owner {
     pub inode: u32,
 }
 
+impl Owner {
+    pub(super) const fn of(entry: &Entry) -> Self {
+        Self {
+            uid: entry.uid,
+            cgroup_id: entry.cgroup_id,
+            inode: entry.inode,
+        }
+    }
+}
+
 /// Looks owners of TCP sockets up, in the network namespace of the thread that opened it. Any number of
 /// threads may ask.
 pub struct Owners {
@@ -55,27 +65,11 @@ impl Owners {
     /// The kernel does not answer.
     pub fn owner_of(&self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
         let mut open = self.lock();
-        let open = &mut *open;
-        let (local, remote) = (canonical(local), canonical(remote));
-        let found = match look(open, local, remote) {
+        match find(&mut open, local, remote) {
             // An answer that came late is told from the next by its number.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => look(open, local, remote),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => find(&mut open, local, remote),
             found => found,
-        };
-        Ok(found?.and_then(|entry| {
-            let Entry {
-                uid,
-                inode,
-                cgroup_id,
-                ..
-            } = entry;
-            let same = entry.local == local && entry.remote == remote;
-            (same && inode != 0).then_some(Owner {
-                uid,
-                cgroup_id,
-                inode,
-            })
-        }))
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Diag> {
@@ -83,16 +77,25 @@ impl Owners {
     }
 }
 
-fn look(diag: &mut Diag, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Entry>> {
+/// The owner of a socket in the namespace of `diag`.
+pub(super) fn find(
+    diag: &mut Diag,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> io::Result<Option<Owner>> {
+    let (local, remote) = (canonical(local), canonical(remote));
     let family = if local.is_ipv4() {
         AddressFamily::Inet
     } else {
         AddressFamily::Inet6
     };
-    diag.find(family, Protocol::Tcp, local, remote)
+    let found = diag.find(family, Protocol::Tcp, local, remote)?;
+    let same = found.filter(|entry| entry.local == local && entry.remote == remote);
+    let held = same.filter(|entry| entry.inode != 0);
+    Ok(held.as_ref().map(Owner::of))
 }
 
 /// Without flow label and scope, which no answer has; IPv4 as IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(IpAddr::to_canonical(&address.ip()), address.port())
 }

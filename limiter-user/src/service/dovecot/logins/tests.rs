@@ -203,3 +203,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_kept_goes_on_by_another_clock() {
+    let mut logins = Logins::default();
+    let now = 77 * HOUR;
+    assert_eq!(allowed(&mut logins, "alice", 20, now), 20);
+    assert_eq!(allowed(&mut logins, "bob", 31, now), 30);
+    let text = serde_json::to_string(&logins.keep(&LIMIT, now)).unwrap();
+    let kept: KeptLogins = serde_json::from_str(&text).unwrap();
+    // Another boot, ten minutes later.
+    let (booted, off) = (5 * SECOND, Duration::from_secs(600));
+    let mut logins = Logins::default();
+    assert_eq!(allowed(&mut logins, "carol", 1, booted), 1);
+    logins.restore(kept.clone(), off, &LIMIT, booted);
+    let left = Duration::from_secs(3_000);
+    assert_eq!(logins.locked(booted), [("bob".to_owned(), left)]);
+    assert_eq!(allowed(&mut logins, "alice", 31, booted), 10);
+    assert_eq!(allowed(&mut logins, "carol", 31, booted), 29);
+    // Two hours later nothing of it counts.
+    let mut logins = Logins::default();
+    logins.restore(kept, Duration::from_secs(7_200), &LIMIT, booted);
+    assert!(logins.accounts.is_empty());
+}

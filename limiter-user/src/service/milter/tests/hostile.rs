@@ -79,7 +79,11 @@ fn survive(bytes: &[u8], answers: &[Answer]) {
         let (mut here, there) = duplex(1 << 20);
         here.write_all(bytes).await.unwrap();
         here.shutdown().await.unwrap();
-        let served = tokio::time::timeout(Duration::from_secs(60), milter.serve(there)).await;
+        let served = tokio::time::timeout(
+            Duration::from_secs(60),
+            milter.serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x")),
+        )
+        .await;
         assert!(served.is_ok(), "it goes on for ever");
     });
     let mut open = BTreeMap::new();

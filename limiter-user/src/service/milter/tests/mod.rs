@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::{Limits, Milter, MilterError, OnFailure};
 use crate::{
     mta::{Origin, Submissions},
+    policy::services::Services,
+    service::ask::Settings,
     submission::{Answer, Envelope, Gate, Key},
 };
 
@@ -110,7 +112,12 @@ impl Submissions for Books {
 
 fn milter(gate: &Arc<Recorder>, on_failure: OnFailure, limits: Limits) -> Milter {
     let gate: Arc<dyn Gate> = gate.clone();
-    Milter::new(gate, Arc::new(Books), on_failure, limits)
+    let rules = Services {
+        on_failure,
+        ..Services::default()
+    };
+    let settings = Arc::new(Settings::new(rules));
+    Milter::new(gate, Arc::new(Books), settings, limits)
 }
 
 /// A frame.
@@ -191,9 +198,12 @@ async fn say(milter: &Milter, parts: &[Vec<u8>]) -> (Vec<(u8, String)>, Result<(
     here.write_all(&offer()).await.unwrap();
     here.write_all(&parts.concat()).await.unwrap();
     here.shutdown().await.unwrap();
-    let result = tokio::time::timeout(Duration::from_secs(20), milter.serve(there))
-        .await
-        .unwrap();
+    let result = tokio::time::timeout(
+        Duration::from_secs(20),
+        milter.serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x")),
+    )
+    .await
+    .unwrap();
     let mut said = Vec::new();
     here.read_to_end(&mut said).await.unwrap();
     let mut answers = Vec::new();

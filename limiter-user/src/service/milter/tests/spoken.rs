@@ -106,7 +106,11 @@ async fn a_conversation_that_is_given_up_here_is_dropped_too() {
     let gate = Recorder::saying(&[]);
     let milter = Arc::new(milter(&gate, OnFailure::Open, Limits::default()));
     let (mut here, there) = duplex(1 << 16);
-    let task = tokio::spawn(async move { milter.serve(there).await });
+    let task = tokio::spawn(async move {
+        milter
+            .serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x"))
+            .await
+    });
     let parts = [offer(), connect(), message("AAA", &["x@x.example"])];
     here.write_all(&parts.concat()).await.unwrap();
     assert_eq!(answer(&mut here).await.0, b'O');
@@ -214,7 +218,11 @@ async fn who_goes_too_fast_waits() {
     let milter = Arc::new(milter(&gate, OnFailure::Open, limits));
     let (mut here, there) = duplex(1 << 16);
     let serving = milter.clone();
-    let task = tokio::spawn(async move { serving.serve(there).await });
+    let task = tokio::spawn(async move {
+        serving
+            .serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x"))
+            .await
+    });
     let parts = [
         offer(),
         connect(),
@@ -265,7 +273,8 @@ async fn nobody_waits_for_ever_and_sendmail_not_at_all() {
         }
     };
     let began = std::time::Instant::now();
-    let (said, served) = tokio::join!(talk, milter.serve(there));
+    let caller = crate::service::listen::Caller::new(0, 1, "unix:/x");
+    let (said, served) = tokio::join!(talk, milter.serve(there, &caller));
     served.unwrap();
     assert_eq!(said, text);
     // Two pauses fit.
@@ -336,7 +345,11 @@ async fn who_does_not_keep_to_the_protocol_is_left() {
     let (mut here, there) = duplex(1024);
     here.write_all(&connect()).await.unwrap();
     drop(here);
-    let early = milter.serve(there).await.unwrap_err().to_string();
+    let early = milter
+        .serve(there, &crate::service::listen::Caller::new(0, 1, "unix:/x"))
+        .await
+        .unwrap_err()
+        .to_string();
     assert_eq!(early, "milter: something was said before the negotiation");
     assert_eq!(gate.calls(), []);
 }

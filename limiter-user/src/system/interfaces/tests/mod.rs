@@ -4,6 +4,7 @@ mod bytes;
 mod real;
 mod resolved;
 mod watched;
+mod ways;
 mod world;
 
 use self::world::World;

@@ -6,7 +6,7 @@ use super::*;
 use crate::system::testing::in_own_netns;
 
 /// Runs `ip`, and says whether it worked: not every kernel has every kind of device.
-fn try_ip(arguments: &str) -> bool {
+pub(super) fn try_ip(arguments: &str) -> bool {
     let output = Command::new("ip")
         .args(arguments.split(' '))
         .output()
@@ -17,7 +17,7 @@ fn try_ip(arguments: &str) -> bool {
     output.status.success()
 }
 
-fn seen(name: &str) -> Interface {
+pub(super) fn seen(name: &str) -> Interface {
     let interfaces = Interfaces::snapshot().unwrap();
     interfaces
         .named(name)
@@ -35,10 +35,10 @@ fn outward() -> Vec<String> {
 }
 
 /// A process in a network namespace of its own, for interfaces to be moved to.
-struct Elsewhere(std::process::Child);
+pub(super) struct Elsewhere(pub std::process::Child);
 
 impl Elsewhere {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let child = Command::new("unshare")
             .args(["--net", "sleep", "60"])
             .spawn()

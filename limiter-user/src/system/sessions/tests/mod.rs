@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod here;
+mod inside;
 mod owners;
 
 use std::{

@@ -1,0 +1,120 @@
+//! Postfix, with passwords that Dovecot knows, and everything that asks in a chroot.
+
+use std::{fs, path::PathBuf};
+
+use limiter_tests::{Agent, Dovecot, NODE4, Node, OUTSIDE_MX, Postfix, post::Steps};
+
+use super::{CONFIG, MailServer, PASSWORD, Town};
+
+/// Postfix, and Dovecot for its passwords.
+pub struct Server {
+    postfix: Postfix,
+    _dovecot: Dovecot,
+}
+
+impl Server {
+    /// Its queue directory.
+    pub fn queue(&self) -> PathBuf {
+        self.postfix.queue()
+    }
+
+    fn install(node: &Node) -> Self {
+        let main = format!(
+            "relayhost = [{OUTSIDE_MX}]:25
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = private/auth
+smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
+smtpd_peername_lookup = no
+"
+        );
+        let submission = format!(
+            "127.0.0.1:2525 inet n - y - - smtpd
+{NODE4}:587 inet n - y - - smtpd
+  -o smtpd_sasl_auth_enable=yes
+  -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
+  -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
+"
+        );
+        let postfix = Postfix::start(
+            &node.root(),
+            node.cgroup().child("mta"),
+            node.directory(),
+            "node.example",
+            &["127.0.0.1".parse().expect("it is one")],
+            (&main, &submission),
+        );
+        node.etc().link("postfix", &postfix.configuration());
+        let users = node.directory().join("users");
+        let names = ["alice@shop.example", "bob@bob.example"];
+        let lines = names.map(|name| format!("{name}:{{PLAIN}}{PASSWORD}\n"));
+        fs::write(&users, lines.concat()).expect("the directory is ours");
+        let settings = format!(
+            "passdb {{
+  driver = passwd-file
+  args = {users}
+}}
+auth_failure_delay = 0
+service auth {{
+  unix_listener {queue}/private/auth {{
+    mode = 0660
+    user = postfix
+    group = postfix
+  }}
+}}
+",
+            users = users.display(),
+            queue = postfix.queue().display()
+        );
+        let dovecot = Dovecot::start_with(
+            &node.root(),
+            node.cgroup().child("dovecot"),
+            node.directory(),
+            &settings,
+        );
+        Self {
+            postfix,
+            _dovecot: dovecot,
+        }
+    }
+}
+
+impl MailServer for Server {
+    const SAYS_AT_ONCE: bool = false;
+
+    fn start(&mut self, node: &Node, agent: &Agent<'_>) {
+        let steps = Steps::of(agent, "postfix", &[]);
+        let ours = steps.for_limiter(agent);
+        assert!(ours.contains("policy.sock"), "{steps:?}");
+        agent.write_main(&format!("{CONFIG}{ours}"));
+        assert_eq!(agent.term(), 0);
+        agent.run();
+        let steps = Steps::of(agent, "postfix", &[]);
+        assert_eq!(steps.for_limiter(agent), "", "{steps:?}");
+        steps.run(node, "postconf");
+        steps.run(node, "postfix");
+        let again = Steps::of(agent, "postfix", &[]);
+        let commands = again.steps.iter().flat_map(|step| &step.lines);
+        assert!(
+            !commands.into_iter().any(|it| it.starts_with("postconf")),
+            "{again:?}"
+        );
+    }
+
+    fn sendmail(&self) -> PathBuf {
+        "/usr/sbin/sendmail".into()
+    }
+
+    fn log(&self) -> String {
+        self.postfix.log()
+    }
+
+    fn alarms(line: &str) -> bool {
+        line.contains("problem talking to server") || line.contains("connect to Milter service")
+    }
+}
+
+pub fn town() -> Town<Server> {
+    Town::new(Server::install)
+}
+
+super::scenes::all!(town);
