@@ -89,6 +89,10 @@ pub mod maps {
     /// pinned: it is over in a moment.
     pub const DEPARTURES: &str = "DEPARTURES";
 
+    /// `LruHashMap<VisitKey, u32>`: by which interface a guest began a connection to a mail port of this
+    /// node.
+    pub const VISITS: &str = "VISITS";
+
     /// What is pinned.
     pub const ALL: &[&str] = &[
         TENANTS,
@@ -118,6 +122,7 @@ pub mod maps {
         CLIENTS,
         CLIENT_LOCKS,
         LOCKED,
+        VISITS,
     ];
 }
 

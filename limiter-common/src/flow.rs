@@ -72,6 +72,19 @@ pub struct Departure {
 }
 assert_layout!(Departure, 16, 8);
 
+/// A connection from a guest to a mail port of this node, by what the node's own mail server knows of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct VisitKey {
+    /// Source address.
+    pub source: Address,
+    /// Source port in host order.
+    pub source_port: u16,
+    /// Destination port in host order.
+    pub destination_port: u16,
+}
+assert_layout!(VisitKey, 20, 2);
+
 /// A connection as a packet layer sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]

@@ -4,7 +4,7 @@ use aya::Pod;
 
 use crate::{
     address::{ExemptKey, ExemptPorts},
-    flow::{Flow, FlowKey, InterfaceInfo, SocketState},
+    flow::{Flow, FlowKey, InterfaceInfo, SocketState, VisitKey},
     limit::{Block, LimitSet, LockCell},
     mailbox::Client,
     sanction::Sanctions,
@@ -40,4 +40,5 @@ pod!(
     SocketState,
     Stats,
     Tenant,
+    VisitKey,
 );

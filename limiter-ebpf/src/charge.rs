@@ -246,7 +246,7 @@ fn refused(settings: &Settings, charge: &mut Charge, now_ns: u64) -> u32 {
 /// Counts mail that went in.
 #[inline(always)]
 fn went(charge: &Charge) -> u32 {
-    if report::went(charge.target, u64::from(charge.messages)) {
+    if report::went(charge.target, u64::from(charge.recipients)) {
         status::DONE
     } else {
         status::NO_TENANT

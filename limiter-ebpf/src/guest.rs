@@ -77,6 +77,9 @@ fn judge<const L2: bool, const READS: bool>(skb: Skb) -> i32 {
     seen.came_in(who::interface(skb.interface()).owner);
     let now_ns = kernel::now_ns(settings);
     let mut act = seen::judge(&mut seen, settings, now_ns);
+    if !matches!(act, Act::Drop | Act::Reset) {
+        seen::visit(&seen);
+    }
     if act == Act::Judged
         && session::counts(settings, &seen)
         && let Some(flow) = seen::flow_of(&seen)

@@ -10,7 +10,7 @@ use limiter_common::{
     address::{Address, ExemptKey, ExemptPorts},
     blocked,
     event::{Attempt, Event},
-    flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState},
+    flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState, VisitKey},
     limit::{Block, LimitSet, LockCell, Scratch},
     mailbox::{self, Client},
     sanction::Sanctions,
@@ -96,6 +96,9 @@ pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();
 // A packet is on its way for a moment only.
 #[btf_map]
 pub static DEPARTURES: LruHashMap<DepartureKey, Departure, 8192> = LruHashMap::new();
+
+#[btf_map]
+pub static VISITS: LruHashMap<VisitKey, u32, 65536> = LruHashMap::new();
 
 #[btf_map]
 pub static SANCTIONS: Array<Sanctions, 16384> = Array::new();

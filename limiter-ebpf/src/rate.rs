@@ -317,7 +317,13 @@ unsafe fn count(def: *const LimitDef, slot: *mut Slot, demand: &Packed) {
     if def.kind == Kind::Window as u8 {
         slot.count(demand.units);
     } else {
-        slot.epoch = pace::count(slot.epoch, demand.now_ns, def.span_ns, demand.units);
+        slot.epoch = pace::count(
+            slot.epoch,
+            demand.now_ns,
+            def.span_ns,
+            def.max,
+            demand.units,
+        );
     }
 }
 

@@ -87,16 +87,17 @@ fn is_smtp(port: u16) -> bool {
         .is_some_and(|ports| ports.groups[usize::from(port)] == PortGroup::Smtp as u8)
 }
 
-/// Counts mail that went in through the node's own mail server; whether there is room for it.
+/// Counts a message that went in through the node's own mail server, to so many recipients; whether
+/// there is room for it.
 #[inline(always)]
-pub fn went(tenant: u32, messages: u64) -> bool {
+pub fn went(tenant: u32, recipients: u64) -> bool {
     let Some(stats) = maps::STATS.get_ptr_mut(tenant) else {
         return false;
     };
     // SAFETY: as in `allowed`.
     unsafe {
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, messages);
-        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).sent, messages);
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).allowed, 1);
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*stats).sent, recipients);
     }
     true
 }

@@ -5,7 +5,7 @@ use limiter_common::{
     abi::{DEFAULT, NOBODY},
     address::{self, Address},
     event,
-    flow::{Departure, DepartureKey, Flow, FlowKey, RETRY_NS, flow_flags},
+    flow::{Departure, DepartureKey, Flow, FlowKey, RETRY_NS, VisitKey, flow_flags},
     owner::{Owner, Parties},
     packet::{Kind, Packet},
     settings::{self, Settings},
@@ -485,6 +485,27 @@ pub fn leave(seen: &Seen) -> u32 {
     };
     // Without room for it nobody learns where it left from, and nothing else is lost.
     let _ = maps::DEPARTURES.insert(departure_key(packet), departure, 0);
+    1
+}
+
+/// Notes down by which interface the first packet of a connection to a mail port of this node came in:
+/// the node's mail server sees only an address, and that a guest can forge. A frame of its own, for its
+/// key.
+#[inline(never)]
+pub fn visit(seen: &Seen) -> u32 {
+    let packet = &seen.packet;
+    let is_mail = matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission);
+    if !is_mail || !packet.opens() || !seen.stays() {
+        return 0;
+    }
+    let key = VisitKey {
+        source: packet.source,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+    };
+    if maps::VISITS.insert(key, seen.interface, 0).is_err() {
+        report::internal();
+    }
     1
 }
 

@@ -214,8 +214,7 @@ impl<'n> Guest<'n> {
     /// Joins it to the node.
     fn wire(&self, number: u8) {
         let name = &self.interface;
-        let [a, b, c, d, e, f] = self.mac;
-        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let mac = self.mac();
         let peer = self
             .inside
             .as_ref()
@@ -301,6 +300,13 @@ impl<'n> Guest<'n> {
     pub fn kernel(&self, v6: bool) -> IpAddr {
         let [.., number] = self.mac;
         self.address(v6, number)
+    }
+
+    /// Its hardware address.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        let [a, b, c, d, e, f] = self.mac;
+        format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
     }
 
     /// Who takes what it sends to others.

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use limiter_common::flow::VisitKey;
 use log::{debug, error, warn};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -17,7 +18,7 @@ use super::{
     state::{Shared, State, Trouble},
 };
 use crate::{
-    kernel::{KernelError, maps::Maps},
+    kernel::{KernelError, identities::wire_address, maps::Maps},
     report::{event::Names as _, problem::Problem},
     submission::{
         directory::{Directory, Inside, Neighbour, Owner, Owners},
@@ -29,7 +30,7 @@ use crate::{
     system::{
         clock::MachineClock,
         durable,
-        interfaces::Ways,
+        interfaces::{Way, Ways},
         sealed::Sealed,
         sessions::{self, Found},
     },
@@ -46,16 +47,18 @@ struct NodeOwners {
     sockets: sessions::Owners,
     ways: Ways,
     inside: sessions::Inside,
+    maps: Maps,
     names: NodeNames,
 }
 
 impl NodeOwners {
     /// In the calling thread's network namespace.
-    fn open(names: NodeNames) -> io::Result<Self> {
+    fn open(names: NodeNames, maps: Maps) -> io::Result<Self> {
         Ok(Self {
             sockets: sessions::Owners::open()?,
             ways: Ways::open()?,
             inside: sessions::Inside::open()?,
+            maps,
             names,
         })
     }
@@ -85,14 +88,29 @@ impl Owners for NodeOwners {
     }
 
     fn neighbour(&self, client: IpAddr) -> Option<Neighbour> {
-        match self.ways.to(client) {
-            Ok(way) => Some(Neighbour {
-                interfaces: way.interfaces,
-                is_guest: way.to_guest,
-                namespace: way.namespace,
-            }),
+        let found = self.ways.to(client).map(neighbour);
+        found
+            .inspect_err(|error| warn!("where {client} is cannot be found out: {error}"))
+            .ok()
+    }
+
+    fn neighbour_at(&self, interface: u32) -> Option<Neighbour> {
+        let found = self.ways.through(interface).map(neighbour);
+        found
+            .inspect_err(|error| warn!("interface {interface} cannot be looked at: {error}"))
+            .ok()
+    }
+
+    fn visited(&self, client: SocketAddr, port: u16) -> Option<u32> {
+        let key = VisitKey {
+            source: wire_address(client.ip().to_canonical()),
+            source_port: client.port(),
+            destination_port: port,
+        };
+        match self.maps.visits.get(&key) {
+            Ok(found) => found,
             Err(error) => {
-                warn!("where {client} is cannot be found out: {error}");
+                warn!("{error}");
                 None
             }
         }
@@ -113,6 +131,16 @@ impl Owners for NodeOwners {
     }
 }
 
+fn neighbour(way: Way) -> Neighbour {
+    Neighbour {
+        interfaces: way.interfaces,
+        is_guest: way.to_guest,
+        namespace: way.namespace,
+        is_bridged: way.bridged,
+        is_lost: way.is_lost,
+    }
+}
+
 /// The gate, and where it is kept.
 pub struct Gatehouse {
     /// The gate.
@@ -129,13 +157,14 @@ impl Gatehouse {
     ///
     /// The kernel's programs or maps cannot be reached.
     pub fn open(shared: &Shared, names: NodeNames) -> Result<Self, KernelError> {
-        let owners = NodeOwners::open(names).map_err(|source| KernelError::Syscall {
+        let mut state = shared.lock();
+        let state_dir = state.state_dir();
+        let maps = || Maps::open(state.kernel.pins());
+        let owners = NodeOwners::open(names, maps()?).map_err(|source| KernelError::Syscall {
             call: "socket",
             source,
         })?;
-        let mut state = shared.lock();
-        let state_dir = state.state_dir();
-        let till = Till::new(state.kernel.charger()?, Maps::open(state.kernel.pins())?);
+        let till = Till::new(state.kernel.charger()?, maps()?);
         let clock = Arc::clone(&state.clock);
         let gate = Arc::new(NodeGate::new(
             till,

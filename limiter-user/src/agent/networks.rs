@@ -42,6 +42,7 @@ impl Networks {
                 })
                 .collect(),
             uplinks: uplinks.map(|attach| attach.index).collect(),
+            judged: self.told.0.iter().copied().collect(),
         }
     }
 }
@@ -148,8 +149,12 @@ impl State {
         let bridged = interfaces::bridged(&self.networks.interfaces, &told.1);
         match sync_interfaces(&mut self.kernel.maps, &owners, &told.0, &told.1, &bridged) {
             Ok(()) => {
+                let others = self.networks.told.0 != told.0;
                 self.networks.told = told;
                 self.mended(Trouble::InterfaceMap);
+                if others {
+                    self.follow_at_the_gate();
+                }
             }
             Err(error) => self.trouble(
                 Trouble::InterfaceMap,

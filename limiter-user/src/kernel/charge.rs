@@ -232,15 +232,15 @@ impl Charger {
         Ok(charge.enforced != 0)
     }
 
-    /// Counts mail that went in.
+    /// Counts a message that went in, to so many recipients.
     ///
     /// # Errors
     ///
     /// There is no such tenant.
-    pub fn went(&self, index: u32, messages: u32) -> Result<(), KernelError> {
+    pub fn went(&self, index: u32, recipients: u32) -> Result<(), KernelError> {
         let load = Load {
-            messages,
-            recipients: 0,
+            messages: 1,
+            recipients,
         };
         self.done(
             "count mail that went in",

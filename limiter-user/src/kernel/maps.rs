@@ -16,7 +16,7 @@ use aya::{
 use limiter_common::{
     abi::{DENSE_UIDS, MAX_TENANT_NAME, maps},
     address::{Address, ExemptKey, ExemptPorts},
-    flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState},
+    flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState, VisitKey},
     limit::{Block, LimitSet, LockCell, Scratch},
     mailbox::Client,
     sanction::Sanctions,
@@ -332,6 +332,8 @@ pub struct Maps {
     pub sanctions: TypedArray<Sanctions>,
     /// Locked mailbox clients.
     pub locked: TypedHash<Address, u64>,
+    /// By which interface guests began connections to the node's mail ports.
+    pub visits: TypedHash<VisitKey, u32>,
     health: PerCpuArray<MapData, Health>,
 }
 
@@ -387,6 +389,7 @@ impl Maps {
             blocked_filter: array(maps::BLOCKED_FILTER, &mut map, 0)?,
             sanctions: array(maps::SANCTIONS, &mut map, 0)?,
             locked: hash(maps::LOCKED, &mut map)?,
+            visits: hash(maps::VISITS, &mut map)?,
             health: map(maps::HEALTH)?
                 .try_into()
                 .map_err(KernelError::map(maps::HEALTH, "open"))?,
@@ -530,6 +533,7 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::CLIENTS => (size_of::<Address>(), size_of::<Client>()),
         maps::CLIENT_LOCKS => (4, size_of::<LockCell>()),
         maps::LOCKED => (size_of::<Address>(), 8),
+        maps::VISITS => (size_of::<VisitKey>(), 4),
         _ => (0, 0),
     }
 }

@@ -99,7 +99,13 @@ impl LimitUse {
         let KnownLimit { kind, max, .. } = self.limit;
         match kind {
             Kind::Window => self.slot.admits_at(now_ns, self.span_ns, units, max),
-            Kind::Pace => pace::admits_at(self.slot.epoch, now_ns, self.span_ns, max, units),
+            Kind::Pace => Some(pace::admits_at(
+                self.slot.epoch,
+                now_ns,
+                self.span_ns,
+                max,
+                units,
+            )),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use limiter_common::limit::Unit;
+use limiter_common::{limit::Unit, verdict::PortGroup};
 
 use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::policy::{
@@ -34,6 +34,10 @@ pub struct Neighbour {
     pub is_guest: bool,
     /// The kernel's number for the network namespace at the other end.
     pub namespace: Option<i32>,
+    /// Whether the nearest is a port of a bridge, which goes by what guests say of themselves.
+    pub is_bridged: bool,
+    /// It is at a bridge that does not know where.
+    pub is_lost: bool,
 }
 
 /// Who holds the socket of a client in another network namespace.
@@ -57,6 +61,13 @@ pub trait Owners: Send + Sync {
     /// Where a client is that has an address of its own; `None` if it cannot be found out.
     fn neighbour(&self, client: IpAddr) -> Option<Neighbour>;
 
+    /// Whoever is at an interface; `None` if it cannot be found out.
+    fn neighbour_at(&self, interface: u32) -> Option<Neighbour>;
+
+    /// By which interface the guest layer saw the connection from `client` to a mail port of this node
+    /// begin; `None` if it did not.
+    fn visited(&self, client: SocketAddr, port: u16) -> Option<u32>;
+
     /// Who connected from `client` to `server` in a network namespace of this node.
     fn owner_inside(&self, namespace: i32, client: SocketAddr, server: SocketAddr) -> Inside;
 }
@@ -68,6 +79,8 @@ pub struct Interfaces {
     pub owners: HashMap<u32, String>,
     /// Whoever is behind these is not on this node.
     pub uplinks: HashSet<u32>,
+    /// Where the guest layer sees what comes in.
+    pub judged: HashSet<u32>,
 }
 
 /// Who is who.
@@ -81,6 +94,11 @@ pub struct Directory {
     default: Option<TenantRef>,
     interfaces: HashMap<u32, TenantRef>,
     uplinks: HashSet<u32>,
+    judged: HashSet<u32>,
+    /// The ports of mail, which the guest layer looks at.
+    ports: HashSet<u16>,
+    /// Whether anything is refused on this node at all.
+    enforces: bool,
     /// The node's own names: whoever writes from them forges nobody.
     hosts: Vec<String>,
     /// What the configuration says.
@@ -167,6 +185,14 @@ impl Directory {
             default,
             interfaces: owned,
             uplinks: interfaces.uplinks.clone(),
+            judged: interfaces.judged.clone(),
+            ports: image
+                .ports
+                .iter()
+                .filter(|(_, group)| matches!(group, PortGroup::Smtp | PortGroup::Submission))
+                .map(|(port, _)| *port)
+                .collect(),
+            enforces: image.enforce,
             hosts: hosts.iter().map(|host| host.to_lowercase()).collect(),
             rules: policy.node.services.clone(),
         }
@@ -200,14 +226,21 @@ impl Directory {
         self.who.names().get(at).map(String::as_str)
     }
 
-    /// Whose a message is. In this order: the login; the uid that ran `sendmail`; the client's address,
-    /// for those who have one of their own; the owner of the client's socket on this node, by its cgroup,
-    /// then its uid; the container or virtual machine of this node that it comes from. The sender's address only says which of the account's domains it is, where the
+    /// Whether anything is refused on this node at all.
+    #[must_use]
+    pub const fn enforces(&self) -> bool {
+        self.enforces
+    }
+
+    /// Whose a message is. In this order: the login; the uid that ran `sendmail`; of a client on this node
+    /// the owner of its socket, by its cgroup, then its uid; of one elsewhere the container or virtual
+    /// machine of this node that it comes from, then its address. The sender's address only says which of the account's domains it is, where the
     /// login does not.
     #[must_use]
     pub fn whose(&self, envelope: &Envelope, owners: &dyn Owners) -> Whose {
         if let Some(login) = envelope.login.as_deref().filter(|login| !login.is_empty()) {
-            let account = self.who.by_login(login);
+            // What nobody claims is the default's, here too.
+            let account = self.who.by_login(login).or(self.default);
             return account.map_or(Whose::Unknown("unknown_login"), |account| {
                 let domain = login.rsplit_once('@').map(|(_, domain)| domain);
                 self.payer(account, domain, envelope, None)
@@ -219,9 +252,6 @@ impl Directory {
         let Some(client) = envelope.client else {
             return Whose::Nobodys;
         };
-        if let Some(account) = self.who.by_address(client.ip()) {
-            return self.payer(account, None, envelope, None);
-        }
         let server = envelope.server.unwrap_or_else(|| beside(client.ip()));
         if !self.who.is_own(client.ip()) {
             return self.beside_us(client, server, envelope, owners);
@@ -242,8 +272,9 @@ impl Directory {
         }
     }
 
-    /// Whose it is where the client has an address of its own that nobody claims: a container's or a
-    /// virtual machine's by the interface that leads to it, or by the cgroup of the process in there.
+    /// Whose it is where the client has an address of its own: of containers and virtual machines of this
+    /// node by the interface where it began, then by the address, then by the cgroup of the process in
+    /// there.
     fn beside_us(
         &self,
         client: SocketAddr,
@@ -251,18 +282,37 @@ impl Directory {
         envelope: &Envelope,
         owners: &dyn Owners,
     ) -> Whose {
-        let Some(neighbour) = owners.neighbour(client.ip()) else {
-            return Whose::Unknown("unknown_connection");
+        const UNKNOWN: Whose = Whose::Unknown("unknown_connection");
+        let pays = |account: TenantRef| self.payer(account, None, envelope, None);
+        let by_address = || self.who.by_address(client.ip());
+        let visited = owners.visited(client, server.port());
+        let found = match visited {
+            Some(index) => owners.neighbour_at(index),
+            None => owners.neighbour(client.ip()),
         };
+        let Some(neighbour) = found else {
+            return UNKNOWN;
+        };
+        if visited.is_none() {
+            if neighbour.is_lost {
+                return UNKNOWN;
+            }
+            let nearest = neighbour.interfaces.first();
+            if nearest.is_none_or(|index| self.uplinks.contains(index)) {
+                return by_address().map_or(Whose::Nobodys, pays);
+            }
+            let is_judged = nearest.is_some_and(|index| self.judged.contains(index));
+            if is_judged && neighbour.is_bridged && self.ports.contains(&server.port()) {
+                // It began before anybody looked, or was forgotten among many.
+                return UNKNOWN;
+            }
+        }
         let mut interfaces = neighbour.interfaces.iter();
-        let nearest = neighbour.interfaces.first();
-        if nearest.is_none_or(|nearest| self.uplinks.contains(nearest)) {
-            return Whose::Nobodys;
+        let owner = interfaces.find_map(|index| self.interfaces.get(index));
+        if let Some(account) = owner.copied().or_else(by_address) {
+            return pays(account);
         }
-        if let Some(account) = interfaces.find_map(|index| self.interfaces.get(index)) {
-            return self.payer(*account, None, envelope, None);
-        }
-        if !neighbour.is_guest {
+        if visited.is_none() && !neighbour.is_guest {
             return Whose::Nobodys;
         }
         let inside = neighbour.namespace.map_or(Inside::Closed, |namespace| {
@@ -275,11 +325,11 @@ impl Directory {
                 .as_deref()
                 .and_then(|path| self.who.by_cgroup(path)),
             Inside::Closed => None,
-            Inside::Unknown => return Whose::Unknown("unknown_connection"),
+            Inside::Unknown => return UNKNOWN,
             Inside::Later(wait) => return Whose::Later(wait),
         };
         match account.or(self.default) {
-            Some(account) => self.payer(account, None, envelope, None),
+            Some(account) => pays(account),
             None => Whose::Unknown("no_tenant"),
         }
     }

@@ -315,6 +315,64 @@ fn containers_and_guests_that_hand_in_mail_pay_for_it() {
     assert_eq!(used(&agent, "(default)", "recipients"), 1);
 }
 
+/// Connects, then says by ARP that its address is at another's hardware address, and hands in a message
+/// without ever seeing an answer again.
+const FORGER: &str = r#"
+import socket, struct, sys, time
+gateway, own, mac, other = sys.argv[1:]
+raw_mac = lambda text: bytes.fromhex(text.replace(":", ""))
+smtp = socket.create_connection((gateway, 25), 10)
+smtp.recv(500)
+smtp.sendall(b"EHLO forger.example\r\n")
+smtp.recv(2000)
+time.sleep(1.3)
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("eth0", 0))
+says = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)
+says += raw_mac(other) + socket.inet_aton(own) + b"\0" * 6 + socket.inet_aton(gateway)
+for _ in range(3):
+    wire.send(b"\xff" * 6 + raw_mac(mac) + b"\x08\x06" + says)
+    time.sleep(0.1)
+smtp.sendall(b"MAIL FROM:<x@node.example>\r\nRCPT TO:<a@outside.example>\r\nDATA\r\n")
+time.sleep(2)
+smtp.sendall(b"Subject: forged\r\n\r\nBuy.\r\n.\r\n")
+time.sleep(3)
+"#;
+
+#[test]
+fn a_guest_that_answers_for_its_neighbour_pays_itself() {
+    let town = Town::listening("0.0.0.0", "mynetworks = 127.0.0.0/8, 192.0.2.0/24");
+    let node = &town.node;
+    limiter_tests::guest::add_bridge(node);
+    let guest = |number| Guest::new(node, Wiring::Bridge, &format!("veth10{number}"), number);
+    let (forger, neighbour) = (guest(1), guest(2));
+    let limit = "direct_smtp: allow\nlimits: [{unit: recipients, max: 30, window: 1h}]";
+    let tenants = format!(
+        "tenant: forger\nmatch: {{interfaces: [veth101]}}\n{limit}\n---\n\
+         tenant: neighbour\nmatch: {{interfaces: [veth102], addresses: [{}]}}\n{limit}\n",
+        forger.kernel(false)
+    );
+    let agent = Agent::start(node, &Config::new(CONFIG, &tenants));
+    let sent = Mailer::Swaks.send(
+        &neighbour.root(),
+        SocketAddr::new(neighbour.gateway(false), 25),
+        &Letter::outside("honest"),
+    );
+    assert_eq!(sent.code, 0, "{sent:?}");
+    assert_eq!(used(&agent, "neighbour", "recipients"), 1);
+    let mut command = forger.root().command("python3");
+    command
+        .args(["-c", FORGER])
+        .arg(forger.gateway(false).to_string())
+        .arg(forger.kernel(false).to_string())
+        .args([forger.mac(), neighbour.mac()]);
+    let _ = run(&mut command, "").success("the forger");
+    wait::until_true("the forger to pay", DELIVERY, || {
+        used(&agent, "forger", "recipients") == 1
+    });
+    assert_eq!(used(&agent, "neighbour", "recipients"), 1);
+}
+
 #[test]
 fn a_mail_server_that_asks_by_halves_is_found_out() {
     let more = "smtpd_data_restrictions =\nsmtpd_milters =\nnon_smtpd_milters =";

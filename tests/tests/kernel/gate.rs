@@ -31,7 +31,6 @@ use limiter_user::{
 use crate::lab::{Lab, in_lab};
 
 const CONFIG: &str = "\
-mode: enforce
 mta: {users: [postfix]}
 ";
 
@@ -63,6 +62,10 @@ parent: watched
 mode: enforce
 match: {users: [carol]}
 ---
+tenant: dave
+match: {users: [dave]}
+pace: [{unit: recipients, every: 50s, burst: 1}]
+---
 tenant: slow
 match: {users: [slow]}
 pace: [{unit: messages, every: 50s, burst: 2}]
@@ -81,6 +84,14 @@ impl Owners for Sockets {
         Some(Neighbour::default())
     }
 
+    fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
+        None
+    }
+
+    fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
+        None
+    }
+
     fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
         Inside::Closed
     }
@@ -93,10 +104,19 @@ struct Place {
 
 /// A gate in a lab, by [`CONFIG`] and [`TENANTS`].
 fn place(lab: &mut Lab, services: &str) -> Place {
+    place_in(lab, services, "enforce")
+}
+
+/// The same in another mode of the node.
+fn place_in(lab: &mut Lab, services: &str, mode: &str) -> Place {
     let files = tempfile::tempdir().unwrap();
     let config = files.path().join("limiter.yaml");
     fs::create_dir(files.path().join("tenants.d")).unwrap();
-    fs::write(&config, format!("{CONFIG}services: {{{services}}}\n")).unwrap();
+    fs::write(
+        &config,
+        format!("mode: {mode}\n{CONFIG}services: {{{services}}}\n"),
+    )
+    .unwrap();
     fs::write(files.path().join("tenants.d/all.yaml"), TENANTS).unwrap();
     let loaded = policy::load(&config);
     let policy = loaded
@@ -110,6 +130,7 @@ fn place(lab: &mut Lab, services: &str) -> Place {
         ("bob", 2002),
         ("slow", 2003),
         ("carol", 2004),
+        ("dave", 2005),
     ] {
         users.insert(name, uid);
     }
@@ -352,12 +373,13 @@ fn nobody_spends_his_neighbours_budget() {
         assert_eq!(send(&inbound), Answer::Accept);
         assert_eq!(send(&by_socket(1_109, "x@shop.example")), Answer::Accept);
         assert_eq!(used(lab, "alice/shop.example"), 1);
-        // Whose socket nobody holds any more, is not let through for nothing; nor is a login that
-        // nobody knows.
+        // A login that nobody knows is the default's.
+        let nobody = by_login("nobody@elsewhere.example", "x@shop.example");
+        assert_eq!(send(&nobody), Answer::Accept);
+        // Whose socket nobody holds any more, is not let through for nothing.
         for envelope in [
             by_socket(1_099, "x@shop.example"),
             by_socket(1_777, "x@shop.example"),
-            by_login("nobody@elsewhere.example", "x@shop.example"),
         ] {
             let answer = send(&envelope);
             assert!(
@@ -550,5 +572,47 @@ fn who_asks_by_halves_is_found_out() {
         gate.dropped(&asked);
         assert_eq!(gate.halves(), 0);
         assert_eq!(used(lab, "alice/shop.example"), 1);
+    });
+}
+
+#[test]
+fn a_message_to_many_takes_its_turns_and_goes() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let envelope = by_uid(2005, "x@dave.example");
+        let list: Vec<String> = (0..3).map(|it| format!("c{it}@list.example")).collect();
+        assert_eq!(gate.whole(&queued("1"), &envelope, &list), Answer::Accept);
+        let Answer::Defer(reply) = gate.whole(&queued("2"), &envelope, &list[..1]) else {
+            panic!("the turns are taken");
+        };
+        assert!(
+            reply.text.contains("try again in 3 min") || reply.text.contains("150 s"),
+            "{reply:?}"
+        );
+    });
+}
+
+#[test]
+fn where_nothing_is_refused_nobody_has_to_be_known() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        // A login that nobody claims is the default's.
+        let stranger = by_login("info@nobody.example", "info@nobody.example");
+        assert_eq!(
+            gate.recipient(&instance("1"), &stranger, "a@x.example"),
+            Answer::Accept
+        );
+        // A socket that nobody holds.
+        let gone = by_socket(40_001, "x@bob.example");
+        assert!(matches!(
+            gate.recipient(&instance("2"), &gone, "a@x.example"),
+            Answer::Defer(_)
+        ));
+        drop(gate);
+        let Place { gate, .. } = place_in(lab, "", "observe");
+        assert_eq!(
+            gate.recipient(&instance("2"), &gone, "a@x.example"),
+            Answer::Accept
+        );
     });
 }

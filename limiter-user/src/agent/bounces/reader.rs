@@ -105,6 +105,14 @@ impl Owners for NoSockets {
         None
     }
 
+    fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
+        None
+    }
+
+    fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
+        None
+    }
+
     fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
         Inside::Unknown
     }

@@ -2,8 +2,7 @@
 //!
 //! It says whose a client is that connected to a service of the node from a container or a virtual
 //! machine: its answers go that way, and nobody who does not get them keeps a connection open. On a
-//! bridge that learns addresses a guest can draw its neighbour's answers to itself; then it is the
-//! guest that is found.
+//! bridge that is a guest's word, which it can take back at any moment: see [`Way::bridged`].
 
 use std::{
     fmt,
@@ -27,8 +26,8 @@ use super::{
     },
     resolve::leads_to_guest,
     snapshot::{
-        AF_INET, AF_INET6, GET_LINK, GET_ROUTE, IFLA_LINK_NETNSID, LINK_HEADER, NEW_LINK,
-        NEW_ROUTE, ROUTE_HEADER, RTA_DST, RTA_OIF, link,
+        AF_INET, AF_INET6, GET_LINK, GET_ROUTE, IFLA_LINK_NETNSID, IFLA_LINKINFO, LINK_HEADER,
+        NEW_LINK, NEW_ROUTE, ROUTE_HEADER, RTA_DST, RTA_OIF, link,
     },
 };
 
@@ -53,6 +52,8 @@ const NDA_MASTER: u16 = 9;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
 const AF_BRIDGE: u8 = 7;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
 
 /// How many bytes one answer may have.
 const BUFFER: usize = 16 * 1024;
@@ -71,11 +72,26 @@ pub struct Way {
     pub to_guest: bool,
     /// The kernel's number of the network namespace at that end ([`Ways::namespace_id`]).
     pub namespace: Option<i32>,
+    /// Whether the first is a port of a bridge, found by where the bridge sends its answers: a guest that
+    /// answers for others can have that changed.
+    pub bridged: bool,
+    /// A neighbour at a bridge that does not know its port: its frames come from another hardware address
+    /// than it says it has, or it was silent for long.
+    pub is_lost: bool,
 }
 
 /// Finds ways, in the network namespace of the thread that opened it. Any number of threads may ask.
 pub struct Ways {
     asked: Mutex<Asked>,
+}
+
+/// An interface.
+struct Link {
+    link: Interface,
+    /// The number of the network namespace of its peer.
+    namespace: Option<i32>,
+    /// A bridge that tells VLANs apart.
+    has_vlans: bool,
 }
 
 /// A socket, and the number of the last request.
@@ -122,12 +138,37 @@ impl Ways {
         let mut way = Way::default();
         let mut at = self.link(interface)?;
         // The answers of a bridge go out by one of its ports.
-        if let Some((bridge, _)) = at.as_ref().filter(|(link, _)| link.kind == Kind::Bridge)
-            && let Some(port) = self.port(bridge.index, next)?
-        {
-            at = self.link(port)?;
+        if let Some(bridge) = at.as_ref().filter(|at| at.link.kind == Kind::Bridge) {
+            match self.port(bridge, next)? {
+                Some(port) => {
+                    at = self.link(port)?;
+                    way.bridged = true;
+                }
+                // Beyond a gateway nobody is who belongs to this network.
+                None => way.is_lost = next == address.to_canonical(),
+            }
         }
-        while let Some((link, namespace)) = at {
+        self.walk(&mut way, at)?;
+        Ok(way)
+    }
+
+    /// The way through an interface.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub fn through(&self, interface: u32) -> io::Result<Way> {
+        let mut way = Way::default();
+        let at = self.link(interface)?;
+        self.walk(&mut way, at)?;
+        Ok(way)
+    }
+
+    /// Notes down an interface, and what it is a port of.
+    fn walk(&self, way: &mut Way, mut at: Option<Link>) -> io::Result<()> {
+        while let Some(Link {
+            link, namespace, ..
+        }) = at
+        {
             if way.interfaces.is_empty() {
                 way.to_guest = leads_to_guest(&link) || link.kind == Kind::Tun;
                 way.namespace = namespace.filter(|_| link.peer_elsewhere);
@@ -138,7 +179,7 @@ impl Ways {
                 _ => None,
             };
         }
-        Ok(way)
+        Ok(())
     }
 
     /// The number that this network namespace has for another, if any: that of the peers of its cables.
@@ -180,8 +221,8 @@ impl Ways {
         })
     }
 
-    /// An interface, and the number of the network namespace of its peer.
-    fn link(&self, index: u32) -> io::Result<Option<(Interface, Option<i32>)>> {
+    /// An interface.
+    fn link(&self, index: u32) -> io::Result<Option<Link>> {
         let mut request = vec![0; LINK_HEADER];
         if let Some(place) = request.get_mut(4..8) {
             place.copy_from_slice(&index.to_ne_bytes());
@@ -192,12 +233,21 @@ impl Ways {
                 .and_then(|value| u32_at(value, 0))
                 .map(u32::cast_signed)
                 .filter(|number| *number >= 0);
-            Some((link(message.body)?, namespace))
+            let info = attribute(message.body, LINK_HEADER, IFLA_LINKINFO);
+            let data = info.and_then(|info| attribute(info, 0, IFLA_INFO_DATA));
+            let filters = data.and_then(|data| attribute(data, 0, IFLA_BR_VLAN_FILTERING));
+            Some(Link {
+                link: link(message.body)?,
+                namespace,
+                has_vlans: filters.is_some_and(|value| value.first() == Some(&1)),
+            })
         })
     }
 
     /// The port of a bridge behind which a neighbour is.
-    fn port(&self, bridge: u32, neighbour: IpAddr) -> io::Result<Option<u32>> {
+    fn port(&self, bridge: &Link, neighbour: IpAddr) -> io::Result<Option<u32>> {
+        let has_vlans = bridge.has_vlans;
+        let bridge = bridge.link.index;
         let mut request = vec![0; NEIGHBOUR_HEADER];
         if let Some(family) = request.first_mut() {
             *family = family_of(neighbour);
@@ -227,7 +277,8 @@ impl Ways {
         // A bridge with VLANs knows it in one of those alone: whoever is at one port in all of them.
         match port {
             Some(port) => Ok(Some(port)),
-            None => port_in_list(&all, bridge, &mac),
+            None if has_vlans => port_in_list(&all, bridge, &mac),
+            None => Ok(None),
         }
     }
 

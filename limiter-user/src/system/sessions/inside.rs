@@ -8,19 +8,16 @@ use std::{
     net::SocketAddr,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, TryLockError},
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::socket::AddressFamily,
-};
+use nix::sched::{CloneFlags, setns};
 
 use super::{
     Where,
-    diag::{Diag, Protocol},
+    diag::Diag,
     namespaces::{Ns, Search},
     owner::{self, Owner},
 };
@@ -29,6 +26,9 @@ use crate::system::interfaces::Ways;
 /// Looking at all threads of the node for namespaces that are not known yet may take one part in so many
 /// of the time.
 const LOOK_SHARE: u32 = 20;
+
+/// How long to wait while all is looked through for another.
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Inside {
     }
 
     /// The owner of the socket whose own address is `local` and whose peer is `remote`, in the namespace
-    /// that this one knows as `namespace`. Where addresses are translated on the way, by `local` alone.
+    /// that this one knows as `namespace`. Where addresses are translated on the way it is not found.
     ///
     /// # Errors
     /// The namespaces cannot be looked at.
@@ -96,8 +96,9 @@ impl Inside {
         remote: SocketAddr,
     ) -> io::Result<Found> {
         let file = match self.again(ways, namespace)? {
-            Some(file) => file,
-            None => match self.look(ways, namespace)? {
+            Again::Found(file) => file,
+            Again::Later => return Ok(Found::Later(A_MOMENT)),
+            Again::No => match self.look(ways, namespace)? {
                 Looked::Found(file) => file,
                 Looked::Nowhere => return Ok(Found::Nowhere),
                 Looked::Later(wait) => return Ok(Found::Later(wait)),
@@ -115,24 +116,35 @@ impl Inside {
     }
 
     /// The namespace where it was found before, if it is still that one.
-    fn again(&self, ways: &Ways, namespace: i32) -> io::Result<Option<File>> {
-        let place = self.lock().places.get(&namespace).cloned();
+    fn again(&self, ways: &Ways, namespace: i32) -> io::Result<Again> {
+        let place = match self.known.try_lock() {
+            Ok(known) => known.places.get(&namespace).cloned(),
+            Err(TryLockError::Poisoned(known)) => {
+                known.into_inner().places.get(&namespace).cloned()
+            }
+            // Somebody is looking through all: nobody waits for that.
+            Err(TryLockError::WouldBlock) => return Ok(Again::Later),
+        };
         let Some(Place { path, inode }) = place else {
-            return Ok(None);
+            return Ok(Again::No);
         };
         let Ok(file) = File::open(path) else {
-            return Ok(None);
+            return Ok(Again::No);
         };
         // Numbers and inodes are given anew when a namespace goes.
         let same = file.metadata().is_ok_and(|it| it.ino() == inode)
             && ways.namespace_id(&file)? == Some(namespace);
-        Ok(same.then_some(file))
+        Ok(if same { Again::Found(file) } else { Again::No })
     }
 
     /// Looks for all there are. One at a time, and not too often: whoever starts a container a second
     /// does not keep the agent busy.
     fn look(&self, ways: &Ways, namespace: i32) -> io::Result<Looked> {
-        let mut known = self.lock();
+        let mut known = match self.known.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(known)) => known.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(Looked::Later(A_MOMENT)),
+        };
         let start = Instant::now();
         let wait = known.next.map(|next| next.duration_since(start));
         if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
@@ -163,10 +175,12 @@ impl Inside {
             (None, None) => Ok(Looked::Nowhere),
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+enum Again {
+    Found(File),
+    No,
+    Later,
 }
 
 enum Looked {
@@ -179,21 +193,5 @@ enum Looked {
 fn there(namespace: &File, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<Owner>> {
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
     let mut diag = Diag::open()?;
-    if let Some(owner) = owner::find(&mut diag, local, remote)? {
-        return Ok(Some(owner));
-    }
-    // Its peer may have another address in there.
-    let local = owner::canonical(local);
-    let mut all = Vec::new();
-    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        diag.list(family, Protocol::Tcp, |entry| {
-            if owner::canonical(entry.local) == local && entry.inode != 0 {
-                all.push(Owner::of(&entry));
-            }
-        })?;
-    }
-    Ok(match all.as_slice() {
-        [one] => Some(*one),
-        _ => None,
-    })
+    owner::find(&mut diag, local, remote)
 }

@@ -36,6 +36,7 @@ fn by_a_cable_to_another_namespace() {
                 interfaces: vec![101],
                 to_guest: true,
                 namespace: number,
+                ..Way::default()
             };
             assert_eq!(to(&ways, address), way, "{address}");
         }
@@ -61,14 +62,23 @@ fn by_the_port_of_a_bridge() {
             ip(&format!("link set {name} master br0 up"));
         }
         let index = |name: &str| seen(name).index;
-        // Nobody knows where it is: by the bridge.
-        assert_eq!(to(&ways, "192.0.2.2").interfaces, [200]);
+        // Nobody knows where it is.
+        assert!(to(&ways, "192.0.2.2").is_lost);
         ip("neighbour add 192.0.2.2 lladdr 02:00:00:00:00:02 dev br0");
-        assert_eq!(to(&ways, "192.0.2.2").interfaces, [200]);
+        let lost = to(&ways, "192.0.2.2");
+        assert!(lost.is_lost && lost.interfaces == [200], "{lost:?}");
+        // Behind a gateway it is not a guest of this bridge's.
+        ip("route add 198.51.100.0/24 via 192.0.2.9");
+        assert!(!to(&ways, "198.51.100.7").is_lost);
         run("bridge", "fdb add 02:00:00:00:00:02 dev tap2 master static");
         let way = to(&ways, "192.0.2.2");
         assert_eq!(way.interfaces, [index("tap2"), 200]);
-        assert!(way.to_guest && way.namespace.is_none());
+        assert!(way.to_guest && way.bridged && way.namespace.is_none());
+        let through = ways.through(index("tap2")).unwrap();
+        assert_eq!(
+            (through.interfaces, through.bridged),
+            (way.interfaces, false)
+        );
         // It moved.
         run(
             "bridge",
