@@ -32,12 +32,16 @@ const CONNECTIONS: usize = 100;
 const QUESTIONS: usize = 150;
 const EVERY: Duration = Duration::from_millis(50);
 
-/// How long it takes Postfix at this port to take the messages.
+/// How long it takes Postfix at this port to take the messages. Each comes in a session of its own, unless
+/// `LIMITER_SPEED_SESSIONS=kept`.
 fn take(place: &Place, port: u16) -> Duration {
     let mut command = place.command("smtp-source");
     let (sessions, messages) = (SESSIONS.to_string(), MESSAGES.to_string());
     command.args(["-s", &sessions, "-m", &messages, "-l", "4000"]);
     command.args(["-f", "x@shop.example", "-t", "somebody@outside.example"]);
+    if std::env::var_os("LIMITER_SPEED_SESSIONS").is_some_and(|it| it == "kept") {
+        command.arg("-d");
+    }
     command.arg(format!("inet:127.0.0.1:{port}"));
     let start = Instant::now();
     let _ = run(&mut command, "").success("smtp-source");
