@@ -43,6 +43,7 @@ use crate::{
     policy::{
         image::Image,
         model::{Mode, Policy},
+        services::ServicePlaces,
     },
     report::{
         problem::Problem,
@@ -88,6 +89,8 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         .control
         .unwrap_or_else(|| policy.places.control.clone());
     let socket = socket::bind(&control)?;
+    let places = policy.places.services.clone();
+    let places = places.moved(&policy.places.control, &control);
     mount_bpf(&policy.places.pin_dir)?;
     let pins = Pins::new(&policy.places.pin_dir);
     pins.prepare()?;
@@ -163,7 +166,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         court: Arc::clone(&door),
         spread,
     };
-    let mut services = open_services(&shared, names_at_the_gate, &policy).await;
+    let mut services = open_services(&shared, names_at_the_gate, &places).await;
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
     let audit = Arc::new(Audit::new(&policy.places.state_dir));
@@ -374,8 +377,12 @@ fn cannot_watch(shared: &Shared, why: &str) {
 }
 
 /// Opens the doors for mail programs, if any are configured. Without them everything else works.
-async fn open_services(shared: &Shared, names: NodeNames, policy: &Policy) -> Option<Services> {
-    match Services::open(shared, names, &policy.places.services).await {
+async fn open_services(
+    shared: &Shared,
+    names: NodeNames,
+    places: &ServicePlaces,
+) -> Option<Services> {
+    match Services::open(shared, names, places).await {
         Ok(services) => services,
         Err(error) => {
             let problem = Problem::error(

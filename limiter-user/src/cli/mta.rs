@@ -64,10 +64,19 @@ pub fn run(command: Command, global: &Global) -> Result<ExitCode, CliError> {
 /// The policy in the files.
 pub fn policy_of(global: &Global) -> Result<policy::model::Policy, CliError> {
     let loaded = policy::load(&global.config);
-    loaded.policy.ok_or_else(|| CliError::Faults {
-        config: global.config.clone(),
-        faults: loaded.faults.iter().map(FaultReport::from).collect(),
-    })
+    let Some(mut policy) = loaded.policy else {
+        return Err(CliError::Faults {
+            config: global.config.clone(),
+            faults: loaded.faults.iter().map(FaultReport::from).collect(),
+        });
+    };
+    if let Some(control) = &global.control {
+        let places = &mut policy.places;
+        let services = std::mem::take(&mut places.services);
+        places.services = services.moved(&places.control, control);
+        places.control.clone_from(control);
+    }
+    Ok(policy)
 }
 
 fn steps(args: Arguments, policy: &policy::model::Policy) -> Result<Steps, MtaError> {

@@ -70,8 +70,16 @@ pub(super) fn services(
         found
     };
     let places = ServicePlaces {
-        policy: listen("policy", vec![beside(control, "policy")], out),
-        milter: listen("milter", vec![beside(control, "milter")], out),
+        policy: listen(
+            "policy",
+            vec![ServiceAddress::beside(control, "policy")],
+            out,
+        ),
+        milter: listen(
+            "milter",
+            vec![ServiceAddress::beside(control, "milter")],
+            out,
+        ),
         dovecot: listen("dovecot", Vec::new(), out),
     };
     (places, answers(&fields, out))
@@ -123,16 +131,6 @@ fn answers(fields: &Fields<'_>, out: &mut Findings) -> Services {
     services.too_fast = too_fast(fields, out);
     services.texts = said(fields, out);
     services
-}
-
-/// A socket beside the control socket, named so that agents with control sockets in one directory do
-/// not meet.
-fn beside(control: &Path, name: &str) -> ServiceAddress {
-    let file = match control.file_stem().and_then(|stem| stem.to_str()) {
-        None | Some("control") => format!("{name}.sock"),
-        Some(stem) => format!("{stem}.{name}.sock"),
-    };
-    ServiceAddress::Unix(control.with_file_name(file))
 }
 
 fn addresses(item: &Item<'_>, out: &mut Findings) -> Vec<ServiceAddress> {

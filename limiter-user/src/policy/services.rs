@@ -1,6 +1,11 @@
 //! What the mail programs ask: what `services` of the main file means.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize, de};
 
@@ -168,6 +173,34 @@ pub enum TextError {
     Brace,
 }
 
+impl ServiceAddress {
+    /// A socket beside the control socket, named so that agents with control sockets in one directory do
+    /// not meet.
+    #[must_use]
+    pub fn beside(control: &Path, name: &str) -> Self {
+        let file = match control.file_stem().and_then(|stem| stem.to_str()) {
+            None | Some("control") => format!("{name}.sock"),
+            Some(stem) => format!("{stem}.{name}.sock"),
+        };
+        Self::Unix(control.with_file_name(file))
+    }
+}
+
+impl ServicePlaces {
+    /// The same for a control socket at `to` instead of `from`: sockets that are where nobody chose
+    /// otherwise go with it.
+    #[must_use]
+    pub fn moved(mut self, from: &Path, to: &Path) -> Self {
+        for (name, addresses) in [("policy", &mut self.policy), ("milter", &mut self.milter)] {
+            let before = ServiceAddress::beside(from, name);
+            for address in addresses.iter_mut().filter(|it| **it == before) {
+                *address = ServiceAddress::beside(to, name);
+            }
+        }
+        self
+    }
+}
+
 impl TooFast {
     /// The longest `cap`: Postfix waits 100 seconds for an answer.
     pub const MOST: Duration = Duration::from_secs(60);
@@ -296,6 +329,23 @@ impl fmt::Display for ServiceAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_go_with_the_control_socket_unless_somebody_chose_them() {
+        let chosen = ServiceAddress::Unix("/var/spool/postfix/limiter/policy.sock".into());
+        let at = |path: &str| ServiceAddress::Unix(path.into());
+        let places = ServicePlaces {
+            policy: vec![at("/run/limiter/policy.sock"), chosen.clone()],
+            milter: vec![at("/run/limiter/milter.sock")],
+            dovecot: Vec::new(),
+        };
+        let moved = places.moved(
+            Path::new("/run/limiter/control.sock"),
+            Path::new("/run/other/test.sock"),
+        );
+        assert_eq!(moved.policy, [at("/run/other/test.policy.sock"), chosen]);
+        assert_eq!(moved.milter, [at("/run/other/test.milter.sock")]);
+    }
 
     #[test]
     fn texts_hold_placeholders_and_nothing_else_in_braces() {

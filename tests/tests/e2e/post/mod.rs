@@ -6,6 +6,7 @@ mod dovecot;
 mod exim;
 mod postfix;
 mod scenes;
+mod speed;
 
 use std::{
     fs,
