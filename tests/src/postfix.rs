@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
+    time::Duration,
 };
 
 use crate::{Cgroup, Maildir, Place, Process, process::run, wait};
@@ -33,6 +34,9 @@ anvil      unix - - n -   1 anvil
 showq      unix n - n -   - showq
 postlog    unix-dgram n - n - 1 postlogd
 ";
+
+/// How long it may take to start: many processes, on a machine that does much else.
+const STARTS: Duration = Duration::from_secs(60);
 
 /// A running Postfix. Dropping it stops it.
 #[derive(Debug)]
@@ -110,7 +114,7 @@ default_process_limit = 20
         command.arg("-c").arg(&conf).arg("-s");
         let log = directory.join("log");
         let mut process = Process::start(&format!("Postfix {host}"), &mut command, &log);
-        wait::until_true("Postfix to start", wait::SOON, || {
+        wait::until_true("Postfix to start", STARTS, || {
             assert!(
                 process.ended().is_none(),
                 "Postfix ended: {}",
