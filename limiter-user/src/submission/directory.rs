@@ -193,6 +193,12 @@ impl Directory {
         self.places.get(account).copied().flatten()
     }
 
+    /// Whether processes of this uid serve everybody: root's, and the mail server's.
+    #[must_use]
+    pub fn is_servers(&self, uid: u32) -> bool {
+        uid == 0 || self.who.is_mta(uid)
+    }
+
     /// The name of the tenant at a place in the kernel.
     #[must_use]
     pub fn name_at(&self, place: u32) -> Option<&str> {

@@ -19,26 +19,23 @@ use super::{
     Answer, Envelope, Gate, Key, Reply,
     directory::{Directory, Owners, Payer, Whose},
     distinct::{Distinct, DistinctLimit, Recipient, Tagger},
+    message::{LONGEST, Message},
     payers::Payers,
     reply::{self, Facts},
     till::Till,
 };
 use crate::{
-    kernel::charge::{Charged, From, Load, Receipt, Refusal},
+    kernel::charge::{Charged, From, Load, Refusal},
     policy::services::{
         DistinctRecipients, OnFailure, OverLimit, PaceAction, SenderMismatch, Text, TooFast,
     },
     report::duration::Seconds,
 };
 
-/// How long a message may be under way before nobody waits for its end any more.
-const LONGEST: Duration = Duration::from_secs(3_600);
 /// After how long Postfix tries again what `sendmail` left.
 const PICKUP: Duration = Duration::from_secs(60);
 /// How many messages may be under way at once.
 const MOST: usize = 65_536;
-/// How many recipients of one message are told apart.
-const MOST_RECIPIENTS: usize = 10_000;
 
 /// The gate of this node.
 pub struct NodeGate {
@@ -83,29 +80,15 @@ struct Desk {
     also: HashMap<Key, Key>,
 }
 
-/// A message under way.
-struct Message {
-    payer: Payer,
-    receipts: Vec<Receipt>,
-    /// Who was counted already, and how many beyond those who can be told apart.
-    recipients: HashSet<Recipient>,
-    counted: u32,
-    /// The message itself was counted.
-    begun: bool,
-    /// Somebody will say how it ends.
-    watched: bool,
-    /// When it was last asked about.
-    since: Instant,
-    /// Whom it added to the different recipients of these limits.
-    new: Vec<(DistinctLimit, Vec<Recipient>)>,
-}
-
-impl Message {
-    /// Remembers who was counted, as far as there is room.
-    fn remember(&mut self, recipients: Vec<Recipient>) {
-        let room = MOST_RECIPIENTS.saturating_sub(self.recipients.len());
-        self.recipients.extend(recipients.into_iter().take(room));
-    }
+/// What is asked about a message.
+#[derive(Clone, Copy, Debug)]
+enum Question<'q> {
+    /// Whether it may have one more recipient. Others may refuse that one after us.
+    Recipient(&'q str),
+    /// Whether it may begin, to so many as the mail server says, whom others refused left out.
+    Begins(Option<u32>),
+    /// Whether it may go to all of these and nobody else, who are as many as the mail server says.
+    Whole(&'q [String], Option<u32>),
 }
 
 impl NodeGate {
@@ -242,6 +225,13 @@ impl NodeGate {
                 return Ok(Arc::clone(message));
             }
         }
+        // A server's own uid says nothing of its clients.
+        let nobodys_uid = envelope.uid.filter(|uid| directory.is_servers(*uid));
+        let of_client = (envelope.client.is_some() && nobodys_uid.is_some()).then(|| Envelope {
+            uid: None,
+            ..envelope.clone()
+        });
+        let envelope = of_client.as_ref().unwrap_or(envelope);
         // Looked up without the desk's lock: it asks the kernel. Of what nobody pays for nothing is
         // remembered.
         let payer = match directory.whose(envelope, &*self.owners) {
@@ -250,16 +240,7 @@ impl NodeGate {
             Whose::Unknown(reason) => return Err(unknown(directory, reason)),
             Whose::Later(wait) => return Err(Answer::Wait(wait)),
         };
-        let message = Arc::new(Mutex::new(Message {
-            payer,
-            receipts: Vec::new(),
-            recipients: HashSet::new(),
-            counted: 0,
-            begun: false,
-            watched: false,
-            since: Instant::now(),
-            new: Vec::new(),
-        }));
+        let message = Arc::new(Mutex::new(Message::new(payer)));
         let mut desk = self.lock_desk();
         if desk.messages.len() >= MOST {
             error!("{MOST} messages are under way at once: one more is put off");
@@ -269,16 +250,9 @@ impl NodeGate {
         Ok(Arc::clone(desk.messages.entry(key).or_insert(message)))
     }
 
-    /// Counts what is new of a message: itself, if it `begins`, and `recipients`, of whom `total` are
-    /// there as far as is known.
-    fn ask(
-        &self,
-        key: &Key,
-        envelope: &Envelope,
-        recipients: &[&str],
-        total: Option<u32>,
-        begins: bool,
-    ) -> Answer {
+    /// Counts what is new of a message: itself, if it begins, and its recipients. Whom others refused
+    /// after us is given back as soon as that is known.
+    fn ask(&self, key: &Key, envelope: &Envelope, question: Question<'_>) -> Answer {
         let directory = self.directory();
         let message = match self.message_of(key, envelope, &directory) {
             Ok(message) => message,
@@ -299,19 +273,30 @@ impl NodeGate {
         }
 
         let mut seen = HashSet::new();
-        let new: Vec<Recipient> = recipients
-            .iter()
-            .map(|address| self.tagger.tag(address))
-            .filter(|it| !message.recipients.contains(it) && seen.insert(*it))
+        let tags: Vec<Recipient> = match question {
+            Question::Recipient(address) => vec![self.tagger.tag(address)],
+            Question::Begins(_) => Vec::new(),
+            Question::Whole(addresses, _) => {
+                let tags = addresses.iter().map(|address| self.tagger.tag(address));
+                tags.filter(|it| seen.insert(*it)).collect()
+            }
+        };
+        let due = match question {
+            Question::Recipient(_) => message.with(&tags),
+            Question::Begins(total) => message.said(total).unwrap_or(message.counted),
+            Question::Whole(_, total) => {
+                self.remove_distinct(&message.only(&seen));
+                let all = u32::try_from(tags.len()).unwrap_or(u32::MAX);
+                all.max(message.said(total).unwrap_or(0))
+            }
+        };
+        self.give_back_beyond(&mut message, due);
+        let new: Vec<Recipient> = tags
+            .into_iter()
+            .filter(|it| !message.recipients.contains(it))
             .collect();
-        // Some were counted before their names were known.
-        let named = u32::try_from(message.recipients.len()).unwrap_or(u32::MAX);
-        let nameless = message.counted.saturating_sub(named);
-        let mut more = u32::try_from(new.len()).unwrap_or(u32::MAX);
-        more = more.saturating_sub(nameless);
-        if let Some(total) = total {
-            more = more.max(total.saturating_sub(message.counted));
-        }
+        let more = due.saturating_sub(message.counted);
+        let begins = !matches!(question, Question::Recipient(_));
         let load = Load {
             messages: u32::from(begins && !message.begun),
             recipients: more,
@@ -466,6 +451,27 @@ impl NodeGate {
         }
     }
 
+    /// Gives back what was counted of a message beyond `due` recipients, the oldest first: what stays
+    /// counted stays so for longest.
+    fn give_back_beyond(&self, message: &mut Message, due: u32) {
+        let name = message.payer.name.clone();
+        let mut surplus = message.counted.saturating_sub(due);
+        message.counted -= surplus;
+        for receipt in &mut message.receipts {
+            if surplus == 0 {
+                return;
+            }
+            let (part, recipients) = receipt.split(surplus);
+            if recipients == 0 {
+                continue;
+            }
+            surplus -= recipients;
+            if let Err(error) = self.till.give_back(part) {
+                warn!("whom {name} did not send to stays counted: {error}");
+            }
+        }
+    }
+
     /// Ends a message: `taken`, or not.
     fn end(&self, key: &Key, taken: bool) {
         let message = {
@@ -496,7 +502,7 @@ impl NodeGate {
 
 impl Gate for NodeGate {
     fn recipient(&self, key: &Key, envelope: &Envelope, recipient: &str) -> Answer {
-        self.ask(key, envelope, &[recipient], None, false)
+        self.ask(key, envelope, Question::Recipient(recipient))
     }
 
     fn message(
@@ -516,15 +522,20 @@ impl Gate for NodeGate {
                 desk.also.insert(key.clone(), queued.clone());
             }
         }
-        let answer = self.ask(key, envelope, &[], recipients, true);
+        let answer = self.ask(key, envelope, Question::Begins(recipients));
         self.remember(key, &answer);
         answer
     }
 
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        total: Option<u32>,
+    ) -> Answer {
         self.halves.store(0, Ordering::Relaxed);
-        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        let answer = self.ask(key, envelope, &recipients, None, true);
+        let answer = self.ask(key, envelope, Question::Whole(recipients, total));
         self.remember(key, &answer);
         answer
     }

@@ -200,7 +200,7 @@ fn a_message_counts_once_however_often_it_is_asked_for() {
         );
         gate.watched(&id);
         let all = ["a@x.example", "b@x.example"].map(str::to_owned);
-        assert_eq!(gate.whole(&id, &envelope, &all), Answer::Accept);
+        assert_eq!(gate.whole(&id, &envelope, &all, None), Answer::Accept);
         // Postfix's policy conversation goes on to another message: a milter watches this one.
         gate.dropped(&asked);
         gate.taken(&id);
@@ -253,12 +253,62 @@ fn what_does_not_go_out_is_given_back() {
 }
 
 #[test]
+fn whom_the_mail_server_refused_afterwards_is_given_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let list = |from: u32, to: u32| -> Vec<String> {
+            (from..to).map(|it| format!("c{it}@x.example")).collect()
+        };
+        let envelope = by_login("bob", "x@bob.example");
+        // Ninety of a hundred are dead: only the mail server knows.
+        for to in &list(0, 100) {
+            assert_eq!(
+                gate.recipient(&instance("1"), &envelope, to),
+                Answer::Accept
+            );
+        }
+        assert_eq!(used(lab, "bob"), 100);
+        let id = queued("Q1");
+        let begins = || gate.message(&instance("1"), &envelope, Some(10), Some(&id));
+        assert_eq!(begins(), Answer::Accept);
+        assert_eq!(used(lab, "bob"), 10);
+        assert_eq!(begins(), Answer::Accept);
+        assert_eq!(used(lab, "bob"), 10);
+        gate.watched(&id);
+        // Who hears the whole list says who they are: the others are no contacts.
+        let living = list(90, 100);
+        assert_eq!(gate.whole(&id, &envelope, &living, None), Answer::Accept);
+        gate.dropped(&instance("1"));
+        gate.taken(&id);
+        assert_eq!(used(lab, "bob"), 10);
+        let more = |key: &str, list: &[String]| gate.whole(&queued(key), &envelope, list, None);
+        assert_eq!(more("Q2", &list(100, 190)), Answer::Accept);
+        gate.taken(&queued("Q2"));
+        assert!(matches!(more("Q3", &list(190, 191)), Answer::Refuse(_)));
+        // A list alone says it too, and none is counted twice that was written in another way before.
+        for to in ["c91@x.example", "c92@x.example", "\"c93\"@x.example"] {
+            gate.recipient(&instance("4"), &by_login("alice", "x@shop.example"), to);
+        }
+        gate.message(&instance("4"), &envelope, None, Some(&queued("Q4")));
+        assert_eq!(used(lab, "alice/shop.example"), 3);
+        assert_eq!(more("Q4", &list(92, 94)), Answer::Accept);
+        assert_eq!(used(lab, "alice/shop.example"), 2);
+        gate.dropped(&queued("Q4"));
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        assert_eq!(used(lab, "bob"), 100);
+    });
+}
+
+#[test]
 fn recipient_three_hundred_and_one_is_refused_with_the_reason() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
         let envelope = by_uid(2001, "x@shop.example");
         let list: Vec<String> = (0..300).map(|it| format!("c{it}@x.example")).collect();
-        assert_eq!(gate.whole(&queued("A"), &envelope, &list), Answer::Accept);
+        assert_eq!(
+            gate.whole(&queued("A"), &envelope, &list, None),
+            Answer::Accept
+        );
         gate.taken(&queued("A"));
         let answer = gate.recipient(&instance("B"), &envelope, "one@x.example");
         let Answer::Defer(reply) = answer else {
@@ -273,7 +323,7 @@ fn recipient_three_hundred_and_one_is_refused_with_the_reason() {
         assert_eq!(reply.code(), 450);
         // A list that never fits is refused for good, and counts nothing.
         let long: Vec<String> = (0..301).map(|it| format!("c{it}@x.example")).collect();
-        let answer = gate.whole(&queued("C"), &by_uid(2001, "x@blog.example"), &long);
+        let answer = gate.whole(&queued("C"), &by_uid(2001, "x@blog.example"), &long, None);
         assert!(matches!(answer, Answer::Refuse(_)), "{answer:?}");
         assert_eq!(used(lab, "alice/blog.example"), 0);
         assert_eq!(lab.counters("alice/shop.example").denied, 1);
@@ -421,7 +471,12 @@ fn too_fast_waits_or_comes_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
         let whole = |gate: &NodeGate, key: &Key| {
-            gate.whole(key, &by_uid(2003, "slow"), &["a@x.example".to_owned()])
+            gate.whole(
+                key,
+                &by_uid(2003, "slow"),
+                &["a@x.example".to_owned()],
+                None,
+            )
         };
         let ask = |gate: &NodeGate, key: &str| whole(gate, &queued(key));
         assert_eq!(ask(&gate, "1"), Answer::Accept);
@@ -455,7 +510,7 @@ fn what_sendmail_left_is_not_tried_again_for_an_hour() {
         let Place { gate, .. } = place(lab, "");
         let ask = |key: &Key| {
             let to: Vec<String> = (0..200).map(|it| format!("{it}@x.example")).collect();
-            gate.whole(key, &by_uid(2001, "x@shop.example"), &to)
+            gate.whole(key, &by_uid(2001, "x@shop.example"), &to, None)
         };
         assert_eq!(ask(&queued("1")), Answer::Accept);
         let why = "alice/shop.example has used up 300 recipients in 1h";
@@ -479,7 +534,7 @@ fn different_recipients_are_told_of_or_refused() {
             (from..to).map(|it| format!("c{it}@x.example")).collect()
         };
         let send = |gate: &NodeGate, key: &str, list: &[String]| {
-            let answer = gate.whole(&queued(key), &by_uid(2002, "x@bob.example"), list);
+            let answer = gate.whole(&queued(key), &by_uid(2002, "x@bob.example"), list, None);
             if answer == Answer::Accept {
                 gate.taken(&queued(key));
             } else {
@@ -511,12 +566,46 @@ fn different_recipients_are_told_of_or_refused() {
 }
 
 #[test]
+fn exims_count_is_the_least_that_is_counted() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let key = Key::Exim("1".to_owned());
+        let list = ["a@x", "A@x", "aA@x", "Aa@x"].map(str::to_owned);
+        let envelope = by_uid(2001, "x@shop.example");
+        assert_eq!(gate.whole(&key, &envelope, &list, Some(6)), Answer::Accept);
+        assert_eq!(used(lab, "alice/shop.example"), 6);
+    });
+}
+
+#[test]
+fn a_client_that_somebody_made_up_hides_nobody() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        // `exim -bs` of Bob's, on a socket that leads anywhere.
+        let mut envelope = by_socket(0, "x@bob.example");
+        envelope.client = Some("203.0.113.77:999".parse().unwrap());
+        for (uid, expected) in [(0, 0), (109, 0), (2002, 1)] {
+            envelope.uid = Some(uid);
+            let key = Key::Exim(uid.to_string());
+            assert_eq!(
+                gate.recipient(&key, &envelope, "a@x.example"),
+                Answer::Accept
+            );
+            assert_eq!(used(lab, "bob"), expected, "{uid}");
+        }
+    });
+}
+
+#[test]
 fn who_is_only_observed_holds_no_child_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
         let list: Vec<String> = (0..5).map(|it| format!("c{it}@list.example")).collect();
         let envelope = by_uid(2004, "x@carol.example");
-        assert_eq!(gate.whole(&queued("1"), &envelope, &list), Answer::Accept);
+        assert_eq!(
+            gate.whole(&queued("1"), &envelope, &list, None),
+            Answer::Accept
+        );
         // It is told all the same.
         assert_eq!(lab.counters("carol").would_deny, 1);
     });

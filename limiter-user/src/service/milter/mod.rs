@@ -218,7 +218,7 @@ impl Milter {
         loop {
             let answer = self
                 .gate
-                .whole(&whole.key, &whole.envelope, &whole.recipients);
+                .whole(&whole.key, &whole.envelope, &whole.recipients, None);
             let pause = match answer {
                 Answer::Accept => return Ok(None),
                 Answer::Defer(refusal) | Answer::Refuse(refusal) => {

@@ -76,9 +76,15 @@ impl Gate for Fake {
         self.say("message")
     }
 
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        total: Option<u32>,
+    ) -> Answer {
         self.note(format!(
-            "{} whole {:?} {recipients:?}",
+            "{} whole {:?} {recipients:?} of {total:?}",
             short(key),
             envelope.uid
         ));
@@ -311,7 +317,7 @@ fn exim_asks_one_question_a_connection() {
                 "k1 a@x -> b@y",
                 "k1 message Some(1) 1vM",
                 "k1 taken",
-                "1vN whole Some(7) [\"a@b\", \"c@d\"]",
+                "1vN whole Some(7) [\"a@b\", \"c@d\"] of Some(2)",
                 "1vN dropped",
                 "k1 message Some(1) 1vM",
                 "k1 dropped",
