@@ -199,6 +199,21 @@ impl Directory {
         uid == 0 || self.who.is_mta(uid)
     }
 
+    /// Brings a payer up to date by its name; `false` if there is no such tenant any more.
+    pub fn follow(&self, payer: &mut Payer) -> bool {
+        let names = self.who.names();
+        if names.get(payer.tenant) != Some(&payer.name) {
+            // It was compiled anew since.
+            let Some(tenant) = names.iter().position(|name| *name == payer.name) else {
+                return false;
+            };
+            payer.tenant = tenant;
+        }
+        let place = self.places.get(payer.tenant).copied().flatten();
+        payer.place = place.unwrap_or(payer.place);
+        place.is_some()
+    }
+
     /// The name of the tenant at a place in the kernel.
     #[must_use]
     pub fn name_at(&self, place: u32) -> Option<&str> {

@@ -19,7 +19,7 @@ use super::{
     Answer, Envelope, Gate, Key, Reply,
     directory::{Directory, Owners, Payer, Whose},
     distinct::{Distinct, DistinctLimit, Recipient, Tagger},
-    message::{LONGEST, Message},
+    message::{Held, LONGEST, Message},
     payers::Payers,
     reply::{self, Facts},
     till::Till,
@@ -147,6 +147,23 @@ impl NodeGate {
         look(&mut self.lock_distinct())
     }
 
+    /// What is remembered of different recipients, if it changed since this was asked last. Nobody waits
+    /// for more than one tenant's to be copied.
+    #[must_use]
+    pub fn changed_distinct(&self) -> Option<Distinct> {
+        let (mut copy, tenants) = {
+            let mut distinct = self.lock_distinct();
+            if !distinct.take_changed() {
+                return None;
+            }
+            (distinct.like(), distinct.tenants())
+        };
+        for tenant in tenants {
+            copy.copy_of(&self.lock_distinct(), &tenant);
+        }
+        Some(copy)
+    }
+
     /// The tenant that was charged for a message, by its name in the queue; for about an hour.
     #[must_use]
     pub fn payer_of(&self, queue_id: &str) -> Option<String> {
@@ -260,6 +277,20 @@ impl NodeGate {
         };
         let mut message = message.lock().unwrap_or_else(PoisonError::into_inner);
         message.since = Instant::now();
+        // Numbers of tenants are given to others when these are gone.
+        if !directory.follow(&mut message.payer) {
+            let name = &message.payer.name;
+            warn!("{name} is gone while its mail is under way: it is put off");
+            let facts = Facts {
+                reason: "no_tenant",
+                ..Facts::default()
+            };
+            return Answer::Defer(reply::reply(
+                "4.7.1",
+                &directory.rules.texts.unknown,
+                &facts,
+            ));
+        }
         let payer = message.payer.clone();
         let from = From {
             uid: payer.uid,
@@ -315,7 +346,7 @@ impl NodeGate {
         };
         if load == Load::default() {
             message.remember(new);
-            message.new.extend(added);
+            message.held.extend(added);
             return Answer::Accept;
         }
         let charged = self.till.count(payer.place, load, from);
@@ -327,7 +358,7 @@ impl NodeGate {
                 message.receipts.push(receipt);
                 message.counted = message.counted.saturating_add(more);
                 message.begun |= load.messages > 0;
-                message.new.extend(added);
+                message.held.extend(added);
                 message.remember(new);
                 Answer::Accept
             }
@@ -350,17 +381,17 @@ impl NodeGate {
         }
     }
 
-    /// Remembers these recipients where there are limits of different ones. Gives what is to be taken
-    /// back if they are not written to; or what to say if they are too many.
+    /// Remembers these recipients where there are limits of different ones. Gives whom the message then
+    /// holds; or what to say if they are too many.
     fn add_distinct(
         &self,
         directory: &Directory,
         payer: &Payer,
         from: From,
         new: &[Recipient],
-    ) -> Result<Vec<(DistinctLimit, Vec<Recipient>)>, Answer> {
+    ) -> Result<Held, Answer> {
         let limits = directory.distinct(payer.tenant);
-        let mut added = Vec::new();
+        let mut added = Held::new();
         if new.is_empty() {
             return Ok(added);
         }
@@ -369,9 +400,9 @@ impl NodeGate {
         for limit in limits {
             // An ancestor that is only observed holds nobody back.
             let refuses = refuses && limit.enforced;
-            let (fits, new) = self.lock_distinct().add(limit, now, new, !refuses);
+            let (fits, held) = self.lock_distinct().add(limit, now, new, !refuses);
             if fits {
-                added.push((limit.clone(), new));
+                added.push((limit.clone(), held));
                 continue;
             }
             let told = self.till.distinct(payer.place, limit, from, refuses);
@@ -387,14 +418,14 @@ impl NodeGate {
                 let text = &directory.rules.texts.limit;
                 return Err(Answer::Refuse(reply::reply("5.7.1", text, &facts)));
             }
-            added.push((limit.clone(), new));
+            added.push((limit.clone(), held));
         }
         Ok(added)
     }
 
-    fn remove_distinct(&self, added: &[(DistinctLimit, Vec<Recipient>)]) {
+    fn remove_distinct(&self, held: &[(DistinctLimit, Vec<Recipient>)]) {
         let mut distinct = self.lock_distinct();
-        for (limit, recipients) in added {
+        for (limit, recipients) in held {
             distinct.remove(limit, recipients);
         }
     }
@@ -486,12 +517,19 @@ impl NodeGate {
         let receipts = std::mem::take(&mut message.receipts);
         let name = &message.payer.name;
         if taken {
-            if let Err(error) = self.till.went(message.payer.place, message.counted) {
+            let mut payer = message.payer.clone();
+            if self.directory().follow(&mut payer)
+                && let Err(error) = self.till.went(payer.place, message.counted)
+            {
                 warn!("{error}");
+            }
+            let mut distinct = self.lock_distinct();
+            for (limit, recipients) in &message.held {
+                distinct.taken(limit, recipients);
             }
             return;
         }
-        self.remove_distinct(&message.new);
+        self.remove_distinct(&message.held);
         for receipt in receipts {
             if let Err(error) = self.till.give_back(receipt) {
                 warn!("what {name} did not send stays counted: {error}");

@@ -16,8 +16,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3_600);
 /// How many recipients of one message are told apart.
 const MOST_RECIPIENTS: usize = 10_000;
 
-/// Recipients that a message added to those of limits of different ones.
-pub(super) type Added = Vec<(DistinctLimit, Vec<Recipient>)>;
+/// Recipients that count for limits of different ones as long as the message is under way.
+pub(super) type Held = Vec<(DistinctLimit, Vec<Recipient>)>;
 
 /// A message under way.
 pub(super) struct Message {
@@ -36,8 +36,8 @@ pub(super) struct Message {
     pub(super) watched: bool,
     /// When it was last asked about.
     pub(super) since: Instant,
-    /// Whom it added to the different recipients of these limits.
-    pub(super) new: Added,
+    /// Whom it holds among the different recipients of these limits.
+    pub(super) held: Held,
 }
 
 impl Message {
@@ -52,7 +52,7 @@ impl Message {
             begun: false,
             watched: false,
             since: Instant::now(),
-            new: Added::new(),
+            held: Held::new(),
         }
     }
 
@@ -79,11 +79,11 @@ impl Message {
         self.said
     }
 
-    /// It goes to these and nobody else: what is to be taken back of what it added.
-    pub(super) fn only(&mut self, all: &HashSet<Recipient>) -> Added {
+    /// It goes to these and nobody else: whom it holds no more.
+    pub(super) fn only(&mut self, all: &HashSet<Recipient>) -> Held {
         self.recipients.retain(|it| all.contains(it));
-        let mut gone = Added::new();
-        for (limit, recipients) in &mut self.new {
+        let mut gone = Held::new();
+        for (limit, recipients) in &mut self.held {
             let (stay, go): (Vec<_>, Vec<_>) = recipients.iter().partition(|it| all.contains(it));
             *recipients = stay;
             if !go.is_empty() {

@@ -89,6 +89,27 @@ impl Owners for Sockets {
 struct Place {
     gate: NodeGate,
     sockets: Sockets,
+    policy: policy::model::Policy,
+    image: policy::image::Image,
+    users: Users,
+}
+
+impl Place {
+    /// Who is who, if tenants had these places in the kernel.
+    fn directory(&self, place_of: impl Fn(&str) -> Option<u32>) -> Directory {
+        directory(&self.policy, &self.image, &self.users, place_of)
+    }
+}
+
+fn directory(
+    policy: &policy::model::Policy,
+    image: &policy::image::Image,
+    users: &Users,
+    place_of: impl Fn(&str) -> Option<u32>,
+) -> Directory {
+    let who = MailTenants::of(policy, image, users);
+    let hosts = vec!["node.example".to_owned()];
+    Directory::new(policy, image, who, &Interfaces::default(), hosts, place_of)
 }
 
 /// A gate in a lab, by [`CONFIG`] and [`TENANTS`].
@@ -119,16 +140,7 @@ fn place(lab: &mut Lab, services: &str) -> Place {
     };
     let (image, _) = compile_what_holds(&policy, &system);
     lab.apply(&image);
-    let who = MailTenants::of(&policy, &image, &users);
-    let hosts = vec!["node.example".to_owned()];
-    let directory = Directory::new(
-        &policy,
-        &image,
-        who,
-        &Interfaces::default(),
-        hosts,
-        |name| Some(lab.index(name)),
-    );
+    let directory = directory(&policy, &image, &users, |name| Some(lab.index(name)));
     let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
     let till = Till::new(lab.loaded().charger().unwrap(), maps);
     let sockets = Sockets::default();
@@ -139,7 +151,13 @@ fn place(lab: &mut Lab, services: &str) -> Place {
         Box::new(|| Duration::from_secs(1_700_000_000)),
     );
     gate.set_directory(directory);
-    Place { gate, sockets }
+    Place {
+        gate,
+        sockets,
+        policy,
+        image,
+        users,
+    }
 }
 
 fn by_login(login: &str, sender: &str) -> Envelope {
@@ -359,7 +377,7 @@ fn a_hundred_sessions_get_exactly_what_there_is() {
 #[test]
 fn nobody_spends_his_neighbours_budget() {
     in_lab(|lab| {
-        let Place { gate, sockets } = place(lab, "");
+        let Place { gate, sockets, .. } = place(lab, "");
         let owner = |port, uid| {
             let owner = Owner { uid, cgroup: None };
             sockets.0.lock().unwrap().insert(port, owner);
@@ -593,6 +611,52 @@ fn a_client_that_somebody_made_up_hides_nobody() {
             );
             assert_eq!(used(lab, "bob"), expected, "{uid}");
         }
+    });
+}
+
+#[test]
+fn who_was_written_to_is_not_forgotten_with_another_message() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let envelope = by_login("bob", "x@bob.example");
+        let mut refused = None;
+        for turn in 0..101 {
+            let to = format!("c{turn}@x.example");
+            let (first, second) = (instance(&format!("a{turn}")), instance(&format!("b{turn}")));
+            if gate.recipient(&first, &envelope, &to) != Answer::Accept {
+                refused = Some(turn);
+                break;
+            }
+            // The one that was first never goes out, the other does.
+            assert_eq!(gate.recipient(&second, &envelope, &to), Answer::Accept);
+            gate.message(&second, &envelope, Some(1), None);
+            gate.dropped(&second);
+            gate.dropped(&first);
+        }
+        assert_eq!(refused, Some(100));
+    });
+}
+
+#[test]
+fn nobody_pays_for_who_had_his_number_before() {
+    in_lab(|lab| {
+        let place = place(lab, "");
+        let gate = &place.gate;
+        let envelope = by_login("info@shop.example", "x@shop.example");
+        let ask = |to: &str| gate.recipient(&instance("1"), &envelope, to);
+        assert_eq!(ask("a@x.example"), Answer::Accept);
+        let (shop, blog) = ("alice/shop.example", "alice/blog.example");
+        // Reloaded, and the numbers are others'.
+        gate.set_directory(place.directory(|name| {
+            let name = if name == shop { blog } else { name };
+            Some(lab.index(name))
+        }));
+        assert_eq!(ask("b@x.example"), Answer::Accept);
+        assert_eq!((used(lab, shop), used(lab, blog)), (1, 1));
+        // It is gone: nobody pays.
+        gate.set_directory(place.directory(|name| (name != shop).then(|| lab.index(name))));
+        assert!(matches!(ask("c@x.example"), Answer::Defer(_)));
+        assert_eq!((used(lab, shop), used(lab, blog)), (1, 1));
     });
 }
 
