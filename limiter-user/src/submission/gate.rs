@@ -16,7 +16,7 @@ use limiter_common::{
 use log::{error, warn};
 
 use super::{
-    Answer, Envelope, Gate, Key, Reply,
+    Answer, Envelope, Gate, Key, NO_USER, Reply,
     directory::{Directory, Owners, Payer, Whose},
     distinct::{Distinct, DistinctLimit, Recipient, Tagger},
     message::{Held, LONGEST, Message},
@@ -293,7 +293,7 @@ impl NodeGate {
         }
         let payer = message.payer.clone();
         let from = From {
-            uid: payer.uid,
+            uid: payer.uid.filter(|uid| *uid != NO_USER),
             client: envelope.client,
         };
         if payer.mismatch

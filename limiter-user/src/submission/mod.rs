@@ -30,6 +30,10 @@ pub enum Key {
     Milter(u64, u64),
 }
 
+/// No user's: the number that systems never give. Mail that came from a process of this machine that
+/// nobody knows any more is what no tenant claims.
+pub const NO_USER: u32 = u32::MAX;
+
 /// Everything a mail server says about a message that is more than its recipients.
 ///
 /// `login`, `client`, `server` and `uid` come from the mail server itself, which vouches for them;
