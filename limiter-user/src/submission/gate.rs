@@ -128,11 +128,13 @@ impl NodeGate {
         *place = directory;
     }
 
-    /// Whether the mailboxes of the account that this login belongs to are closed by a sanction.
+    /// Whether the mailboxes that this login belongs to are closed by a sanction, of the account or of the
+    /// domain.
     #[must_use]
     pub fn is_suspended(&self, login: &str) -> bool {
-        let place = self.directory().place_of_login(login);
-        place.is_some_and(|place| self.till.closes_mailboxes(place))
+        let directory = self.directory();
+        let mut places = directory.places_of_login(login);
+        places.any(|place| self.till.closes_mailboxes(place))
     }
 
     /// How many messages a mail server asked about at their recipients and then no more, since it asked
@@ -303,6 +305,10 @@ impl NodeGate {
             return refuse(&directory.rules.texts.mismatch, &payer, "sender_mismatch");
         }
 
+        if let Some(answer) = self.held_back(&directory, &payer, from) {
+            return answer;
+        }
+
         let mut seen = HashSet::new();
         let tags: Vec<Recipient> = match question {
             Question::Recipient(address) => vec![self.tagger.tag(address)],
@@ -368,6 +374,25 @@ impl NodeGate {
                 failed(&directory)
             }
         }
+    }
+
+    /// What is said to mail that may be any of an account's domains' while one of them is under a sanction:
+    /// its users would else only leave out whose they are.
+    fn held_back(&self, directory: &Directory, payer: &Payer, from: From) -> Option<Answer> {
+        let sanctions = payer
+            .any_of
+            .iter()
+            .map(|domain| self.till.sanction(*domain));
+        let reason = sanctions.flatten().next()?;
+        // Sanctions hold in observe mode too.
+        if let Err(error) = self.till.refused(payer.place, reason, from) {
+            error!("{error}");
+        }
+        Some(refuse(
+            &directory.rules.texts.sanction,
+            payer,
+            reason.as_str(),
+        ))
     }
 
     /// Tells of a forged sender; whether refusals of the tenant are only observed.

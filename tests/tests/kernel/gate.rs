@@ -228,7 +228,8 @@ fn a_message_counts_once_however_often_it_is_asked_for() {
             (2, 1)
         );
         assert_eq!(used(lab, "reseller"), 2);
-        assert_eq!(lab.counters("alice/shop.example").allowed, 1);
+        // To two: what comes back is held against it, one by one.
+        assert_eq!(lab.counters("alice/shop.example").allowed, 2);
     });
 }
 
@@ -405,7 +406,7 @@ fn nobody_spends_his_neighbours_budget() {
             assert_eq!(send(&envelope), Answer::Accept, "{envelope:?}");
         }
         assert_eq!(used(lab, "alice/shop.example"), 0);
-        // Three times the account itself, twice the domain of the login, which has no limit.
+        // All of it his only domain's, which has no limit of its own.
         assert_eq!(used(lab, "bob"), 5);
         // Hers, by the socket, by her address, and a bounce.
         send(&by_socket(1_001, "x@shop.example"));
@@ -452,6 +453,51 @@ fn mailboxes_are_closed_by_the_sanctions_that_close_them() {
             assert_eq!(closed(&gate), expected, "{sanction:?}");
         }
         assert!(!gate.is_suspended("nobody@elsewhere.example"));
+        // A domain alone: its own, and the account's where that has no other.
+        let (mirror, kernel) = lab.both();
+        mirror.reinstate("alice", None, kernel).unwrap();
+        for domain in ["alice/blog.example", "bob/bob.example"] {
+            let (mirror, kernel) = lab.both();
+            let suspend = Sanction::SuspendMail;
+            mirror.sanction(domain, suspend, None, kernel).unwrap();
+        }
+        assert_eq!(closed(&gate), [false, false, true]);
+        assert!(gate.is_suspended("info@BLOG.example"));
+    });
+}
+
+#[test]
+fn nobody_leaves_his_domain_by_saying_nothing() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let mut turn = 0;
+        let mut ask = |uid: u32, sender: &str| {
+            turn += 1;
+            let key = instance(&turn.to_string());
+            gate.recipient(&key, &by_uid(uid, sender), "a@x.example")
+        };
+        // Bob has one domain: all of it is that one's.
+        let suspend = |lab: &mut Lab, domain: &str| {
+            let (mirror, kernel) = lab.both();
+            let suspend = Sanction::SuspendMail;
+            mirror.sanction(domain, suspend, None, kernel).unwrap();
+        };
+        let senders = ["", "x@gmail.example", "bob@node.example", "bob"];
+        for sender in senders {
+            assert_eq!(ask(2002, sender), Answer::Accept, "{sender}");
+            assert_eq!(ask(2001, sender), Answer::Accept, "{sender}");
+        }
+        suspend(lab, "bob/bob.example");
+        suspend(lab, "alice/blog.example");
+        for sender in senders {
+            for uid in [2001, 2002] {
+                let answer = ask(uid, sender);
+                assert!(matches!(answer, Answer::Refuse(_)), "{sender}: {answer:?}");
+            }
+        }
+        // Whose domain is known, and is another.
+        assert_eq!(ask(2001, "x@shop.example"), Answer::Accept);
+        assert!(matches!(ask(2001, "x@blog.example"), Answer::Refuse(_)));
     });
 }
 
@@ -478,9 +524,12 @@ fn forged_senders_are_refused_where_that_is_wanted() {
             let Answer::Refuse(reply) = ask(number, sender) else {
                 panic!("{sender}");
             };
-            assert_eq!(reply.text, "bob may not send under this sender address");
+            assert_eq!(
+                reply.text,
+                "bob/bob.example may not send under this sender address"
+            );
         }
-        assert_eq!(lab.counters("bob").denied, 2);
+        assert_eq!(lab.counters("bob/bob.example").denied, 2);
     });
 }
 
