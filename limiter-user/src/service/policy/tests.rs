@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    policy::services::{OnFailure, Services, TooFast},
+    policy::services::{OnFailure, PaceAction, Services, TooFast},
     service::ask::Settings,
     submission::{Envelope, Gate, Reply},
 };
@@ -248,13 +248,30 @@ fn a_connection_that_is_cut_off_here_gives_back_too() {
 }
 
 #[test]
+fn nobody_waits_for_longer_than_the_mail_server() {
+    run(async {
+        let world = World::new();
+        for (to, wait) in [("b@y.example", 11), ("c@y.example", 29)] {
+            world
+                .gate
+                .will_say(to, vec![Answer::Wait(Duration::from_secs(wait))]);
+            let (mut postfix, _) = world.connect(1);
+            let start = Instant::now();
+            let answer = ask(&mut postfix, &request("RCPT", "i1", to)).await;
+            assert!(answer.starts_with("action=450 4.7.1 too many"), "{answer}");
+            assert!(start.elapsed() <= Duration::from_millis(1_000));
+        }
+    });
+}
+
+#[test]
 fn who_is_too_fast_waits_up_to_the_cap() {
     run(async {
         let world = World::new();
         world.settings.change(Services {
             too_fast: TooFast {
+                action: PaceAction::Delay,
                 cap: Duration::from_millis(300),
-                ..TooFast::default()
             },
             ..Services::default()
         });
