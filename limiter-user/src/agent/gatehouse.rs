@@ -187,15 +187,13 @@ impl Gatehouse {
     pub fn keep(&self) {
         self.gate.sweep();
         // Nobody waits for the disk.
-        let encoded = self.gate.distinct(|distinct| {
-            let changed = distinct.take_changed();
-            changed.then(|| KEPT.encode(distinct))
-        });
-        let Some(encoded) = encoded else {
+        let Some(changed) = self.gate.changed_distinct() else {
             return;
         };
         let path = KEPT.path(&self.state_dir);
-        let kept = encoded.and_then(|bytes| durable::replace(&path, &bytes));
+        let kept = KEPT
+            .encode(&changed)
+            .and_then(|bytes| durable::replace(&path, &bytes));
         let mut state = self.shared.lock();
         match kept {
             Ok(()) => state.mended(Trouble::Recipients),

@@ -105,6 +105,19 @@ impl Full {
     }
 }
 
+impl Receipt {
+    /// Takes at most so many recipients out of it, to be given back by themselves: their receipt, and
+    /// how many there are. The message itself stays in this one.
+    pub fn split(&mut self, most: u32) -> (Self, u32) {
+        let mut part = self.0;
+        part.messages = 0;
+        part.message_levels = 0;
+        part.recipients = most.min(self.0.recipients);
+        self.0.recipients -= part.recipients;
+        (Self(part), part.recipients)
+    }
+}
+
 impl Kernel {
     /// Whoever counts mail of the node's own mail server.
     ///

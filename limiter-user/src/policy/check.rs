@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    bind, claims,
+    bind, claims, domains,
     fault::Fault,
     findings::Findings,
     model::{Accounts, Blocked, Match, Node, Policy, Tenant},
@@ -86,6 +86,7 @@ pub(super) fn policy(
         ladders: files.ladders,
     };
     bind::bind(&mut policy, out);
+    domains::check(&policy, out);
     policy
 }
 

@@ -6,6 +6,7 @@ pub mod bounces;
 pub mod compile;
 pub mod complaints;
 pub mod describe;
+mod domains;
 pub mod expand;
 pub mod fault;
 pub mod glance;

@@ -7,12 +7,16 @@ use std::{
 };
 
 use crate::{
-    policy::services::{OnFailure, Services},
+    policy::services::{OnFailure, PaceAction, Services},
     submission::{Answer, Gate, Reply},
 };
 
 /// The least that is waited before the gate is asked again.
 const LEAST_WAIT: Duration = Duration::from_millis(5);
+
+/// How long a mail server is kept waiting for an answer at most, unless mail that goes too fast is
+/// delayed: what `mta config` prints has it wait a little longer than that.
+pub const MOST_WAIT: Duration = Duration::from_secs(10);
 
 /// How mail programs are answered, as the configuration changes.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Asker {
     }
 
     /// The answer to a question; never [`Answer::Wait`]. It is asked again after each wait that the gate
-    /// wants, as long as all of them stay below the cap.
+    /// wants, as long as the mail server waits; one that would be longer is not begun.
     ///
     /// The gate is asked where this runs: it takes microseconds, and a thread of its own would take longer.
     pub async fn ask(&self, question: impl Fn(&dyn Gate) -> Answer + Send) -> Answer {
@@ -72,7 +76,12 @@ impl Asker {
                 Ok(answer) => return answer,
                 Err(_) => return self.failed(),
             };
-            if start.elapsed() + wait > self.settings.now().too_fast.cap {
+            let pace = self.settings.now().too_fast;
+            let most = match pace.action {
+                PaceAction::Defer => MOST_WAIT,
+                PaceAction::Delay => pace.cap,
+            };
+            if start.elapsed() + wait > most {
                 return too_fast();
             }
             tokio::time::sleep(wait).await;

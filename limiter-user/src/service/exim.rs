@@ -61,8 +61,10 @@ pub enum Question {
         key: Key,
         /// What is known of it.
         envelope: Envelope,
-        /// Its recipients, as many as Exim says.
+        /// Its recipients, as far as they can be told apart.
         recipients: Vec<String>,
+        /// How many Exim says they are.
+        count: u32,
     },
     /// The message does not go out.
     Drop {
@@ -130,6 +132,7 @@ pub fn question(line: &[u8]) -> Result<Question, QuestionError> {
         "local" => Question::Whole {
             envelope: fields.envelope()?,
             recipients: fields.recipients()?,
+            count: fields.count()?,
             key: fields.queued()?.unwrap_or(key),
         },
         "drop" => Question::Drop { key },
@@ -231,12 +234,10 @@ impl<'l> Fields<'l> {
         let client = self.socket("client", "cport")?;
         let login = Some(self.decoded("login")?).filter(|login| !login.is_empty());
         let uid = self.number("uid")?;
-        // Where a client connected, the uid is the daemon's. On the command line `$authenticated_id` is
-        // what `-oMai` says, or the name of who ran it: the uid says that better.
-        let (login, uid) = match client {
-            Some(_) => (login, None),
-            None => (None, uid),
-        };
+        // On the command line `$authenticated_id` is what `-oMai` says, or the name of who ran it: the uid
+        // says that better. Where a client connected it is the daemon's; but who runs `exim -bs` himself
+        // can make a client up. Whose the daemon's uid is, is known further on.
+        let login = login.filter(|_| client.is_some());
         Ok(Envelope {
             login,
             client,
@@ -255,15 +256,10 @@ impl<'l> Fields<'l> {
         Err(QuestionError::TooMany)
     }
 
-    /// As many as there are, and never fewer than Exim counts, however they are written.
     fn recipients(&self) -> Result<Vec<String>, QuestionError> {
-        let count = usize::try_from(self.count()?).map_err(|_| QuestionError::TooMany)?;
-        let mut recipients = split(&self.decoded("all")?);
+        let recipients = split(&self.decoded("all")?);
         if recipients.len() > MOST_RECIPIENTS {
             return Err(QuestionError::TooMany);
-        }
-        if recipients.len() < count {
-            recipients.resize(count, String::new());
         }
         Ok(recipients)
     }

@@ -199,9 +199,10 @@ impl Conversation<'_> {
                 key,
                 envelope,
                 recipients,
+                count,
             } => {
                 let answer = asker
-                    .ask(|gate| gate.whole(&key, &envelope, &recipients))
+                    .ask(|gate| gate.whole(&key, &envelope, &recipients, Some(count)))
                     .await;
                 self.end(&key, &answer);
                 answer

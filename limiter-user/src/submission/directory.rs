@@ -118,6 +118,9 @@ pub struct Payer {
     pub uid: Option<u32>,
     /// The sender's domain is not the account's.
     pub mismatch: bool,
+    /// The places of the account's domains where it may be any one's: what holds one of those back, holds
+    /// it back.
+    pub any_of: Vec<u32>,
 }
 
 /// Whose a message is.
@@ -212,11 +215,51 @@ impl Directory {
             .collect()
     }
 
-    /// The place in the kernel of the account that a login belongs to.
+    /// The places in the kernel of whom a login belongs to: the account, and the domain in it, or the only
+    /// one that it has.
+    pub fn places_of_login(&self, login: &str) -> impl Iterator<Item = u32> {
+        let account = self.who.by_login(login);
+        let domain = account.and_then(|account| {
+            let named = login.rsplit_once('@').map(|(_, domain)| domain);
+            let named = named.and_then(|domain| self.who.domain(domain));
+            named.map_or_else(|| self.only_domain(account), |domain| Some(domain.tenant))
+        });
+        let both = account.into_iter().chain(domain);
+        both.filter_map(|tenant| self.places.get(tenant).copied().flatten())
+    }
+
+    /// The domain of an account that has one and no more: all its mail is that one's.
+    fn only_domain(&self, account: TenantRef) -> Option<TenantRef> {
+        match self.who.domains_of(account) {
+            [domain] => Some(*domain),
+            _ => None,
+        }
+    }
+
+    /// Whether processes of this uid serve everybody: root's, and the mail server's.
     #[must_use]
-    pub fn place_of_login(&self, login: &str) -> Option<u32> {
-        let account = self.who.by_login(login)?;
-        self.places.get(account).copied().flatten()
+    pub fn is_servers(&self, uid: u32) -> bool {
+        uid == 0 || self.who.is_mta(uid)
+    }
+
+    /// Brings a payer up to date by its name; `false` if there is no such tenant any more.
+    pub fn follow(&self, payer: &mut Payer) -> bool {
+        let names = self.who.names();
+        if names.get(payer.tenant) != Some(&payer.name) {
+            // It was compiled anew since.
+            let Some(tenant) = names.iter().position(|name| *name == payer.name) else {
+                return false;
+            };
+            payer.tenant = tenant;
+        }
+        let place = self.places.get(payer.tenant).copied().flatten();
+        if !payer.any_of.is_empty() {
+            let domains = self.who.domains_of(payer.tenant).iter();
+            let places = domains.filter_map(|domain| self.places.get(*domain).copied().flatten());
+            payer.any_of = places.collect();
+        }
+        payer.place = place.unwrap_or(payer.place);
+        place.is_some()
     }
 
     /// The name of the tenant at a place in the kernel.
@@ -348,7 +391,9 @@ impl Directory {
         }
     }
 
-    /// Who pays where `account` is known: the domain of the sender's address, if it is the account's.
+    /// Who pays where `account` is known: the domain of the login; or of the sender's address, if it is the
+    /// account's; or the only domain that the account has. Else the account itself, which senders can
+    /// choose: it may be any domain's.
     fn payer(
         &self,
         account: TenantRef,
@@ -369,7 +414,16 @@ impl Directory {
         let of_login = login_domain.and_then(|name| self.who.domain(name));
         let of_login = of_login.filter(|domain| domain.account == account);
         let domain = of_login.or(domain);
-        let tenant = domain.map_or(account, |domain| domain.tenant);
+        let domain = domain.map(|domain| domain.tenant);
+        let domain = domain.or_else(|| self.only_domain(account));
+        let any_of = match domain {
+            Some(_) => &[],
+            None => self.who.domains_of(account),
+        };
+        let any_of = any_of.iter();
+        let any_of = any_of.filter_map(|domain| self.places.get(*domain).copied().flatten());
+        let any_of = any_of.collect();
+        let tenant = domain.unwrap_or(account);
         let place = self.places.get(tenant).copied().flatten();
         let name = self.who.names().get(tenant);
         match (place, name) {
@@ -379,6 +433,7 @@ impl Directory {
                 name: name.clone(),
                 uid,
                 mismatch,
+                any_of,
             }),
             _ => Whose::Unknown("no_tenant"),
         }
@@ -387,7 +442,7 @@ impl Directory {
     /// Whether an account must not write from a domain that is no tenant's: it has its own.
     fn is_foreign(&self, account: TenantRef, domain: &str) -> bool {
         let domain = domain.to_lowercase();
-        !self.hosts.contains(&domain) && self.who.has_domains(account)
+        !self.hosts.contains(&domain) && !self.who.domains_of(account).is_empty()
     }
 }
 

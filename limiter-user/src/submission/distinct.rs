@@ -33,12 +33,16 @@ pub struct Distinct {
 }
 
 /// One window of one tenant.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Window {
     /// The stretch it was moved to.
     present: u64,
     /// Who was written to, and in which stretch last.
     last: HashMap<Recipient, u64>,
+    /// To whom only messages under way go, and how many of them. After a restart they count as written
+    /// to.
+    #[serde(skip)]
+    open: HashMap<Recipient, u32>,
 }
 
 /// A recipient, as it is remembered.
@@ -75,9 +79,10 @@ impl Distinct {
         Tagger(hmac::Key::new(hmac::HMAC_SHA256, &self.key))
     }
 
-    /// Remembers that the owner of `limit` writes to these now (since 1970), if that is not too many:
-    /// those that were new. `None`: it is, and nothing is remembered. Who is `only_told` is remembered
-    /// all the same, up to twice the limit.
+    /// Remembers that a message of the owner of `limit` goes to these now (since 1970): whether that is
+    /// not too many, and whom that message holds: nobody wrote to them yet but in messages under way.
+    /// Those are to be [`taken`](Self::taken) or [removed](Self::remove) with it. If it is too many,
+    /// nothing is remembered, unless that is `only_told`: then up to twice the limit is.
     pub fn add(
         &mut self,
         limit: &DistinctLimit,
@@ -91,7 +96,7 @@ impl Distinct {
         let known = |it: &&Recipient| window.last.contains_key(*it);
         let more = recipients.len() - recipients.iter().filter(known).count();
         let fits = more == 0 || window.last.len() + more <= limit.max as usize;
-        let mut new = Vec::new();
+        let mut held = Vec::new();
         if fits || only_told {
             self.changed = true;
             let most = limit.max as usize * 2;
@@ -100,27 +105,57 @@ impl Distinct {
                 match window.last.entry(*recipient) {
                     Entry::Occupied(mut known) => {
                         known.insert(number);
+                        if let Some(messages) = window.open.get_mut(recipient) {
+                            *messages += 1;
+                            held.push(*recipient);
+                        }
                     }
                     Entry::Vacant(place) if !full => {
                         place.insert(number);
-                        new.push(*recipient);
+                        *window.open.entry(*recipient).or_default() += 1;
+                        held.push(*recipient);
                     }
                     Entry::Vacant(_) => {}
                 }
             }
         }
-        (fits, new)
+        (fits, held)
     }
 
-    /// Takes back those who were new, and were not written to after all.
-    pub fn remove(&mut self, limit: &DistinctLimit, recipients: &[Recipient]) {
-        let windows = self.windows.get_mut(&limit.owner);
-        if let Some(window) = windows.and_then(|it| it.get_mut(&limit.window.as_secs())) {
-            self.changed = true;
-            for recipient in recipients {
-                window.last.remove(recipient);
+    /// A message that held these does not go to them: they are forgotten, but for those whom another
+    /// message holds or was sent to.
+    pub fn remove(&mut self, limit: &DistinctLimit, held: &[Recipient]) {
+        let Some(window) = self.window_of(limit) else {
+            return;
+        };
+        for recipient in held {
+            if let Entry::Occupied(mut open) = window.open.entry(*recipient) {
+                *open.get_mut() -= 1;
+                if *open.get() == 0 {
+                    open.remove();
+                    window.last.remove(recipient);
+                }
             }
         }
+        self.changed |= !held.is_empty();
+    }
+
+    /// A message that held these went to them.
+    pub fn taken(&mut self, limit: &DistinctLimit, held: &[Recipient]) {
+        let Some(window) = self.window_of(limit) else {
+            return;
+        };
+        let number = window.present;
+        for recipient in held {
+            window.open.remove(recipient);
+            window.last.entry(*recipient).or_insert(number);
+        }
+        self.changed |= !held.is_empty();
+    }
+
+    fn window_of(&mut self, limit: &DistinctLimit) -> Option<&mut Window> {
+        let windows = self.windows.get_mut(&limit.owner)?;
+        windows.get_mut(&limit.window.as_secs())
     }
 
     /// Forgets whoever has no such limit any more.
@@ -129,6 +164,26 @@ impl Distinct {
             windows.retain(|seconds, _| is_limited(tenant, Duration::from_secs(*seconds)));
             !windows.is_empty()
         });
+    }
+
+    /// The same key, and nobody yet: to be filled with [copies](Self::copy_of), tenant by tenant.
+    #[must_use]
+    pub fn like(&self) -> Self {
+        Self::new(self.key)
+    }
+
+    /// The tenants of whom anything is remembered.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<String> {
+        self.windows.keys().cloned().collect()
+    }
+
+    /// Takes over what is remembered of a tenant elsewhere: soon done, as numbers are copied and nothing
+    /// is written down.
+    pub fn copy_of(&mut self, other: &Self, tenant: &str) {
+        if let Some(windows) = other.windows.get(tenant) {
+            self.windows.insert(tenant.to_owned(), windows.clone());
+        }
     }
 
     /// Whether anything changed since this was asked last.
@@ -216,9 +271,10 @@ mod tests {
         let [a, b, c] = ["a@x", "b@x", "c@x"].map(|it| tagger.tag(it));
         assert_eq!(distinct.add(&limit(2), NOW, &[a], false), (true, vec![a]));
         let (fits, new) = distinct.add(&limit(2), NOW, &[a, b], false);
-        assert_eq!((fits, &new), (true, &vec![b]));
+        assert_eq!((fits, &new), (true, &vec![a, b]));
         assert_eq!(distinct.add(&limit(2), NOW, &[c], false), (false, vec![]));
-        distinct.remove(&limit(2), &new);
+        distinct.taken(&limit(2), &[a]);
+        distinct.remove(&limit(2), &new[1..]);
         assert!(distinct.add(&limit(2), NOW, &[c], false).0);
         assert!(!distinct.add(&limit(2), NOW, &[b], false).0);
         // Who is only told of goes on, and is remembered within bounds.
@@ -227,6 +283,38 @@ mod tests {
             assert!(!distinct.add(&limit(2), NOW, &[to], true).0);
         }
         assert_eq!(distinct.windows["alice"][&(30 * 86_400)].last.len(), 4);
+    }
+
+    #[test]
+    fn whom_another_message_goes_to_stays() {
+        let mut distinct = Distinct::new([7; 32]);
+        let tagger = distinct.tagger();
+        let [a, b, c] = ["a@x", "b@x", "c@x"].map(|it| tagger.tag(it));
+        // Two messages to the same: one goes, the other does not, whichever was first.
+        for to in [a, b] {
+            let first = distinct.add(&limit(2), NOW, &[to], false).1;
+            let second = distinct.add(&limit(2), NOW, &[to], false).1;
+            assert_eq!((&first, &second), (&vec![to], &vec![to]));
+            distinct.taken(&limit(2), &second);
+            distinct.remove(&limit(2), &first);
+            assert_eq!(distinct.add(&limit(2), NOW, &[to], false), (true, vec![]));
+        }
+        assert!(!distinct.add(&limit(2), NOW, &[c], false).0);
+        // Neither goes: it is forgotten with the second, and not before.
+        let limit = limit(3);
+        let first = distinct.add(&limit, NOW, &[c], false).1;
+        let second = distinct.add(&limit, NOW, &[c], false).1;
+        let d = tagger.tag("d@x");
+        distinct.remove(&limit, &first);
+        assert!(!distinct.add(&limit, NOW, &[d], false).0);
+        distinct.remove(&limit, &second);
+        assert!(distinct.add(&limit, NOW, &[d], false).0);
+        // A message that ends long after counts from then on.
+        let month = NOW + DAY * 40;
+        distinct.add(&limit, month, &[a], false);
+        distinct.taken(&limit, &[d]);
+        let known = &distinct.windows["alice"][&(30 * 86_400)];
+        assert!(known.last.contains_key(&d) && !known.open.contains_key(&d));
     }
 
     #[test]
@@ -247,7 +335,12 @@ mod tests {
         let mut distinct = Distinct::new([9; 32]);
         let one = [distinct.tagger().tag("c@x.example")];
         assert!(distinct.add(&limit(1), NOW, &one, false).0);
-        let text = serde_json::to_vec(&distinct).unwrap();
+        let mut copy = distinct.like();
+        for tenant in distinct.tenants() {
+            copy.copy_of(&distinct, &tenant);
+        }
+        let text = serde_json::to_vec(&copy).unwrap();
+        assert_eq!(text.len(), serde_json::to_vec(&distinct).unwrap().len());
         let mut again: Distinct = serde_json::from_slice(&text).unwrap();
         let tagger = again.tagger();
         let two = [tagger.tag("d@x.example")];

@@ -16,29 +16,26 @@ use limiter_common::{
 use log::{error, warn};
 
 use super::{
-    Answer, Envelope, Gate, Key, Reply,
+    Answer, Envelope, Gate, Key, NO_USER, Reply,
     directory::{Directory, Owners, Payer, Whose},
     distinct::{Distinct, DistinctLimit, Recipient, Tagger},
+    message::{Held, LONGEST, Message},
     payers::Payers,
     reply::{self, Facts},
     till::Till,
 };
 use crate::{
-    kernel::charge::{Charged, From, Load, Receipt, Refusal},
+    kernel::charge::{Charged, From, Load, Refusal},
     policy::services::{
         DistinctRecipients, OnFailure, OverLimit, PaceAction, SenderMismatch, Text, TooFast,
     },
     report::duration::Seconds,
 };
 
-/// How long a message may be under way before nobody waits for its end any more.
-const LONGEST: Duration = Duration::from_secs(3_600);
 /// After how long Postfix tries again what `sendmail` left.
 const PICKUP: Duration = Duration::from_secs(60);
 /// How many messages may be under way at once.
 const MOST: usize = 65_536;
-/// How many recipients of one message are told apart.
-const MOST_RECIPIENTS: usize = 10_000;
 
 /// The gate of this node.
 pub struct NodeGate {
@@ -83,29 +80,15 @@ struct Desk {
     also: HashMap<Key, Key>,
 }
 
-/// A message under way.
-struct Message {
-    payer: Payer,
-    receipts: Vec<Receipt>,
-    /// Who was counted already, and how many beyond those who can be told apart.
-    recipients: HashSet<Recipient>,
-    counted: u32,
-    /// The message itself was counted.
-    begun: bool,
-    /// Somebody will say how it ends.
-    watched: bool,
-    /// When it was last asked about.
-    since: Instant,
-    /// Whom it added to the different recipients of these limits.
-    new: Vec<(DistinctLimit, Vec<Recipient>)>,
-}
-
-impl Message {
-    /// Remembers who was counted, as far as there is room.
-    fn remember(&mut self, recipients: Vec<Recipient>) {
-        let room = MOST_RECIPIENTS.saturating_sub(self.recipients.len());
-        self.recipients.extend(recipients.into_iter().take(room));
-    }
+/// What is asked about a message.
+#[derive(Clone, Copy, Debug)]
+enum Question<'q> {
+    /// Whether it may have one more recipient. Others may refuse that one after us.
+    Recipient(&'q str),
+    /// Whether it may begin, to so many as the mail server says, whom others refused left out.
+    Begins(Option<u32>),
+    /// Whether it may go to all of these and nobody else, who are as many as the mail server says.
+    Whole(&'q [String], Option<u32>),
 }
 
 impl NodeGate {
@@ -145,11 +128,13 @@ impl NodeGate {
         *place = directory;
     }
 
-    /// Whether the mailboxes of the account that this login belongs to are closed by a sanction.
+    /// Whether the mailboxes that this login belongs to are closed by a sanction, of the account or of the
+    /// domain.
     #[must_use]
     pub fn is_suspended(&self, login: &str) -> bool {
-        let place = self.directory().place_of_login(login);
-        place.is_some_and(|place| self.till.closes_mailboxes(place))
+        let directory = self.directory();
+        let mut places = directory.places_of_login(login);
+        places.any(|place| self.till.closes_mailboxes(place))
     }
 
     /// How many messages a mail server asked about at their recipients and then no more, since it asked
@@ -162,6 +147,23 @@ impl NodeGate {
     /// Looks at what is remembered of different recipients.
     pub fn distinct<T>(&self, look: impl FnOnce(&mut Distinct) -> T) -> T {
         look(&mut self.lock_distinct())
+    }
+
+    /// What is remembered of different recipients, if it changed since this was asked last. Nobody waits
+    /// for more than one tenant's to be copied.
+    #[must_use]
+    pub fn changed_distinct(&self) -> Option<Distinct> {
+        let (mut copy, tenants) = {
+            let mut distinct = self.lock_distinct();
+            if !distinct.take_changed() {
+                return None;
+            }
+            (distinct.like(), distinct.tenants())
+        };
+        for tenant in tenants {
+            copy.copy_of(&self.lock_distinct(), &tenant);
+        }
+        Some(copy)
     }
 
     /// The tenant that was charged for a message, by its name in the queue; for about an hour.
@@ -242,6 +244,13 @@ impl NodeGate {
                 return Ok(Arc::clone(message));
             }
         }
+        // A server's own uid says nothing of its clients.
+        let nobodys_uid = envelope.uid.filter(|uid| directory.is_servers(*uid));
+        let of_client = (envelope.client.is_some() && nobodys_uid.is_some()).then(|| Envelope {
+            uid: None,
+            ..envelope.clone()
+        });
+        let envelope = of_client.as_ref().unwrap_or(envelope);
         // Looked up without the desk's lock: it asks the kernel. Of what nobody pays for nothing is
         // remembered.
         let payer = match directory.whose(envelope, &*self.owners) {
@@ -250,16 +259,7 @@ impl NodeGate {
             Whose::Unknown(reason) => return Err(unknown(directory, reason)),
             Whose::Later(wait) => return Err(Answer::Wait(wait)),
         };
-        let message = Arc::new(Mutex::new(Message {
-            payer,
-            receipts: Vec::new(),
-            recipients: HashSet::new(),
-            counted: 0,
-            begun: false,
-            watched: false,
-            since: Instant::now(),
-            new: Vec::new(),
-        }));
+        let message = Arc::new(Mutex::new(Message::new(payer)));
         let mut desk = self.lock_desk();
         if desk.messages.len() >= MOST {
             error!("{MOST} messages are under way at once: one more is put off");
@@ -269,16 +269,9 @@ impl NodeGate {
         Ok(Arc::clone(desk.messages.entry(key).or_insert(message)))
     }
 
-    /// Counts what is new of a message: itself, if it `begins`, and `recipients`, of whom `total` are
-    /// there as far as is known.
-    fn ask(
-        &self,
-        key: &Key,
-        envelope: &Envelope,
-        recipients: &[&str],
-        total: Option<u32>,
-        begins: bool,
-    ) -> Answer {
+    /// Counts what is new of a message: itself, if it begins, and its recipients. Whom others refused
+    /// after us is given back as soon as that is known.
+    fn ask(&self, key: &Key, envelope: &Envelope, question: Question<'_>) -> Answer {
         let directory = self.directory();
         let message = match self.message_of(key, envelope, &directory) {
             Ok(message) => message,
@@ -286,9 +279,23 @@ impl NodeGate {
         };
         let mut message = message.lock().unwrap_or_else(PoisonError::into_inner);
         message.since = Instant::now();
+        // Numbers of tenants are given to others when these are gone.
+        if !directory.follow(&mut message.payer) {
+            let name = &message.payer.name;
+            warn!("{name} is gone while its mail is under way: it is put off");
+            let facts = Facts {
+                reason: "no_tenant",
+                ..Facts::default()
+            };
+            return Answer::Defer(reply::reply(
+                "4.7.1",
+                &directory.rules.texts.unknown,
+                &facts,
+            ));
+        }
         let payer = message.payer.clone();
         let from = From {
-            uid: payer.uid,
+            uid: payer.uid.filter(|uid| *uid != NO_USER),
             client: envelope.client,
         };
         if payer.mismatch
@@ -298,20 +305,35 @@ impl NodeGate {
             return refuse(&directory.rules.texts.mismatch, &payer, "sender_mismatch");
         }
 
-        let mut seen = HashSet::new();
-        let new: Vec<Recipient> = recipients
-            .iter()
-            .map(|address| self.tagger.tag(address))
-            .filter(|it| !message.recipients.contains(it) && seen.insert(*it))
-            .collect();
-        // Some were counted before their names were known.
-        let named = u32::try_from(message.recipients.len()).unwrap_or(u32::MAX);
-        let nameless = message.counted.saturating_sub(named);
-        let mut more = u32::try_from(new.len()).unwrap_or(u32::MAX);
-        more = more.saturating_sub(nameless);
-        if let Some(total) = total {
-            more = more.max(total.saturating_sub(message.counted));
+        if let Some(answer) = self.held_back(&directory, &payer, from) {
+            return answer;
         }
+
+        let mut seen = HashSet::new();
+        let tags: Vec<Recipient> = match question {
+            Question::Recipient(address) => vec![self.tagger.tag(address)],
+            Question::Begins(_) => Vec::new(),
+            Question::Whole(addresses, _) => {
+                let tags = addresses.iter().map(|address| self.tagger.tag(address));
+                tags.filter(|it| seen.insert(*it)).collect()
+            }
+        };
+        let due = match question {
+            Question::Recipient(_) => message.with(&tags),
+            Question::Begins(total) => message.said(total).unwrap_or(message.counted),
+            Question::Whole(_, total) => {
+                self.remove_distinct(&message.only(&seen));
+                let all = u32::try_from(tags.len()).unwrap_or(u32::MAX);
+                all.max(message.said(total).unwrap_or(0))
+            }
+        };
+        self.give_back_beyond(&mut message, due);
+        let new: Vec<Recipient> = tags
+            .into_iter()
+            .filter(|it| !message.recipients.contains(it))
+            .collect();
+        let more = due.saturating_sub(message.counted);
+        let begins = !matches!(question, Question::Recipient(_));
         let load = Load {
             messages: u32::from(begins && !message.begun),
             recipients: more,
@@ -330,7 +352,7 @@ impl NodeGate {
         };
         if load == Load::default() {
             message.remember(new);
-            message.new.extend(added);
+            message.held.extend(added);
             return Answer::Accept;
         }
         let charged = self.till.count(payer.place, load, from);
@@ -342,7 +364,7 @@ impl NodeGate {
                 message.receipts.push(receipt);
                 message.counted = message.counted.saturating_add(more);
                 message.begun |= load.messages > 0;
-                message.new.extend(added);
+                message.held.extend(added);
                 message.remember(new);
                 Answer::Accept
             }
@@ -352,6 +374,25 @@ impl NodeGate {
                 failed(&directory)
             }
         }
+    }
+
+    /// What is said to mail that may be any of an account's domains' while one of them is under a sanction:
+    /// its users would else only leave out whose they are.
+    fn held_back(&self, directory: &Directory, payer: &Payer, from: From) -> Option<Answer> {
+        let sanctions = payer
+            .any_of
+            .iter()
+            .map(|domain| self.till.sanction(*domain));
+        let reason = sanctions.flatten().next()?;
+        // Sanctions hold in observe mode too.
+        if let Err(error) = self.till.refused(payer.place, reason, from) {
+            error!("{error}");
+        }
+        Some(refuse(
+            &directory.rules.texts.sanction,
+            payer,
+            reason.as_str(),
+        ))
     }
 
     /// Tells of a forged sender; whether refusals of the tenant are only observed.
@@ -365,17 +406,17 @@ impl NodeGate {
         }
     }
 
-    /// Remembers these recipients where there are limits of different ones. Gives what is to be taken
-    /// back if they are not written to; or what to say if they are too many.
+    /// Remembers these recipients where there are limits of different ones. Gives whom the message then
+    /// holds; or what to say if they are too many.
     fn add_distinct(
         &self,
         directory: &Directory,
         payer: &Payer,
         from: From,
         new: &[Recipient],
-    ) -> Result<Vec<(DistinctLimit, Vec<Recipient>)>, Answer> {
+    ) -> Result<Held, Answer> {
         let limits = directory.distinct(payer.tenant);
-        let mut added = Vec::new();
+        let mut added = Held::new();
         if new.is_empty() {
             return Ok(added);
         }
@@ -384,9 +425,9 @@ impl NodeGate {
         for limit in limits {
             // An ancestor that is only observed holds nobody back.
             let refuses = refuses && limit.enforced;
-            let (fits, new) = self.lock_distinct().add(limit, now, new, !refuses);
+            let (fits, held) = self.lock_distinct().add(limit, now, new, !refuses);
             if fits {
-                added.push((limit.clone(), new));
+                added.push((limit.clone(), held));
                 continue;
             }
             let told = self.till.distinct(payer.place, limit, from, refuses);
@@ -402,14 +443,14 @@ impl NodeGate {
                 let text = &directory.rules.texts.limit;
                 return Err(Answer::Refuse(reply::reply("5.7.1", text, &facts)));
             }
-            added.push((limit.clone(), new));
+            added.push((limit.clone(), held));
         }
         Ok(added)
     }
 
-    fn remove_distinct(&self, added: &[(DistinctLimit, Vec<Recipient>)]) {
+    fn remove_distinct(&self, held: &[(DistinctLimit, Vec<Recipient>)]) {
         let mut distinct = self.lock_distinct();
-        for (limit, recipients) in added {
+        for (limit, recipients) in held {
             distinct.remove(limit, recipients);
         }
     }
@@ -466,6 +507,27 @@ impl NodeGate {
         }
     }
 
+    /// Gives back what was counted of a message beyond `due` recipients, the oldest first: what stays
+    /// counted stays so for longest.
+    fn give_back_beyond(&self, message: &mut Message, due: u32) {
+        let name = message.payer.name.clone();
+        let mut surplus = message.counted.saturating_sub(due);
+        message.counted -= surplus;
+        for receipt in &mut message.receipts {
+            if surplus == 0 {
+                return;
+            }
+            let (part, recipients) = receipt.split(surplus);
+            if recipients == 0 {
+                continue;
+            }
+            surplus -= recipients;
+            if let Err(error) = self.till.give_back(part) {
+                warn!("whom {name} did not send to stays counted: {error}");
+            }
+        }
+    }
+
     /// Ends a message: `taken`, or not.
     fn end(&self, key: &Key, taken: bool) {
         let message = {
@@ -480,12 +542,19 @@ impl NodeGate {
         let receipts = std::mem::take(&mut message.receipts);
         let name = &message.payer.name;
         if taken {
-            if let Err(error) = self.till.went(message.payer.place, message.counted) {
+            let mut payer = message.payer.clone();
+            if self.directory().follow(&mut payer)
+                && let Err(error) = self.till.went(payer.place, message.counted)
+            {
                 warn!("{error}");
+            }
+            let mut distinct = self.lock_distinct();
+            for (limit, recipients) in &message.held {
+                distinct.taken(limit, recipients);
             }
             return;
         }
-        self.remove_distinct(&message.new);
+        self.remove_distinct(&message.held);
         for receipt in receipts {
             if let Err(error) = self.till.give_back(receipt) {
                 warn!("what {name} did not send stays counted: {error}");
@@ -496,7 +565,7 @@ impl NodeGate {
 
 impl Gate for NodeGate {
     fn recipient(&self, key: &Key, envelope: &Envelope, recipient: &str) -> Answer {
-        self.ask(key, envelope, &[recipient], None, false)
+        self.ask(key, envelope, Question::Recipient(recipient))
     }
 
     fn message(
@@ -516,15 +585,20 @@ impl Gate for NodeGate {
                 desk.also.insert(key.clone(), queued.clone());
             }
         }
-        let answer = self.ask(key, envelope, &[], recipients, true);
+        let answer = self.ask(key, envelope, Question::Begins(recipients));
         self.remember(key, &answer);
         answer
     }
 
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        total: Option<u32>,
+    ) -> Answer {
         self.halves.store(0, Ordering::Relaxed);
-        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        let answer = self.ask(key, envelope, &recipients, None, true);
+        let answer = self.ask(key, envelope, Question::Whole(recipients, total));
         self.remember(key, &answer);
         answer
     }

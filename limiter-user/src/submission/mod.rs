@@ -10,6 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 pub mod directory;
 pub mod distinct;
 pub mod gate;
+mod message;
 pub mod payers;
 pub mod reply;
 pub mod till;
@@ -29,6 +30,10 @@ pub enum Key {
     Milter(u64, u64),
 }
 
+/// No user's: the number that systems never give. Mail that came from a process of this machine that
+/// nobody knows any more is what no tenant claims.
+pub const NO_USER: u32 = u32::MAX;
+
 /// Everything a mail server says about a message that is more than its recipients.
 ///
 /// `login`, `client`, `server` and `uid` come from the mail server itself, which vouches for them;
@@ -41,7 +46,8 @@ pub struct Envelope {
     pub client: Option<SocketAddr>,
     /// The server's end of that connection; port 0: not known.
     pub server: Option<SocketAddr>,
-    /// The user that ran `sendmail` on this machine.
+    /// The user that ran `sendmail` on this machine, or whoever speaks for `client`: the server itself,
+    /// unless a user made that client up.
     pub uid: Option<u32>,
     /// The envelope sender; empty for bounces, `None` where it is not known yet.
     pub sender: Option<String>,
@@ -90,7 +96,7 @@ pub trait Gate: Send + Sync {
     fn recipient(&self, key: &Key, envelope: &Envelope, recipient: &str) -> Answer;
 
     /// The message itself begins (DATA), to `recipients` in all as far as the mail server says: counted
-    /// if admitted. `queued` is its id in the queue, where it is known: from here on it is the same
+    /// if admitted, and what was counted beyond that many is given back. `queued` is its id in the queue, where it is known: from here on it is the same
     /// message under that key.
     fn message(
         &self,
@@ -100,9 +106,17 @@ pub trait Gate: Send + Sync {
         queued: Option<&Key>,
     ) -> Answer;
 
-    /// A whole message at once, to these recipients: from `sendmail`, or at the end of a milter's
-    /// message. What was counted of it under this key already is not counted again.
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer;
+    /// A whole message at once, to these recipients and nobody else: from `sendmail`, or at the end of a
+    /// milter's message. What was counted of it under this key already is not counted again, and who is
+    /// not among them is given back. `total`: how many they are, where the mail server says so; however
+    /// they are written, no fewer are counted.
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        total: Option<u32>,
+    ) -> Answer;
 
     /// Somebody will say of this message how it ended: what was counted is kept until then, and given
     /// back if its conversation ends without a word.

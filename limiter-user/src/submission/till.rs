@@ -90,6 +90,15 @@ impl Till {
         })
     }
 
+    /// Why the sanctions of the tenant at a place let none of its mail in; `None` where they do, or there
+    /// is no such tenant.
+    #[must_use]
+    pub fn sanction(&self, place: u32) -> Option<Reason> {
+        let asked = self.charger.would(place, Load::default());
+        // Of nothing no limit is full.
+        asked.ok().flatten().map(|refusal| refusal.reason)
+    }
+
     /// How long until `units` more may fit below a limit that is full, if nobody else comes before.
     #[must_use]
     pub fn again(&self, full: &Full, units: u32, now_ns: u64) -> Option<Duration> {

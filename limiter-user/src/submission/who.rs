@@ -25,10 +25,13 @@ pub struct MailTenants {
     uids: Vec<(UidRange, TenantRef)>,
     /// Users of the system that are a tenant's.
     users: HashMap<String, TenantRef>,
+    /// The same by their names in lower case, where those have capitals and nobody else has them; `None`:
+    /// several have.
+    folded: HashMap<String, Option<TenantRef>>,
     /// By their names in lower case.
     domains: HashMap<String, Domain>,
-    /// The accounts that have any.
-    with_domains: HashSet<TenantRef>,
+    /// The accounts that have any, and the tenants that those are.
+    domains_of: HashMap<TenantRef, Vec<TenantRef>>,
     /// By their paths: whatever is below one is its tenant's.
     cgroups: HashMap<String, TenantRef>,
     /// Whose processes are the mail server itself. Sorted, not overlapping.
@@ -89,6 +92,17 @@ impl MailTenants {
             if let Some(tenant) = found.by_uid(user.uid) {
                 found.users.insert(user.name.clone(), tenant);
             }
+            let name = user.name.to_lowercase();
+            if name != user.name {
+                let tenant = found.by_uid(user.uid);
+                let several = found.folded.contains_key(&name);
+                found.folded.insert(name, tenant.filter(|_| !several));
+            }
+        }
+        for user in users.iter() {
+            if let Some(other) = found.folded.get_mut(&user.name) {
+                *other = None;
+            }
         }
         let by_name: HashMap<&str, TenantRef> = names
             .iter()
@@ -103,7 +117,7 @@ impl MailTenants {
             if let (Some(&account), Some(&tenant)) = (account, tenant) {
                 let domain = Domain { account, tenant };
                 found.domains.insert(name.to_lowercase(), domain);
-                found.with_domains.insert(account);
+                found.domains_of.entry(account).or_default().push(tenant);
             }
         }
         found.names = names;
@@ -122,10 +136,10 @@ impl MailTenants {
         self.domains.get(&name.to_lowercase()).copied()
     }
 
-    /// Whether an account has domains of its own.
+    /// The domains that an account has of its own.
     #[must_use]
-    pub fn has_domains(&self, account: TenantRef) -> bool {
-        self.with_domains.contains(&account)
+    pub fn domains_of(&self, account: TenantRef) -> &[TenantRef] {
+        self.domains_of.get(&account).map_or(&[], Vec::as_slice)
     }
 
     /// Whether processes of this uid are the mail server itself.
@@ -160,7 +174,12 @@ impl MailTenants {
     #[must_use]
     pub fn by_login(&self, login: &str) -> Option<TenantRef> {
         match login.rsplit_once('@') {
-            None => self.users.get(login).copied(),
+            // Dovecot gives every login in lower case.
+            None => self
+                .users
+                .get(login)
+                .copied()
+                .or_else(|| self.folded.get(login).copied().flatten()),
             Some((_, domain)) => self.domain(domain).map(|domain| domain.account),
         }
     }
@@ -241,6 +260,10 @@ mod tests {
         users.insert("www", 33);
         users.insert("alice", 2001);
         users.insert("bobs-friend", 2003);
+        users.insert("Bob", 2004);
+        users.insert("TWIN", 2005);
+        users.insert("Twin", 2001);
+        users.insert("Www", 2006);
         users.insert_sub_uids(
             "alice",
             UidRange {
@@ -311,7 +334,12 @@ mod tests {
             ("root", None),
             ("postfix", None),
             ("www", None),
-            ("bob", None),
+            ("Bob", Some("bob")),
+            ("bob", Some("bob")),
+            ("BOB", None),
+            ("Twin", Some("alice")),
+            ("twin", None),
+            ("Www", Some("bob")),
             ("", None),
             ("@", None),
         ] {

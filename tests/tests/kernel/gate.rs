@@ -100,6 +100,27 @@ impl Owners for Sockets {
 struct Place {
     gate: NodeGate,
     sockets: Sockets,
+    policy: policy::model::Policy,
+    image: policy::image::Image,
+    users: Users,
+}
+
+impl Place {
+    /// Who is who, if tenants had these places in the kernel.
+    fn directory(&self, place_of: impl Fn(&str) -> Option<u32>) -> Directory {
+        directory(&self.policy, &self.image, &self.users, place_of)
+    }
+}
+
+fn directory(
+    policy: &policy::model::Policy,
+    image: &policy::image::Image,
+    users: &Users,
+    place_of: impl Fn(&str) -> Option<u32>,
+) -> Directory {
+    let who = MailTenants::of(policy, image, users);
+    let hosts = vec!["node.example".to_owned()];
+    Directory::new(policy, image, who, &Interfaces::default(), hosts, place_of)
 }
 
 /// A gate in a lab, by [`CONFIG`] and [`TENANTS`].
@@ -140,16 +161,7 @@ fn place_in(lab: &mut Lab, services: &str, mode: &str) -> Place {
     };
     let (image, _) = compile_what_holds(&policy, &system);
     lab.apply(&image);
-    let who = MailTenants::of(&policy, &image, &users);
-    let hosts = vec!["node.example".to_owned()];
-    let directory = Directory::new(
-        &policy,
-        &image,
-        who,
-        &Interfaces::default(),
-        hosts,
-        |name| Some(lab.index(name)),
-    );
+    let directory = directory(&policy, &image, &users, |name| Some(lab.index(name)));
     let maps = Maps::open(&Pins::new(lab.pin_dir())).unwrap();
     let till = Till::new(lab.loaded().charger().unwrap(), maps);
     let sockets = Sockets::default();
@@ -160,7 +172,13 @@ fn place_in(lab: &mut Lab, services: &str, mode: &str) -> Place {
         Box::new(|| Duration::from_secs(1_700_000_000)),
     );
     gate.set_directory(directory);
-    Place { gate, sockets }
+    Place {
+        gate,
+        sockets,
+        policy,
+        image,
+        users,
+    }
 }
 
 fn by_login(login: &str, sender: &str) -> Envelope {
@@ -221,7 +239,7 @@ fn a_message_counts_once_however_often_it_is_asked_for() {
         );
         gate.watched(&id);
         let all = ["a@x.example", "b@x.example"].map(str::to_owned);
-        assert_eq!(gate.whole(&id, &envelope, &all), Answer::Accept);
+        assert_eq!(gate.whole(&id, &envelope, &all, None), Answer::Accept);
         // Postfix's policy conversation goes on to another message: a milter watches this one.
         gate.dropped(&asked);
         gate.taken(&id);
@@ -231,7 +249,8 @@ fn a_message_counts_once_however_often_it_is_asked_for() {
             (2, 1)
         );
         assert_eq!(used(lab, "reseller"), 2);
-        assert_eq!(lab.counters("alice/shop.example").allowed, 1);
+        // To two: what comes back is held against it, one by one.
+        assert_eq!(lab.counters("alice/shop.example").allowed, 2);
     });
 }
 
@@ -274,12 +293,62 @@ fn what_does_not_go_out_is_given_back() {
 }
 
 #[test]
+fn whom_the_mail_server_refused_afterwards_is_given_back() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let list = |from: u32, to: u32| -> Vec<String> {
+            (from..to).map(|it| format!("c{it}@x.example")).collect()
+        };
+        let envelope = by_login("bob", "x@bob.example");
+        // Ninety of a hundred are dead: only the mail server knows.
+        for to in &list(0, 100) {
+            assert_eq!(
+                gate.recipient(&instance("1"), &envelope, to),
+                Answer::Accept
+            );
+        }
+        assert_eq!(used(lab, "bob"), 100);
+        let id = queued("Q1");
+        let begins = || gate.message(&instance("1"), &envelope, Some(10), Some(&id));
+        assert_eq!(begins(), Answer::Accept);
+        assert_eq!(used(lab, "bob"), 10);
+        assert_eq!(begins(), Answer::Accept);
+        assert_eq!(used(lab, "bob"), 10);
+        gate.watched(&id);
+        // Who hears the whole list says who they are: the others are no contacts.
+        let living = list(90, 100);
+        assert_eq!(gate.whole(&id, &envelope, &living, None), Answer::Accept);
+        gate.dropped(&instance("1"));
+        gate.taken(&id);
+        assert_eq!(used(lab, "bob"), 10);
+        let more = |key: &str, list: &[String]| gate.whole(&queued(key), &envelope, list, None);
+        assert_eq!(more("Q2", &list(100, 190)), Answer::Accept);
+        gate.taken(&queued("Q2"));
+        assert!(matches!(more("Q3", &list(190, 191)), Answer::Refuse(_)));
+        // A list alone says it too, and none is counted twice that was written in another way before.
+        for to in ["c91@x.example", "c92@x.example", "\"c93\"@x.example"] {
+            gate.recipient(&instance("4"), &by_login("alice", "x@shop.example"), to);
+        }
+        gate.message(&instance("4"), &envelope, None, Some(&queued("Q4")));
+        assert_eq!(used(lab, "alice/shop.example"), 3);
+        assert_eq!(more("Q4", &list(92, 94)), Answer::Accept);
+        assert_eq!(used(lab, "alice/shop.example"), 2);
+        gate.dropped(&queued("Q4"));
+        assert_eq!(used(lab, "alice/shop.example"), 0);
+        assert_eq!(used(lab, "bob"), 100);
+    });
+}
+
+#[test]
 fn recipient_three_hundred_and_one_is_refused_with_the_reason() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
         let envelope = by_uid(2001, "x@shop.example");
         let list: Vec<String> = (0..300).map(|it| format!("c{it}@x.example")).collect();
-        assert_eq!(gate.whole(&queued("A"), &envelope, &list), Answer::Accept);
+        assert_eq!(
+            gate.whole(&queued("A"), &envelope, &list, None),
+            Answer::Accept
+        );
         gate.taken(&queued("A"));
         let answer = gate.recipient(&instance("B"), &envelope, "one@x.example");
         let Answer::Defer(reply) = answer else {
@@ -294,7 +363,7 @@ fn recipient_three_hundred_and_one_is_refused_with_the_reason() {
         assert_eq!(reply.code(), 450);
         // A list that never fits is refused for good, and counts nothing.
         let long: Vec<String> = (0..301).map(|it| format!("c{it}@x.example")).collect();
-        let answer = gate.whole(&queued("C"), &by_uid(2001, "x@blog.example"), &long);
+        let answer = gate.whole(&queued("C"), &by_uid(2001, "x@blog.example"), &long, None);
         assert!(matches!(answer, Answer::Refuse(_)), "{answer:?}");
         assert_eq!(used(lab, "alice/blog.example"), 0);
         assert_eq!(lab.counters("alice/shop.example").denied, 1);
@@ -330,7 +399,7 @@ fn a_hundred_sessions_get_exactly_what_there_is() {
 #[test]
 fn nobody_spends_his_neighbours_budget() {
     in_lab(|lab| {
-        let Place { gate, sockets } = place(lab, "");
+        let Place { gate, sockets, .. } = place(lab, "");
         let owner = |port, uid| {
             let owner = Owner { uid, cgroup: None };
             sockets.0.lock().unwrap().insert(port, owner);
@@ -358,7 +427,7 @@ fn nobody_spends_his_neighbours_budget() {
             assert_eq!(send(&envelope), Answer::Accept, "{envelope:?}");
         }
         assert_eq!(used(lab, "alice/shop.example"), 0);
-        // Three times the account itself, twice the domain of the login, which has no limit.
+        // All of it his only domain's, which has no limit of its own.
         assert_eq!(used(lab, "bob"), 5);
         // Hers, by the socket, by her address, and a bounce.
         send(&by_socket(1_001, "x@shop.example"));
@@ -406,6 +475,51 @@ fn mailboxes_are_closed_by_the_sanctions_that_close_them() {
             assert_eq!(closed(&gate), expected, "{sanction:?}");
         }
         assert!(!gate.is_suspended("nobody@elsewhere.example"));
+        // A domain alone: its own, and the account's where that has no other.
+        let (mirror, kernel) = lab.both();
+        mirror.reinstate("alice", None, kernel).unwrap();
+        for domain in ["alice/blog.example", "bob/bob.example"] {
+            let (mirror, kernel) = lab.both();
+            let suspend = Sanction::SuspendMail;
+            mirror.sanction(domain, suspend, None, kernel).unwrap();
+        }
+        assert_eq!(closed(&gate), [false, false, true]);
+        assert!(gate.is_suspended("info@BLOG.example"));
+    });
+}
+
+#[test]
+fn nobody_leaves_his_domain_by_saying_nothing() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let mut turn = 0;
+        let mut ask = |uid: u32, sender: &str| {
+            turn += 1;
+            let key = instance(&turn.to_string());
+            gate.recipient(&key, &by_uid(uid, sender), "a@x.example")
+        };
+        // Bob has one domain: all of it is that one's.
+        let suspend = |lab: &mut Lab, domain: &str| {
+            let (mirror, kernel) = lab.both();
+            let suspend = Sanction::SuspendMail;
+            mirror.sanction(domain, suspend, None, kernel).unwrap();
+        };
+        let senders = ["", "x@gmail.example", "bob@node.example", "bob"];
+        for sender in senders {
+            assert_eq!(ask(2002, sender), Answer::Accept, "{sender}");
+            assert_eq!(ask(2001, sender), Answer::Accept, "{sender}");
+        }
+        suspend(lab, "bob/bob.example");
+        suspend(lab, "alice/blog.example");
+        for sender in senders {
+            for uid in [2001, 2002] {
+                let answer = ask(uid, sender);
+                assert!(matches!(answer, Answer::Refuse(_)), "{sender}: {answer:?}");
+            }
+        }
+        // Whose domain is known, and is another.
+        assert_eq!(ask(2001, "x@shop.example"), Answer::Accept);
+        assert!(matches!(ask(2001, "x@blog.example"), Answer::Refuse(_)));
     });
 }
 
@@ -432,9 +546,12 @@ fn forged_senders_are_refused_where_that_is_wanted() {
             let Answer::Refuse(reply) = ask(number, sender) else {
                 panic!("{sender}");
             };
-            assert_eq!(reply.text, "bob may not send under this sender address");
+            assert_eq!(
+                reply.text,
+                "bob/bob.example may not send under this sender address"
+            );
         }
-        assert_eq!(lab.counters("bob").denied, 2);
+        assert_eq!(lab.counters("bob/bob.example").denied, 2);
     });
 }
 
@@ -443,7 +560,12 @@ fn too_fast_waits_or_comes_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "");
         let whole = |gate: &NodeGate, key: &Key| {
-            gate.whole(key, &by_uid(2003, "slow"), &["a@x.example".to_owned()])
+            gate.whole(
+                key,
+                &by_uid(2003, "slow"),
+                &["a@x.example".to_owned()],
+                None,
+            )
         };
         let ask = |gate: &NodeGate, key: &str| whole(gate, &queued(key));
         assert_eq!(ask(&gate, "1"), Answer::Accept);
@@ -477,7 +599,7 @@ fn what_sendmail_left_is_not_tried_again_for_an_hour() {
         let Place { gate, .. } = place(lab, "");
         let ask = |key: &Key| {
             let to: Vec<String> = (0..200).map(|it| format!("{it}@x.example")).collect();
-            gate.whole(key, &by_uid(2001, "x@shop.example"), &to)
+            gate.whole(key, &by_uid(2001, "x@shop.example"), &to, None)
         };
         assert_eq!(ask(&queued("1")), Answer::Accept);
         let why = "alice/shop.example has used up 300 recipients in 1h";
@@ -501,7 +623,7 @@ fn different_recipients_are_told_of_or_refused() {
             (from..to).map(|it| format!("c{it}@x.example")).collect()
         };
         let send = |gate: &NodeGate, key: &str, list: &[String]| {
-            let answer = gate.whole(&queued(key), &by_uid(2002, "x@bob.example"), list);
+            let answer = gate.whole(&queued(key), &by_uid(2002, "x@bob.example"), list, None);
             if answer == Answer::Accept {
                 gate.taken(&queued(key));
             } else {
@@ -533,12 +655,92 @@ fn different_recipients_are_told_of_or_refused() {
 }
 
 #[test]
+fn exims_count_is_the_least_that_is_counted() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        let key = Key::Exim("1".to_owned());
+        let list = ["a@x", "A@x", "aA@x", "Aa@x"].map(str::to_owned);
+        let envelope = by_uid(2001, "x@shop.example");
+        assert_eq!(gate.whole(&key, &envelope, &list, Some(6)), Answer::Accept);
+        assert_eq!(used(lab, "alice/shop.example"), 6);
+    });
+}
+
+#[test]
+fn a_client_that_somebody_made_up_hides_nobody() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "");
+        // `exim -bs` of Bob's, on a socket that leads anywhere.
+        let mut envelope = by_socket(0, "x@bob.example");
+        envelope.client = Some("203.0.113.77:999".parse().unwrap());
+        for (uid, expected) in [(0, 0), (109, 0), (2002, 1)] {
+            envelope.uid = Some(uid);
+            let key = Key::Exim(uid.to_string());
+            assert_eq!(
+                gate.recipient(&key, &envelope, "a@x.example"),
+                Answer::Accept
+            );
+            assert_eq!(used(lab, "bob"), expected, "{uid}");
+        }
+    });
+}
+
+#[test]
+fn who_was_written_to_is_not_forgotten_with_another_message() {
+    in_lab(|lab| {
+        let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
+        let envelope = by_login("bob", "x@bob.example");
+        let mut refused = None;
+        for turn in 0..101 {
+            let to = format!("c{turn}@x.example");
+            let (first, second) = (instance(&format!("a{turn}")), instance(&format!("b{turn}")));
+            if gate.recipient(&first, &envelope, &to) != Answer::Accept {
+                refused = Some(turn);
+                break;
+            }
+            // The one that was first never goes out, the other does.
+            assert_eq!(gate.recipient(&second, &envelope, &to), Answer::Accept);
+            gate.message(&second, &envelope, Some(1), None);
+            gate.dropped(&second);
+            gate.dropped(&first);
+        }
+        assert_eq!(refused, Some(100));
+    });
+}
+
+#[test]
+fn nobody_pays_for_who_had_his_number_before() {
+    in_lab(|lab| {
+        let place = place(lab, "");
+        let gate = &place.gate;
+        let envelope = by_login("info@shop.example", "x@shop.example");
+        let ask = |to: &str| gate.recipient(&instance("1"), &envelope, to);
+        assert_eq!(ask("a@x.example"), Answer::Accept);
+        let (shop, blog) = ("alice/shop.example", "alice/blog.example");
+        // Reloaded, and the numbers are others'.
+        gate.set_directory(place.directory(|name| {
+            let name = if name == shop { blog } else { name };
+            Some(lab.index(name))
+        }));
+        assert_eq!(ask("b@x.example"), Answer::Accept);
+        assert_eq!((used(lab, shop), used(lab, blog)), (1, 1));
+        // It is gone: nobody pays.
+        gate.set_directory(place.directory(|name| (name != shop).then(|| lab.index(name))));
+        assert!(matches!(ask("c@x.example"), Answer::Defer(_)));
+        assert_eq!((used(lab, shop), used(lab, blog)), (1, 1));
+    });
+}
+
+#[test]
 fn who_is_only_observed_holds_no_child_back() {
     in_lab(|lab| {
         let Place { gate, .. } = place(lab, "distinct_recipients: refuse");
         let list: Vec<String> = (0..5).map(|it| format!("c{it}@list.example")).collect();
         let envelope = by_uid(2004, "x@carol.example");
-        assert_eq!(gate.whole(&queued("1"), &envelope, &list), Answer::Accept);
+        assert_eq!(
+            gate.whole(&queued("1"), &envelope, &list, None),
+            Answer::Accept
+        );
         // It is told all the same.
         assert_eq!(lab.counters("carol").would_deny, 1);
     });

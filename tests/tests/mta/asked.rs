@@ -89,7 +89,7 @@ impl Gate for Ears {
         Answer::Accept
     }
 
-    fn whole(&self, _: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(&self, _: &Key, envelope: &Envelope, recipients: &[String], _: Option<u32>) -> Answer {
         self.note(format!("{} whole to {recipients:?}", who(envelope)));
         recipients
             .iter()

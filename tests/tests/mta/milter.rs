@@ -72,7 +72,13 @@ impl Gate for Recorder {
         panic!("a milter asks about whole messages");
     }
 
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        _: Option<u32>,
+    ) -> Answer {
         self.note(Call::Whole(
             key.clone(),
             envelope.clone(),

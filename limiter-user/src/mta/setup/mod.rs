@@ -14,13 +14,16 @@ use std::{
 use serde::Serialize;
 
 pub use self::{dovecot::DovecotFacts, exim::EximFacts, postfix::PostfixFacts};
-use crate::policy::{
-    model::Policy,
-    services::{OnFailure, PaceAction, ServiceAddress, ServicePlaces, Services},
+use crate::{
+    policy::{
+        model::Policy,
+        services::{OnFailure, PaceAction, ServiceAddress, ServicePlaces, Services},
+    },
+    service::ask::MOST_WAIT,
 };
 
-/// How long a mail server waits for an answer that comes at once.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a mail server waits for an answer that is not delayed.
+const PATIENCE: Duration = Duration::from_secs(MOST_WAIT.as_secs() + 5);
 /// The first port that every user can listen at.
 const UNPRIVILEGED: u16 = 1024;
 

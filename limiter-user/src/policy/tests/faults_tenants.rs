@@ -15,6 +15,34 @@ fn table(cases: &[(&str, &str)]) {
 }
 
 #[test]
+fn limits_of_domains_alone_are_warned_of() {
+    let limits = "limits: [{unit: recipients, max: 10, window: 1h}]";
+    let of = |domains: &str, own: &str| {
+        Config::tenants(&format!("tenant: a\ndomains: [{domains}]\n{own}")).faults()
+    };
+    let one = format!("{{name: x.example, {limits}}}");
+    let two = format!("{one}, {{name: y.example}}");
+    assert_eq!(of(&one, ""), Vec::<String>::new());
+    assert_eq!(of(&two, limits), Vec::<String>::new());
+    assert_eq!(
+        of("{name: x.example}, {name: y.example}", ""),
+        Vec::<String>::new()
+    );
+    let connections = "limits: [{unit: connections, max: 10, window: 1h}]";
+    for own in ["", connections] {
+        let faults = of(&two, own);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].ends_with(
+                "warning: a has domains with limits and none of its own, so mail from senders in none of \
+                 them is not limited; give a limits of messages or recipients too"
+            ),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
 fn names_of_tenants() {
     let rule = "a name of 1 to 127 bytes, without `/`, control characters, or blanks at either end";
     for (name, what) in [

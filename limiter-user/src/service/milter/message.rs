@@ -1,7 +1,8 @@
 //! One milter conversation: what was heard of the client and of the message under way.
 //!
 //! Whatever is told to the gate under a key is ended under it too: taken or dropped, also when the
-//! conversation breaks off.
+//! conversation breaks off. Where the mail server breaks it off, its message does not go out. Where this
+//! side does, the mail server does as it was told to do without an answer.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,11 @@ use super::{
     command::{self, Macros},
     limits::Limits,
 };
-use crate::submission::{Envelope, Gate, Key};
+use crate::{
+    policy::services::OnFailure,
+    service::ask::Settings,
+    submission::{Envelope, Gate, Key, NO_USER},
+};
 
 /// Longer queue ids and logins are none.
 const MOST_NAME: usize = 512;
@@ -18,6 +23,7 @@ const MOST_NAME: usize = 512;
 pub(super) struct Conversation<'g> {
     gate: &'g dyn Gate,
     limits: &'g Limits,
+    settings: &'g Settings,
     /// Tells conversations apart.
     number: u64,
     /// Messages that began.
@@ -30,6 +36,8 @@ pub(super) struct Conversation<'g> {
     queue_id: Option<String>,
     login: Option<String>,
     message: Option<Message>,
+    /// The message came to DATA.
+    begun: bool,
     /// What the gate was told about, and not yet how it ended.
     open: Option<Key>,
 }
@@ -61,10 +69,16 @@ pub(super) struct Whole {
 }
 
 impl<'g> Conversation<'g> {
-    pub(super) fn new(gate: &'g dyn Gate, limits: &'g Limits, number: u64) -> Self {
+    pub(super) fn new(
+        gate: &'g dyn Gate,
+        limits: &'g Limits,
+        settings: &'g Settings,
+        number: u64,
+    ) -> Self {
         Self {
             gate,
             limits,
+            settings,
             number,
             messages: 0,
             client: None,
@@ -73,6 +87,7 @@ impl<'g> Conversation<'g> {
             queue_id: None,
             login: None,
             message: None,
+            begun: false,
             open: None,
         }
     }
@@ -134,6 +149,7 @@ impl<'g> Conversation<'g> {
             (self.queue_id, self.login) = (queue_id, login);
         }
         self.messages += 1;
+        self.begun = false;
         self.message = Some(Message {
             sender,
             recipients: Vec::new(),
@@ -141,6 +157,11 @@ impl<'g> Conversation<'g> {
             too_many: false,
         });
         self.watch(false);
+    }
+
+    /// DATA, or what comes after it.
+    pub(super) fn begin(&mut self) {
+        self.begun = self.message.is_some();
     }
 
     /// RCPT. More of them than are kept are refused at the end; without a message it is nothing.
@@ -191,9 +212,32 @@ impl<'g> Conversation<'g> {
         }
     }
 
-    /// The message does not go out, or nobody will say.
+    /// Nobody will say how the message ends, as nobody listens here any more. Where the mail server goes
+    /// on without an answer, it goes out, and is counted as far as that is possible.
+    fn give_up(&mut self) {
+        if self.begun && self.settings.now().on_failure == OnFailure::Open {
+            if let Some(mut whole) = self.whole() {
+                if whole.local {
+                    whole.is_unfound();
+                }
+                // There is nobody to tell the answer to.
+                let Whole {
+                    key,
+                    envelope,
+                    recipients,
+                    ..
+                } = &whole;
+                self.gate.whole(key, envelope, recipients, None);
+            }
+            self.take_message();
+        }
+        self.drop_message();
+    }
+
+    /// The message does not go out.
     pub(super) fn drop_message(&mut self) {
         self.message = None;
+        self.begun = false;
         self.queue_id = None;
         self.login = None;
         if let Some(key) = self.open.take() {
@@ -219,8 +263,19 @@ impl<'g> Conversation<'g> {
 }
 
 impl Drop for Conversation<'_> {
+    /// Also when the agent stops. Who heard the mail server end it, has dropped the message before.
     fn drop(&mut self) {
-        self.drop_message();
+        self.give_up();
+    }
+}
+
+impl Whole {
+    /// It was submitted on this machine, and nobody knows by whom: whoever pays for what no tenant claims
+    /// pays for it.
+    pub(super) fn is_unfound(&mut self) {
+        self.envelope.client = None;
+        self.envelope.server = None;
+        self.envelope.uid = Some(NO_USER);
     }
 }
 

@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use self::{
-    command::{Command, CommandError},
+    command::{Command, CommandError, Step},
     frame::{Frame, FrameError},
     message::{Conversation, Whole, bare},
     negotiate::Agreed,
@@ -76,6 +76,13 @@ enum Fault {
     Nothing,
     #[error("milter: the mail server did not wait for the answer")]
     Gone,
+}
+
+impl Fault {
+    /// The mail server ended the conversation, and the message with it.
+    fn is_theirs(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Broken(_)) | Self::Gone)
+    }
 }
 
 /// The milter. Any number of conversations may go on at once; how many, whoever accepts them decides.
@@ -115,7 +122,7 @@ impl Milter {
 
     /// Answers one connection of a mail server, until it ends. Who is at its other end is known to
     /// whoever accepted it: everything said there is believed. A conversation may be dropped at any
-    /// moment: its message is given back.
+    /// moment: its message is given back, unless it came to DATA and goes out without an answer.
     ///
     /// # Errors
     /// The connection broke, or what came is not the protocol.
@@ -136,17 +143,36 @@ impl Milter {
         let number = self.conversations.fetch_add(1, Ordering::Relaxed);
         let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = BufReader::new(reader);
-        let mut conversation = Conversation::new(self.gate.as_ref(), &limits, number);
+        let gate = self.gate.as_ref();
+        let mut conversation = Conversation::new(gate, &limits, &self.settings, number);
+        let ended = self
+            .talk(&mut conversation, &mut reader, &mut writer, caller)
+            .await;
+        // Else the conversation itself knows what becomes of the message.
+        if ended.as_ref().err().is_none_or(Fault::is_theirs) {
+            conversation.drop_message();
+        }
+        ended
+    }
+
+    async fn talk(
+        &self,
+        conversation: &mut Conversation<'_>,
+        reader: &mut (impl AsyncBufRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        caller: &Caller,
+    ) -> Result<(), Fault> {
+        let limits = self.limits;
         let mut agreed = None::<Agreed>;
         let mut frame = Frame::default();
-        while frame::read(&mut reader, &mut frame, limits.idle, limits.frame).await? {
+        while frame::read(reader, &mut frame, limits.idle, limits.frame).await? {
             let command = Command::read(&frame)?;
             let answered = match (command, agreed) {
                 (Command::Quit, _) => break,
                 (Command::Negotiate(offer), _) => {
                     let (steps, answer) = Agreed::on(offer);
                     agreed = Some(steps);
-                    frame::write(&mut writer, b'O', &answer, limits.frame).await?;
+                    frame::write(writer, b'O', &answer, limits.frame).await?;
                     false
                 }
                 (_, None) => return Err(Fault::Early),
@@ -168,7 +194,15 @@ impl Milter {
                     conversation.recipient(recipient);
                     agreed.answers_recipient()
                 }
-                (Command::Step(step), Some(agreed)) => agreed.answers(step),
+                (Command::Step(step), Some(agreed)) => {
+                    if matches!(
+                        step,
+                        Step::Data | Step::Header | Step::EndOfHeaders | Step::Body
+                    ) {
+                        conversation.begin();
+                    }
+                    agreed.answers(step)
+                }
                 (Command::Abort, _) => {
                     conversation.drop_message();
                     false
@@ -178,11 +212,12 @@ impl Milter {
                     false
                 }
                 (Command::EndOfMessage, _) => {
+                    conversation.begin();
                     let whole = conversation.whole().ok_or(Fault::Nothing)?;
-                    let answer = self.decide(whole, &mut reader, &mut writer).await?;
+                    let answer = self.decide(whole, reader, writer).await?;
                     if let Some(refusal) = answer {
                         conversation.drop_message();
-                        frame::write(&mut writer, REPLY, &refusal, limits.frame).await?;
+                        frame::write(writer, REPLY, &refusal, limits.frame).await?;
                         false
                     } else {
                         conversation.take_message();
@@ -191,7 +226,7 @@ impl Milter {
                 }
             };
             if answered {
-                frame::write(&mut writer, CONTINUE, &[], limits.frame).await?;
+                frame::write(writer, CONTINUE, &[], limits.frame).await?;
             }
         }
         Ok(())
@@ -210,7 +245,9 @@ impl Milter {
         if whole.local {
             match self.find_submitter(&mut whole).await {
                 Submitter::Known => {}
-                Submitter::Unknown if self.settings.now().on_failure == OnFailure::Open => {}
+                Submitter::Unknown if self.settings.now().on_failure == OnFailure::Open => {
+                    whole.is_unfound();
+                }
                 Submitter::Unknown | Submitter::Unreadable => return Ok(Some(reply::unknown())),
             }
         }
@@ -218,7 +255,7 @@ impl Milter {
         loop {
             let answer = self
                 .gate
-                .whole(&whole.key, &whole.envelope, &whole.recipients);
+                .whole(&whole.key, &whole.envelope, &whole.recipients, None);
             let pause = match answer {
                 Answer::Accept => return Ok(None),
                 Answer::Defer(refusal) | Answer::Refuse(refusal) => {

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    policy::services::{OnFailure, Services, TooFast},
+    policy::services::{OnFailure, PaceAction, Services, TooFast},
     service::ask::Settings,
     submission::{Envelope, Gate, Reply},
 };
@@ -76,9 +76,15 @@ impl Gate for Fake {
         self.say("message")
     }
 
-    fn whole(&self, key: &Key, envelope: &Envelope, recipients: &[String]) -> Answer {
+    fn whole(
+        &self,
+        key: &Key,
+        envelope: &Envelope,
+        recipients: &[String],
+        total: Option<u32>,
+    ) -> Answer {
         self.note(format!(
-            "{} whole {:?} {recipients:?}",
+            "{} whole {:?} {recipients:?} of {total:?}",
             short(key),
             envelope.uid
         ));
@@ -242,13 +248,30 @@ fn a_connection_that_is_cut_off_here_gives_back_too() {
 }
 
 #[test]
+fn nobody_waits_for_longer_than_the_mail_server() {
+    run(async {
+        let world = World::new();
+        for (to, wait) in [("b@y.example", 11), ("c@y.example", 29)] {
+            world
+                .gate
+                .will_say(to, vec![Answer::Wait(Duration::from_secs(wait))]);
+            let (mut postfix, _) = world.connect(1);
+            let start = Instant::now();
+            let answer = ask(&mut postfix, &request("RCPT", "i1", to)).await;
+            assert!(answer.starts_with("action=450 4.7.1 too many"), "{answer}");
+            assert!(start.elapsed() <= Duration::from_millis(1_000));
+        }
+    });
+}
+
+#[test]
 fn who_is_too_fast_waits_up_to_the_cap() {
     run(async {
         let world = World::new();
         world.settings.change(Services {
             too_fast: TooFast {
+                action: PaceAction::Delay,
                 cap: Duration::from_millis(300),
-                ..TooFast::default()
             },
             ..Services::default()
         });
@@ -311,7 +334,7 @@ fn exim_asks_one_question_a_connection() {
                 "k1 a@x -> b@y",
                 "k1 message Some(1) 1vM",
                 "k1 taken",
-                "1vN whole Some(7) [\"a@b\", \"c@d\"]",
+                "1vN whole Some(7) [\"a@b\", \"c@d\"] of Some(2)",
                 "1vN dropped",
                 "k1 message Some(1) 1vM",
                 "k1 dropped",

@@ -117,8 +117,59 @@ async fn a_conversation_that_is_given_up_here_is_dropped_too() {
     assert_eq!(answer(&mut here).await.0, b'c');
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    let expected = [Call::Watched(queued("AAA")), Call::Dropped(queued("AAA"))];
-    assert_eq!(gate.calls(), expected);
+    assert_eq!(gate.calls(), goes_out());
+}
+
+/// Nobody answers, and it goes out all the same.
+fn goes_out() -> [Call; 3] {
+    let to = vec!["x@x.example".to_owned()];
+    [
+        Call::Watched(queued("AAA")),
+        Call::Whole(queued("AAA"), client(), to),
+        Call::Taken(queued("AAA")),
+    ]
+}
+
+#[tokio::test]
+async fn what_goes_out_without_an_answer_is_counted() {
+    let dropped = [Call::Watched(queued("AAA")), Call::Dropped(queued("AAA"))];
+    let nonsense = || frame(b'?', b"");
+    let broken = || frame(b'B', b"x")[..5].to_vec();
+    let early = || {
+        [
+            frame(b'D', b"Mi\0AAA\0"),
+            frame(b'M', b"<a@host.example>\0"),
+            frame(b'R', b"<x@x.example>\0"),
+        ]
+        .concat()
+    };
+    let whole = || message("AAA", &["x@x.example"]);
+    for (on_failure, parts, expected) in [
+        (OnFailure::Open, [whole(), vec![]], &goes_out()[..]),
+        (OnFailure::Open, [whole(), nonsense()], &goes_out()),
+        (OnFailure::Closed, [whole(), vec![]], &dropped),
+        (OnFailure::Closed, [whole(), nonsense()], &dropped),
+        // It did not come to DATA.
+        (OnFailure::Open, [early(), vec![]], &dropped),
+        (OnFailure::Open, [early(), nonsense()], &dropped),
+        (OnFailure::Open, [whole(), broken()], &goes_out()),
+    ] {
+        let gate = Recorder::saying(&[refuse()]);
+        let limits = Limits {
+            idle: Duration::from_millis(200),
+            frame: Duration::from_millis(200),
+            ..Limits::default()
+        };
+        let milter = milter(&gate, on_failure, limits);
+        let (mut here, there) = duplex(1 << 16);
+        let said = [offer(), connect(), parts.concat()].concat();
+        here.write_all(&said).await.unwrap();
+        // The mail server stays, and says nothing more.
+        let caller = crate::service::listen::Caller::new(0, 1, "unix:/x");
+        milter.serve(there, &caller).await.unwrap_err();
+        assert_eq!(gate.calls(), expected, "{on_failure:?} {parts:?}");
+        drop(here);
+    }
 }
 
 #[tokio::test]
@@ -164,8 +215,8 @@ async fn who_ran_sendmail_is_said_by_the_mail_server() {
     for (id, expected) in [
         ("ALICE", of(Some(2001), None, None)),
         ("REMOTE", of(None, Some("bob"), Some("192.0.2.9:99"))),
-        ("AWAY", of(None, None, None)),
-        ("UNKNOWN", of(None, None, None)),
+        ("AWAY", of(Some(crate::submission::NO_USER), None, None)),
+        ("UNKNOWN", of(Some(crate::submission::NO_USER), None, None)),
     ] {
         let gate = Recorder::saying(&[]);
         let open = milter(&gate, OnFailure::Open, Limits::default());
