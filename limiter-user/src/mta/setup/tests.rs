@@ -146,8 +146,8 @@ fn exim_is_told_as_it_is_put_together() {
         "MAIN_ACL_CHECK_RCPT = limiter_smtp_rcpt",
         "MAIN_ACL_CHECK_DATA = limiter_smtp_data",
         "acl_not_smtp = limiter_not_smtp",
-        "  require acl = acl_check_rcpt",
-        "  require acl = acl_check_data",
+        "          acl = acl_check_rcpt",
+        "          acl = acl_check_data",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -162,7 +162,14 @@ fn exim_is_told_as_it_is_put_together() {
     facts.acls = ["check_rcpt", "", "check_local", "", ""].map(str::to_owned);
     let text = facts.steps(&policy).to_string();
     assert!(text.contains("acl_smtp_rcpt = limiter_smtp_rcpt"), "{text}");
-    assert!(text.contains("require acl = check_local"), "{text}");
+    assert!(text.contains("          acl = check_local"), "{text}");
+    assert!(text.contains("{away}}{match"), "{text}");
+    // Where nothing may go out uncounted, no answer is none.
+    let mut closed = policy.clone();
+    closed.node.services.on_failure = OnFailure::Closed;
+    let text = facts.steps(&closed).to_string();
+    assert!(!text.contains("acl = limiter_away"), "{text}");
+    assert!(text.contains("}{}{failed}}"), "{text}");
 }
 
 const HOOKED: [&str; 5] = [
