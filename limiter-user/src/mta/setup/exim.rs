@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Common, Steps, Way};
+use super::{Common, Steps, Way, forward::forwarders};
 use crate::{
     mta::{MtaError, command::run},
     policy::{model::Policy, services::ServiceAddress},
@@ -36,6 +36,8 @@ pub struct EximFacts {
     pub debian: Option<bool>,
     /// The names of the ACLs there are, in the order of [`HOOKS`]; empty where there is none.
     pub acls: [String; HOOKS.len()],
+    /// The routers that follow files in users' homes.
+    pub forwarders: Vec<String>,
 }
 
 impl EximFacts {
@@ -50,20 +52,22 @@ impl EximFacts {
                 command.arg("-C").arg(configuration);
             }
             command.args(["-bP", what]);
-            let said = run(&mut command, b"", LIMIT)?.success(&command)?;
-            let value = said
-                .split_once('=')
-                .map_or(said.as_str(), |(_, value)| value);
+            run(&mut command, b"", LIMIT)?.success(&command)
+        };
+        let value = |what: &str| {
+            let said = ask(what)?;
+            let value = said.split_once('=').map_or(&*said, |(_, value)| value);
             Ok::<_, MtaError>(value.trim().to_owned())
         };
         let mut acls: [String; HOOKS.len()] = Default::default();
         for (hook, place) in HOOKS.iter().zip(&mut acls) {
-            *place = ask(hook)?;
+            *place = value(hook)?;
         }
         Ok(Self {
-            configuration: PathBuf::from(ask("config_file")?),
+            configuration: PathBuf::from(value("config_file")?),
             debian: configuration.is_none().then(debian).flatten(),
             acls,
+            forwarders: forwarders(&ask("routers")?),
         })
     }
 
@@ -86,6 +90,7 @@ impl EximFacts {
         let ways = [("policy", listens.as_slice(), &way)];
         common.complete(&ways, &mut steps);
         Common::warn(&ways, &mut steps);
+        Common::warn_of(self.forwards(), &mut steps);
         let settings = self.settings(&common, &way);
         let acls = self.acls(&common);
         let debian = Path::new(DEBIAN);
