@@ -60,10 +60,7 @@ service anvil {{
             node.directory(),
             &settings,
         );
-        Self {
-            dovecot: dovecot,
-            node,
-        }
+        Self { dovecot, node }
     }
 
     /// The agent, asked by Dovecot.
