@@ -23,7 +23,7 @@ use crate::{
     mta::{
         MtaError, Places,
         check::{self, Checked, Session, cannot_reach},
-        setup::{DovecotFacts, EximFacts, PostfixFacts},
+        setup::{DovecotFacts, EximFacts, Forwards, PostfixFacts},
     },
     policy::{model::Policy, services::ServiceAddress},
     report::problem::Problem,
@@ -220,6 +220,7 @@ fn postfix(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked,
             .push("mail from sendmail(1): non_smtpd_milters names the milter".to_owned());
     }
     checked.asks = policy_asked && milter_asked && checked.problems.is_empty();
+    checked.problems.extend(facts.forwards().map(warning));
     Ok(checked)
 }
 
@@ -257,7 +258,13 @@ fn exim(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked, Cl
             .push("mail from the command line: acl_not_smtp is limiter's".to_owned());
     }
     checked.asks = asked && checked.problems.is_empty();
+    checked.problems.extend(facts.forwards().map(warning));
     Ok(checked)
+}
+
+/// It asks all the same.
+fn warning(Forwards { problem, remedy }: Forwards) -> Problem {
+    Problem::warning(problem, remedy)
 }
 
 /// The user that Exim runs as.

@@ -79,6 +79,14 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
         builder.add(&mut claims, &mut faults);
     }
     let uids = flatten::flatten(&claims, &tenants, &mut faults);
+    mta::check_programs(
+        policy,
+        &system.users,
+        &uids,
+        &tenants,
+        &nowhere,
+        &mut faults,
+    );
     let cgroups = cgroups::bind(policy, &system.cgroups, &mut faults);
 
     let mut own_addresses = system.own_addresses.clone();

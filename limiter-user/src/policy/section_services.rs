@@ -21,11 +21,13 @@ use super::{
 /// The key that is read here.
 pub(super) const KEY: &str = "services";
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 12] = [
     "policy",
     "milter",
     "dovecot",
     "allowed_users",
+    "filters",
+    "lists",
     "on_failure",
     "sender_mismatch",
     "over_limit",
@@ -91,6 +93,9 @@ fn answers(fields: &Fields<'_>, out: &mut Findings) -> Services {
     if let Some(item) = fields.get("allowed_users") {
         services.allowed_users = Some(texts(&item, out, "a list of user names", value::user));
     }
+    let mut named = Vec::new();
+    services.filters = programs(fields, "filters", &mut named, out);
+    services.lists = programs(fields, "lists", &mut named, out);
     choose(
         fields,
         out,
@@ -131,6 +136,47 @@ fn answers(fields: &Fields<'_>, out: &mut Findings) -> Services {
     services.too_fast = too_fast(fields, out);
     services.texts = said(fields, out);
     services
+}
+
+/// Users of programs that hand mail on, each once in all that is `named`, and none of them root.
+fn programs(
+    fields: &Fields<'_>,
+    key: &str,
+    named: &mut Vec<String>,
+    out: &mut Findings,
+) -> Vec<String> {
+    const ALLOWED: &str = "a list of user names";
+    let Some(item) = fields.get(key) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for item in item.list(out, ALLOWED) {
+        let Some(name) = item.parse(out, ALLOWED, program) else {
+            continue;
+        };
+        if named.contains(&name) {
+            item.refuse(
+                out,
+                "is named twice",
+                "each user once, under `filters` or under `lists`",
+            );
+            continue;
+        }
+        named.push(name.clone());
+        found.push(name);
+    }
+    found
+}
+
+fn program(scalar: Scalar<'_>) -> Parsed<String> {
+    let name = value::user(scalar)?;
+    if name == "root" {
+        return refuse(
+            "is whatever runs on the node, and no program of its own",
+            "the user that the filter or the list manager runs as",
+        );
+    }
+    Ok(name)
 }
 
 fn addresses(item: &Item<'_>, out: &mut Findings) -> Vec<ServiceAddress> {

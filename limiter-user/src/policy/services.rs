@@ -39,6 +39,10 @@ pub enum ServiceAddress {
 pub struct Services {
     /// Users that may ask, beside root. `None`: the MTA's users, and `dovecot`.
     pub allowed_users: Option<Vec<String>>,
+    /// Users of content filters: what they hand back was judged when it came in, and is nobody's.
+    pub filters: Vec<String>,
+    /// Users of list managers: what they send is paid by the account that the sender's domain is of.
+    pub lists: Vec<String>,
     /// What happens to mail that cannot be judged.
     pub on_failure: OnFailure,
     /// What happens to mail whose sender address is of a domain that is another tenant's.

@@ -383,12 +383,21 @@ impl Directory {
         }
         match self.who.by_uid(uid) {
             Some(account) => self.payer(account, None, envelope, Some(uid)),
+            // It was judged when it came in.
+            None if self.who.is_filter(uid) => Whose::Nobodys,
             // Root's, and that of services: what nobody claims.
-            None => match self.default {
-                Some(default) => self.payer(default, None, envelope, Some(uid)),
+            None => match self.of_list(uid, envelope).or(self.default) {
+                Some(account) => self.payer(account, None, envelope, Some(uid)),
                 None => Whose::Unknown("no_tenant"),
             },
         }
+    }
+
+    /// The account that a list belongs to, by the sender's domain: a list manager does not forge it.
+    fn of_list(&self, uid: u32, envelope: &Envelope) -> Option<TenantRef> {
+        let (_, domain) = envelope.sender.as_deref()?.rsplit_once('@')?;
+        let domain = self.who.domain(domain)?;
+        self.who.is_list_manager(uid).then_some(domain.account)
     }
 
     /// Who pays where `account` is known: the domain of the login; or of the sender's address, if it is the
@@ -470,6 +479,94 @@ mod tests {
         },
         system::{System, Users},
     };
+
+    /// Every client on the node is this uid's, in no tenant's cgroup.
+    struct OneOwner(u32);
+
+    impl Owners for OneOwner {
+        fn owner_of(&self, _: SocketAddr, _: SocketAddr) -> Option<Owner> {
+            Some(Owner {
+                uid: Some(self.0),
+                cgroup: Some("/sys/fs/cgroup/system.slice/x.service".to_owned()),
+            })
+        }
+
+        fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
+            None
+        }
+
+        fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
+            None
+        }
+
+        fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
+            None
+        }
+
+        fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
+            Inside::Unknown
+        }
+    }
+
+    #[test]
+    fn what_a_filter_hands_back_is_nobodys_and_a_list_is_its_domains() {
+        let mut policy = policy();
+        let mut users = Users::default();
+        for (name, uid) in [
+            ("amavis", 120),
+            ("list", 121),
+            ("www", 33),
+            ("alice", 2_001),
+        ] {
+            users.insert(name, uid);
+        }
+        let mut alice = tenant("alice");
+        alice.matches.users = vec![located("alice".to_owned())];
+        let mut domain = tenant("alice/shop.example");
+        domain.parent = Some("alice".to_owned());
+        domain.is_domain = true;
+        policy.tenants = vec![alice, domain];
+        // A tenant who is named stays one.
+        policy.node.services.filters = vec!["amavis".to_owned(), "alice".to_owned()];
+        policy.node.services.lists = vec!["list".to_owned()];
+        let system = System {
+            users: users.clone(),
+            ..System::default()
+        };
+        let (image, _) = compile_what_holds(&policy, &system);
+        let who = MailTenants::of(&policy, &image, &users);
+        let interfaces = Interfaces::default();
+        let directory = Directory::new(&policy, &image, who, &interfaces, Vec::new(), |_| Some(2));
+        let payer = |whose: Whose| match whose {
+            Whose::Payer(payer) => payer.name,
+            other => format!("{other:?}"),
+        };
+        for (uid, sender, whose) in [
+            (120, "x@shop.example", "Nobodys"),
+            (120, "stranger@elsewhere.example", "Nobodys"),
+            (121, "offers-bounces@Shop.example", "alice/shop.example"),
+            (121, "x@elsewhere.example", DEFAULT_NAME),
+            (121, "", DEFAULT_NAME),
+            (33, "x@shop.example", DEFAULT_NAME),
+            (2_001, "x@shop.example", "alice/shop.example"),
+        ] {
+            let client = Envelope {
+                client: Some("127.0.0.1:40000".parse().unwrap()),
+                sender: Some(sender.to_owned()),
+                ..Envelope::default()
+            };
+            let found = payer(directory.whose(&client, &OneOwner(uid)));
+            assert_eq!(found, whose, "{uid} {sender}");
+            // By `sendmail`.
+            let command = Envelope {
+                uid: Some(uid),
+                client: None,
+                ..client
+            };
+            let found = payer(directory.whose(&command, &OneOwner(0)));
+            assert_eq!(found, whose, "{uid} {sender}");
+        }
+    }
 
     /// It is made anew whenever users, cgroups or addresses change, as the compiled policy is.
     #[test]

@@ -36,6 +36,10 @@ pub struct MailTenants {
     cgroups: HashMap<String, TenantRef>,
     /// Whose processes are the mail server itself. Sorted, not overlapping.
     mta: Vec<UidRange>,
+    /// The users of `services.filters`; root is none, and nobody who is a tenant.
+    filters: HashSet<u32>,
+    /// The same, of `services.lists`.
+    lists: HashSet<u32>,
     addresses: HashMap<IpNet, TenantRef>,
     /// The lengths of the prefixes among them.
     lengths: BTreeSet<u8>,
@@ -104,6 +108,14 @@ impl MailTenants {
                 *other = None;
             }
         }
+        let programs = |names: &[String]| {
+            let uids = names.iter().filter_map(|name| users.uid_of(name));
+            uids.filter(|uid| *uid != 0 && found.by_uid(*uid).is_none())
+                .collect()
+        };
+        let services = &policy.node.services;
+        let (filters, lists) = (programs(&services.filters), programs(&services.lists));
+        (found.filters, found.lists) = (filters, lists);
         let by_name: HashMap<&str, TenantRef> = names
             .iter()
             .enumerate()
@@ -148,6 +160,18 @@ impl MailTenants {
         let behind = self.mta.partition_point(|range| range.first <= uid);
         let range = behind.checked_sub(1).and_then(|at| self.mta.get(at));
         range.is_some_and(|range| uid <= range.last)
+    }
+
+    /// Whether this uid is a content filter's: it hands back what was judged when it came in.
+    #[must_use]
+    pub fn is_filter(&self, uid: u32) -> bool {
+        self.filters.contains(&uid)
+    }
+
+    /// Whether this uid is a list manager's: the sender's domain says who pays.
+    #[must_use]
+    pub fn is_list_manager(&self, uid: u32) -> bool {
+        self.lists.contains(&uid)
     }
 
     /// By the nearest cgroup that is claimed, from this path upwards.

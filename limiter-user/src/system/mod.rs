@@ -133,13 +133,18 @@ impl System {
 /// The users that a policy names.
 fn named_users(policy: &Policy) -> impl Iterator<Item = &str> {
     let mta = policy.node.mta.users.iter().flatten();
-    let callers = policy.node.services.allowed_users.iter().flatten();
+    let services = &policy.node.services;
+    let callers = services.allowed_users.iter().flatten();
+    let programs = services.filters.iter().chain(&services.lists);
     let tenants = policy
         .tenants
         .iter()
         .flat_map(|tenant| &tenant.matches.users)
         .map(|user| user.value.as_str());
-    mta.chain(callers).map(String::as_str).chain(tenants)
+    mta.chain(callers)
+        .chain(programs)
+        .map(String::as_str)
+        .chain(tenants)
 }
 
 /// The cgroup patterns of a policy.

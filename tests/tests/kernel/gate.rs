@@ -783,7 +783,10 @@ fn a_message_to_many_takes_its_turns_and_goes() {
         let Place { gate, .. } = place(lab, "");
         let envelope = by_uid(2005, "x@dave.example");
         let list: Vec<String> = (0..3).map(|it| format!("c{it}@list.example")).collect();
-        assert_eq!(gate.whole(&queued("1"), &envelope, &list, None), Answer::Accept);
+        assert_eq!(
+            gate.whole(&queued("1"), &envelope, &list, None),
+            Answer::Accept
+        );
         let Answer::Defer(reply) = gate.whole(&queued("2"), &envelope, &list[..1], None) else {
             panic!("the turns are taken");
         };

@@ -1,9 +1,19 @@
 //! A real Postfix and a real Exim that ask the policy service, set up by what limiter says.
 
 use std::{
+    fmt::Write as _,
     fs,
+    io::{BufRead as _, BufReader},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
 use limiter_tests::{Exim, Node, OUTSIDE_MX, Place, Postfix, SmtpSink, mx, process::run, wait};
@@ -279,12 +289,21 @@ fn set_up(node: &Node, service: &Service) {
     });
     let file = node.directory().join("etc/exim4/exim4.conf");
     let text = fs::read_to_string(&file).expect("it was just written");
-    let hook = "acl_smtp_rcpt = accept_rcpt\n";
-    assert!(text.contains(hook));
-    let text = text
-        .replace(hook, &put(&steps, 0))
-        .replace("begin acl\n", &format!("begin acl\n{}", put(&steps, 1)));
-    node.etc().write("exim4/exim4.conf", &text);
+    let mut new = String::new();
+    for line in text.lines() {
+        match line {
+            "begin acl" => {
+                let (settings, acls) = (put(&steps, 0), put(&steps, 1));
+                // Writing to a String cannot fail.
+                let _ = write!(new, "{settings}{line}\n{acls}");
+            }
+            _ if line.starts_with("acl_") => {}
+            _ => {
+                let _ = writeln!(new, "{line}");
+            }
+        }
+    }
+    node.etc().write("exim4/exim4.conf", &new);
 }
 
 #[test]
@@ -356,4 +375,172 @@ fn an_exim_asks_by_smtp_and_from_the_command_line() {
     let said = send(&node.user(2001), 25, &["full@outside.example"], "DATA");
     assert!(said.iter().all(|line| line.starts_with("250")), "{said:?}");
     let _ = submit("x@shop.example", &["full@outside.example"]).success("exim");
+}
+
+/// ACLs of a site's own: some mail is refused, and some vanishes.
+const THEIRS: &str = "accept_rcpt:
+  discard local_parts = silent
+  deny    local_parts = never
+          message     = we do not write there
+  drop    local_parts = gone
+  accept
+
+their_data:
+  discard condition = ${if eq{$h_subject:}{vanish}}
+  accept
+
+their_local:
+  discard condition = ${if eq{$h_subject:}{vanish}}
+  deny    condition = ${if eq{$h_subject:}{never}}
+          message   = no such letters
+  accept
+";
+
+/// Sends over SMTP, and says what was answered to each step.
+fn send_about(place: &Place, subject: &str, to: &[&str]) -> Vec<String> {
+    const SCRIPT: &str = "
+import smtplib, sys
+server = smtplib.SMTP('127.0.0.1', 25, local_hostname='web.example', timeout=20)
+server.ehlo()
+server.mail('x@shop.example')
+for to in sys.argv[2:]:
+    print(*server.docmd('RCPT', f'TO:<{to}>'))
+try:
+    print(server.data(f'Subject: {sys.argv[1]}\\r\\n\\r\\nx\\r\\n')[0])
+    server.quit()
+except smtplib.SMTPException as error:
+    print(type(error).__name__)
+";
+    let mut command = place.command("/usr/bin/python3");
+    command.args(["-c", SCRIPT, subject]).args(to);
+    let out = run(&mut command, "").success("smtplib");
+    out.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_an_exim_discards_still_vanishes_and_is_not_asked_about() {
+    let node = Node::new();
+    let sink = SmtpSink::start(&node.elsewhere(), mx(false), node.directory());
+    let settings =
+        "acl_smtp_data = their_data\nacl_not_smtp = their_local\nacl_smtp_quit = their_quit\n";
+    let exim = Exim::install_with(&node, OUTSIDE_MX.into(), "127.0.0.1", settings, "");
+    let file = node.directory().join("etc/exim4/exim4.conf");
+    let text = fs::read_to_string(&file).expect("it was just written");
+    let theirs = format!("{THEIRS}\ntheir_quit:\n  deny\n");
+    let text = text.replace("accept_rcpt:\n  accept\n", &theirs);
+    assert!(text.contains("their_local:"), "{text}");
+    node.etc().write("exim4/exim4.conf", &text);
+    let socket: PathBuf = node.directory().join("run/policy.sock");
+    let service = Service::open(&node, &socket, uid_of(&node, "Debian-exim"));
+    set_up(&node, &service);
+    let cgroup = node.cgroup().child("mta");
+    let _daemon = exim.daemon(&node.root(), &cgroup);
+    let alice = node.user(2001);
+
+    let to = [
+        "silent@outside.example",
+        "never@outside.example",
+        "a@outside.example",
+    ];
+    let said = send_about(&alice, "goes", &to);
+    assert!(said[0].starts_with("250 "), "{said:?}");
+    assert!(
+        said[1].starts_with("550 ") && said[1].contains("we do not write there"),
+        "{said:?}"
+    );
+    assert!(said[2].starts_with("250 ") && said[3] == "250", "{said:?}");
+    let heard = service.ears.heard();
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert!(heard[0].ends_with(" to a@outside.example"), "{heard:?}");
+    assert_eq!(heard[1..], ["message to Some(1), queued true", "taken"]);
+
+    // A message that vanishes was not sent: what was asked for is given back, also where a QUIT is
+    // refused.
+    let said = send_about(&alice, "vanish", &["b@outside.example"]);
+    assert!(said[0].starts_with("250 ") && said[1] == "250", "{said:?}");
+    let heard = service.ears.wait_for("dropped");
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert!(heard[0].ends_with(" to b@outside.example"), "{heard:?}");
+
+    // Who is dropped is.
+    let said = send_about(&alice, "gone", &["gone@outside.example"]);
+    assert!(said[0].starts_with("550 "), "{said:?}");
+    assert_eq!(said[1], "SMTPServerDisconnected", "{said:?}");
+    assert_eq!(service.ears.heard(), Vec::<String>::new());
+
+    let submit = |subject: &str| {
+        let mut command = alice.command(node.setuid_directory().join("exim4"));
+        command.args(["-odf", "-oep", "-i", "--", "local@outside.example"]);
+        run(&mut command, &format!("Subject: {subject}\n\nx\n"))
+    };
+    // Exim's exit code says that nobody gets it; nobody is told more.
+    let vanished = submit("vanish");
+    assert_eq!(vanished.stderr, "", "{vanished:?}");
+    let refused = submit("never");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("no such letters"), "{refused:?}");
+    assert_eq!(service.ears.heard(), Vec::<String>::new());
+    let _ = submit("goes").success("exim");
+    let heard = service.ears.heard();
+    assert!(
+        heard[0].ends_with("whole to [\"local@outside.example\"]"),
+        "{heard:?}"
+    );
+    // Nothing waits to be tried again, and only what was to go went.
+    wait::until_true("two to arrive", wait::SOON, || {
+        fs::read_dir(sink.dumps())
+            .expect("the directory is ours")
+            .count()
+            == 2
+    });
+    let log = exim.log();
+    assert!(!log.contains("nested ACL"), "{log}");
+    for by in ["DATA", "non-SMTP"] {
+        let line = format!("blackhole ({by} ACL discarded recipients)");
+        assert!(log.contains(&line), "{log}");
+    }
+}
+
+#[test]
+fn an_agent_that_closes_without_a_word_costs_an_exim_no_mail() {
+    let node = Node::new();
+    let _sink = SmtpSink::start(&node.elsewhere(), mx(false), node.directory());
+    let exim = Exim::install(&node, OUTSIDE_MX.into());
+    let socket: PathBuf = node.directory().join("run/policy.sock");
+    let mut service = Service::open(&node, &socket, uid_of(&node, "Debian-exim"));
+    set_up(&node, &service);
+    service.close();
+    let cgroup = node.cgroup().child("mta");
+    let _daemon = exim.daemon(&node.root(), &cgroup);
+    // One that has no room: before the question, and when it has come.
+    let listener = UnixListener::bind(&socket).expect("it is free");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let over = Arc::new(AtomicBool::new(false));
+    let closer = {
+        let over = Arc::clone(&over);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().flatten().enumerate() {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                if number % 2 == 1 {
+                    let mut line = String::new();
+                    let _ = BufReader::new(stream).read_line(&mut line);
+                }
+            }
+        })
+    };
+    let program = node.setuid_directory().join("exim4");
+    for _ in 0..4 {
+        let said = send(&node.user(2001), 25, &["a@outside.example"], "DATA");
+        assert!(said.iter().all(|line| line.starts_with("250")), "{said:?}");
+        let mut command = node.user(2001).command(&program);
+        command.args(["-odq", "-oep", "-i", "--", "a@outside.example"]);
+        let _ = run(&mut command, &letter("x")).success("exim");
+    }
+    let log = exim.log();
+    assert!(log.contains("limiter does not answer"), "{log}");
+    over.store(true, Ordering::Relaxed);
+    let _ = UnixStream::connect(&socket);
+    closer.join().expect("it ends");
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Common, Steps, Way};
+use super::{Common, Steps, Way, forward::forwarders};
 use crate::{
     mta::{MtaError, command::run},
     policy::{model::Policy, services::ServiceAddress},
@@ -36,6 +36,8 @@ pub struct EximFacts {
     pub debian: Option<bool>,
     /// The names of the ACLs there are, in the order of [`HOOKS`]; empty where there is none.
     pub acls: [String; HOOKS.len()],
+    /// The routers that follow files in users' homes.
+    pub forwarders: Vec<String>,
 }
 
 impl EximFacts {
@@ -50,20 +52,22 @@ impl EximFacts {
                 command.arg("-C").arg(configuration);
             }
             command.args(["-bP", what]);
-            let said = run(&mut command, b"", LIMIT)?.success(&command)?;
-            let value = said
-                .split_once('=')
-                .map_or(said.as_str(), |(_, value)| value);
+            run(&mut command, b"", LIMIT)?.success(&command)
+        };
+        let value = |what: &str| {
+            let said = ask(what)?;
+            let value = said.split_once('=').map_or(&*said, |(_, value)| value);
             Ok::<_, MtaError>(value.trim().to_owned())
         };
         let mut acls: [String; HOOKS.len()] = Default::default();
         for (hook, place) in HOOKS.iter().zip(&mut acls) {
-            *place = ask(hook)?;
+            *place = value(hook)?;
         }
         Ok(Self {
-            configuration: PathBuf::from(ask("config_file")?),
+            configuration: PathBuf::from(value("config_file")?),
             debian: configuration.is_none().then(debian).flatten(),
             acls,
+            forwarders: forwarders(&ask("routers")?),
         })
     }
 
@@ -86,8 +90,9 @@ impl EximFacts {
         let ways = [("policy", listens.as_slice(), &way)];
         common.complete(&ways, &mut steps);
         Common::warn(&ways, &mut steps);
+        Common::warn_of(self.forwards(), &mut steps);
         let settings = self.settings(&common, &way);
-        let acls = self.acls();
+        let acls = self.acls(&common);
         let debian = Path::new(DEBIAN);
         match self.debian {
             Some(true) => {
@@ -156,9 +161,9 @@ impl EximFacts {
         lines
     }
 
-    /// The ACLs.
-    fn acls(&self) -> Vec<String> {
-        let first = |hook: &str| {
+    /// The ACLs. What `away` says is only there where mail goes out uncounted.
+    fn acls(&self, common: &Common<'_>) -> Vec<String> {
+        let there = |hook: &str| {
             let at = HOOKS.iter().position(|known| *known == hook);
             let there = at
                 .and_then(|at| self.acls.get(at))
@@ -173,13 +178,26 @@ impl EximFacts {
             if there.is_empty() {
                 String::new()
             } else {
-                format!("  require acl = {there}\n")
+                format!("          acl = {there}\n")
             }
         };
+        // Closed without a word is no answer either: the agent was starting, or had no room.
+        let away = if common.fails_open() {
+            r"  accept  condition = ${if or{{eq{$acl_m_limiter_says}{away}}{match{$acl_m_limiter_says}{\N^\s*$\N}}}}
+          acl = limiter_away
+"
+        } else {
+            ""
+        };
         let text = format!(
-            r"# limiter: who sends how much. What these say comes after what was said before.
+            r"# limiter: who sends how much. What these say comes after what was said before: what that
+# refuses or discards is not asked about.
 limiter_smtp_rcpt:
-{rcpt}  warn    condition = ${{if !def:acl_m_limiter}}
+  accept  endpass
+{rcpt}          acl = limiter_ask_rcpt
+
+limiter_ask_rcpt:
+  warn    condition = ${{if !def:acl_m_limiter}}
           acl = limiter_over
           set acl_m_limiter = $pid.$tod_epoch_l
           set acl_c_limiter = $acl_m_limiter
@@ -188,26 +206,34 @@ limiter_smtp_rcpt:
   accept
 
 limiter_smtp_data:
-{data}  accept  condition = ${{if !def:acl_m_limiter}}
+  accept  endpass
+{data}          acl = limiter_ask_data
+
+limiter_ask_data:
+  accept  condition = ${{if !def:acl_m_limiter}}
   warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 data key=$acl_m_limiter id=$message_exim_id LIMITER_WHO count=${{recipients_count}}LIMITER_TAIL
           set acl_c_limiter =
   require acl = limiter_says
   accept
 
 limiter_not_smtp:
-{local}  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 local key=$pid.$tod_epoch_l id=$message_exim_id LIMITER_WHO count=$recipients_count all=${{base64:$recipients}}LIMITER_TAIL
+  accept  endpass
+{local}          acl = limiter_ask_local
+
+limiter_ask_local:
+  warn    set acl_m_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 local key=$pid.$tod_epoch_l id=$message_exim_id LIMITER_WHO count=$recipients_count all=${{base64:$recipients}}LIMITER_TAIL
   require acl = limiter_says
   accept
 
 # A message that was not sent after all counts for nothing.
 limiter_smtp_quit:
-{quit}  warn    acl = limiter_over
-  accept
-
+  warn    acl = limiter_over
+  accept  endpass
+{quit}
 limiter_smtp_notquit:
-{notquit}  warn    acl = limiter_over
-  accept
-
+  warn    acl = limiter_over
+  accept  endpass
+{notquit}
 limiter_over:
   warn    condition = ${{if def:acl_c_limiter}}
           set acl_c_limiter_says = ${{readsocket{{LIMITER_SOCKET}}{{limiter 1 drop key=${{acl_c_limiter}}LIMITER_TAIL
@@ -223,17 +249,15 @@ limiter_away:
 
 limiter_says:
   accept  condition = ${{if match{{$acl_m_limiter_says}}{{\N^ok\s*$\N}}}}
-  accept  condition = ${{if eq{{$acl_m_limiter_says}}{{away}}}}
-          acl = limiter_away
-  deny    condition = ${{if match{{$acl_m_limiter_says}}{{\N^deny \N}}}}
+{away}  deny    condition = ${{if match{{$acl_m_limiter_says}}{{\N^deny \N}}}}
           message   = ${{sg{{$acl_m_limiter_says}}{{\N^deny |\s+$\N}}{{}}}}
   defer   message   = ${{if match{{$acl_m_limiter_says}}{{\N^defer \N}}{{${{sg{{$acl_m_limiter_says}}{{\N^defer |\s+$\N}}{{}}}}}}{{451 4.3.0 limits cannot be checked at the moment}}}}
 ",
-            rcpt = first("acl_smtp_rcpt"),
-            data = first("acl_smtp_data"),
-            local = first("acl_not_smtp"),
-            quit = first("acl_smtp_quit"),
-            notquit = first("acl_smtp_notquit"),
+            rcpt = there("acl_smtp_rcpt"),
+            data = there("acl_smtp_data"),
+            local = there("acl_not_smtp"),
+            quit = there("acl_smtp_quit"),
+            notquit = there("acl_smtp_notquit"),
         );
         text.lines().map(str::to_owned).collect()
     }

@@ -3,7 +3,9 @@
 
 mod dovecot;
 mod exim;
+mod forward;
 mod postfix;
+mod reinjection;
 
 use std::{
     fmt,
@@ -13,7 +15,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use self::{dovecot::DovecotFacts, exim::EximFacts, postfix::PostfixFacts};
+pub use self::{dovecot::DovecotFacts, exim::EximFacts, forward::Forwards, postfix::PostfixFacts};
 use crate::{
     policy::{
         model::Policy,
@@ -161,6 +163,13 @@ impl<'p> Common<'p> {
             "sockets are opened at the start; enforcement goes on meanwhile",
             vec!["systemctl restart limiter".to_owned()],
         );
+    }
+
+    /// Warns where the mail server expands what users write.
+    fn warn_of(forwards: Option<Forwards>, steps: &mut Steps) {
+        if let Some(Forwards { problem, remedy }) = forwards {
+            steps.know(format!("beware: {problem}. {remedy}"));
+        }
     }
 
     /// Warns where others could answer in the agent's place.

@@ -23,7 +23,7 @@ const SETTINGS: (u32, u32) = (3, 0);
 /// same name.
 const BELOW_QUEUE: &str = "limiter";
 /// A parameter of our own that holds the check: values in master.cf cannot hold spaces.
-const PARAMETER: &str = "limiter_check";
+pub(super) const PARAMETER: &str = "limiter_check";
 /// What a check of ours begins with.
 const CHECK: &str = "check_policy_service";
 
@@ -44,6 +44,12 @@ pub struct PostfixFacts {
     pub smtpd_milters: String,
     /// `non_smtpd_milters`, as written.
     pub non_smtpd_milters: String,
+    /// `forward_path`, as written.
+    pub forward_path: String,
+    /// `mydestination`: the domains of the node's own users.
+    pub local_domains: String,
+    /// `local_transport`: who delivers to them.
+    pub local_transport: String,
     /// What master.cf says otherwise.
     pub overrides: Vec<Override>,
 }
@@ -79,7 +85,16 @@ impl PostfixFacts {
             }
             Ok(found)
         };
-        let fixed = ask(&["-hx", "queue_directory", "mail_version"], 2)?;
+        let fixed = ask(
+            &[
+                "-hx",
+                "queue_directory",
+                "mail_version",
+                "mydestination",
+                "local_transport",
+            ],
+            4,
+        )?;
         let settings = ask(
             &[
                 "-h",
@@ -87,8 +102,9 @@ impl PostfixFacts {
                 "smtpd_data_restrictions",
                 "smtpd_milters",
                 "non_smtpd_milters",
+                "forward_path",
             ],
-            4,
+            5,
         )?;
         let line = |from: &[String], at: usize| from.get(at).cloned().unwrap_or_default();
         let version = line(&fixed, 1);
@@ -123,6 +139,9 @@ impl PostfixFacts {
             data_restrictions: line(&settings, 1),
             smtpd_milters: line(&settings, 2),
             non_smtpd_milters: line(&settings, 3),
+            forward_path: line(&settings, 4),
+            local_domains: line(&fixed, 2),
+            local_transport: line(&fixed, 3),
             overrides,
         })
     }
@@ -136,8 +155,8 @@ impl PostfixFacts {
             .iter()
             .flat_map(|step| &step.lines)
             .filter(|line| line.starts_with("postconf "));
-        let milter = lines.clone().any(|line| line.contains("_milters = "));
-        let policy = lines.any(|line| !line.contains("_milters = "));
+        let milter = lines.clone().any(|line| line.contains("_milters"));
+        let policy = lines.any(|line| !line.contains("_milters"));
         (policy, milter)
     }
 
@@ -197,12 +216,14 @@ impl PostfixFacts {
         }
         common.complete(&ways, &mut steps);
         Common::warn(&ways, &mut steps);
+        Common::warn_of(self.forwards(), &mut steps);
         self.questions(&common, &policy_way, &mut steps);
         if milters.is_empty() {
             steps.know("mail from sendmail(1) is not counted: services.milter is switched off");
         } else {
             self.milters(&common, &milter_way, &mut steps);
         }
+        self.reinjection(&common, &policy_way, &milter_way, &mut steps);
         let configuration = quoted(&self.configuration.display().to_string());
         steps.run(
             "have Postfix read it",
@@ -232,7 +253,9 @@ impl PostfixFacts {
                 lines.push(self.postconf("-e", &format!("{name} = {value}")));
             }
             services.extend(self.overrides.iter().filter(|it| {
-                it.place.rsplit('/').next() == Some(name) && !self.holds(&it.meaning, way)
+                !self.is_left_out(common, it)
+                    && it.place.rsplit('/').next() == Some(name)
+                    && !self.holds(&it.meaning, way)
             }));
         }
         if !services.is_empty() {
@@ -267,11 +290,7 @@ impl PostfixFacts {
         } else {
             "tempfail"
         };
-        let milter = if self.version >= SETTINGS {
-            format!("{{ {address}, default_action={action} }}")
-        } else {
-            address.clone()
-        };
+        let milter = self.milter(common, way);
         let mut lines = Vec::new();
         for (name, value) in [
             ("smtpd_milters", &self.smtpd_milters),
@@ -295,6 +314,20 @@ impl PostfixFacts {
         }
     }
 
+    /// The milter.
+    pub(super) fn milter(&self, common: &Common<'_>, way: &Way) -> String {
+        let address = self.name(way);
+        if self.version < SETTINGS {
+            return address;
+        }
+        let action = if common.fails_open() {
+            "accept"
+        } else {
+            "tempfail"
+        };
+        format!("{{ {address}, default_action={action} }}")
+    }
+
     /// The restriction that asks.
     fn check(&self, common: &Common<'_>, way: &Way) -> String {
         let address = self.name(way);
@@ -311,7 +344,7 @@ impl PostfixFacts {
         format!("{CHECK} {{ {address}, timeout={patience}s{action} }}")
     }
 
-    fn holds(&self, restrictions: &str, way: &Way) -> bool {
+    pub(super) fn holds(&self, restrictions: &str, way: &Way) -> bool {
         restrictions.contains(CHECK) && restrictions.contains(&self.name(way))
     }
 
@@ -340,7 +373,7 @@ impl PostfixFacts {
         }
     }
 
-    fn postconf(&self, option: &str, setting: &str) -> String {
+    pub(super) fn postconf(&self, option: &str, setting: &str) -> String {
         let configuration = quoted(&self.configuration.display().to_string());
         format!("postconf -c {configuration} {option} {}", quoted(setting))
     }

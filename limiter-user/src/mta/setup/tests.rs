@@ -137,6 +137,7 @@ fn exim_is_told_as_it_is_put_together() {
         configuration: "/etc/exim/exim.conf".into(),
         debian: Some(true),
         acls: ["acl_check_rcpt", "acl_check_data", "", "", ""].map(str::to_owned),
+        forwarders: Vec::new(),
     };
     let policy = policy(&["unix:/run/limiter/policy.sock"]);
     let text = facts.steps(&policy).to_string();
@@ -146,8 +147,8 @@ fn exim_is_told_as_it_is_put_together() {
         "MAIN_ACL_CHECK_RCPT = limiter_smtp_rcpt",
         "MAIN_ACL_CHECK_DATA = limiter_smtp_data",
         "acl_not_smtp = limiter_not_smtp",
-        "  require acl = acl_check_rcpt",
-        "  require acl = acl_check_data",
+        "          acl = acl_check_rcpt",
+        "          acl = acl_check_data",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
@@ -162,7 +163,14 @@ fn exim_is_told_as_it_is_put_together() {
     facts.acls = ["check_rcpt", "", "check_local", "", ""].map(str::to_owned);
     let text = facts.steps(&policy).to_string();
     assert!(text.contains("acl_smtp_rcpt = limiter_smtp_rcpt"), "{text}");
-    assert!(text.contains("require acl = check_local"), "{text}");
+    assert!(text.contains("          acl = check_local"), "{text}");
+    assert!(text.contains("{away}}{match"), "{text}");
+    // Where nothing may go out uncounted, no answer is none.
+    let mut closed = policy.clone();
+    closed.node.services.on_failure = OnFailure::Closed;
+    let text = facts.steps(&closed).to_string();
+    assert!(!text.contains("acl = limiter_away"), "{text}");
+    assert!(text.contains("}{}{failed}}"), "{text}");
 }
 
 const HOOKED: [&str; 5] = [
@@ -213,4 +221,142 @@ fn dovecot_asks_once_for_each_login() {
         text.contains("Dovecot asks already") && !text.contains("reload"),
         "{text}"
     );
+}
+
+/// What amavis says to put into master.cf, and a port for logins that skips the filter.
+fn filtered() -> PostfixFacts {
+    PostfixFacts {
+        smtpd_milters: "inet:127.0.0.1:8891".to_owned(),
+        overrides: vec![
+            overridden("127.0.0.1:10025/inet/content_filter", ""),
+            overridden(
+                "127.0.0.1:10025/inet/smtpd_recipient_restrictions",
+                "permit_mynetworks,reject",
+            ),
+            overridden(
+                "10026/inet/receive_override_options",
+                "no_milters,no_address_mappings",
+            ),
+            Override {
+                meaning: "check_policy_service unix:limiter/policy.sock,permit_mynetworks,reject"
+                    .to_owned(),
+                ..overridden(
+                    "10026/inet/smtpd_recipient_restrictions",
+                    "$limiter_check,permit_mynetworks,reject",
+                )
+            },
+            overridden("submission/inet/content_filter", ""),
+            overridden("2587/inet/content_filter", ""),
+            overridden("2587/inet/smtpd_sasl_auth_enable", "yes"),
+            overridden("2587/inet/smtpd_recipient_restrictions", "permit"),
+            overridden("smtp/unix/content_filter", ""),
+        ],
+        ..postfix()
+    }
+}
+
+#[test]
+fn where_a_filter_hands_mail_back_nobody_is_asked_unless_the_filter_is_known() {
+    let mut policy = policy(&[IN_QUEUE]);
+    let facts = filtered();
+    assert_eq!(facts.taking_back(), ["127.0.0.1:10025/inet", "10026/inet"]);
+    let text = facts.steps(&policy).to_string();
+    for line in [
+        "postconf -c '/etc/postfix' -P '127.0.0.1:10025/inet/smtpd_data_restrictions='",
+        "postconf -c '/etc/postfix' -e 'limiter_other_milters = inet:127.0.0.1:8891'",
+        "postconf -c '/etc/postfix' -P '127.0.0.1:10025/inet/smtpd_milters=$limiter_other_milters'",
+        "postconf -c '/etc/postfix' -P '10026/inet/smtpd_recipient_restrictions=permit_mynetworks,reject'",
+        "postconf -c '/etc/postfix' -P '10026/inet/smtpd_data_restrictions='",
+        "postconf -c '/etc/postfix' -P '2587/inet/smtpd_recipient_restrictions=$limiter_check,permit'",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    for not in [
+        "10025/inet/smtpd_recipient_restrictions",
+        "10026/inet/smtpd_milters",
+        "2587/inet/smtpd_milters",
+    ] {
+        assert!(!text.contains(not), "{not}\n{text}");
+    }
+    assert!(text.contains("services.filters"), "{text}");
+    policy.node.services.filters = vec!["amavis".to_owned()];
+    let text = facts.steps(&policy).to_string();
+    let asks = "127.0.0.1:10025/inet/smtpd_recipient_restrictions=$limiter_check,permit_mynetworks";
+    assert!(text.contains(asks), "{text}");
+    assert!(!text.contains("inet/smtpd_milters"), "{text}");
+    assert!(text.contains("let only Postfix reach it"), "{text}");
+}
+
+#[test]
+fn it_is_said_when_users_files_are_followed() {
+    let follows = PostfixFacts {
+        forward_path: "$home/.forward${recipient_delimiter}${extension}, $home/.forward".to_owned(),
+        local_domains: "node.example".to_owned(),
+        local_transport: "local:node.example".to_owned(),
+        ..postfix()
+    };
+    let policy = policy(&[IN_QUEUE]);
+    let text = follows.steps(&policy).to_string();
+    assert!(
+        text.contains("postconf -c '/etc/postfix' -e 'forward_path =' "),
+        "{text}"
+    );
+    assert_eq!(follows.lacks(&policy), (true, true));
+    let without = |change: fn(&mut PostfixFacts)| {
+        let mut facts = follows.clone();
+        change(&mut facts);
+        facts.forwards()
+    };
+    assert_eq!(without(|it| it.local_domains.clear()), None);
+    assert_eq!(without(|it| it.forward_path.clear()), None);
+    assert_eq!(
+        without(|it| it.forward_path = "/etc/postfix/forward/$user".to_owned()),
+        None
+    );
+    assert_eq!(
+        without(|it| it.local_transport = "lmtp:unix:x".to_owned()),
+        None
+    );
+    let off =
+        |it: &mut PostfixFacts| it.overrides = vec![overridden("local/unix/forward_path", "")];
+    assert_eq!(without(off), None);
+    let on = |it: &mut PostfixFacts| {
+        it.overrides = vec![overridden("local/unix/forward_path", "$home/.forward")];
+        it.forward_path.clear();
+    };
+    let said = without(on).unwrap().remedy;
+    assert!(said.contains("-P 'local/unix/forward_path='"), "{said}");
+
+    let exim = EximFacts {
+        configuration: "/etc/exim/exim.conf".into(),
+        forwarders: vec!["userforward".to_owned()],
+        ..EximFacts::default()
+    };
+    let text = exim.steps(&policy).to_string();
+    assert!(
+        text.contains("`condition = false` in the router userforward (/etc/exim/exim.conf)"),
+        "{text}"
+    );
+    assert_eq!(EximFacts::default().forwards(), None);
+    let said = "
+system_aliases router:
+data = ${lookup{$local_part}lsearch{/etc/aliases}}
+driver = redirect
+file = 
+
+userforward router:
+address_data = 
+driver = redirect
+file = $home/.forward
+file_transport = address_file
+
+lists router:
+driver = redirect
+file = /etc/exim4/lists/$local_part
+
+home router:
+driver = accept
+transport_home_directory = $home
+";
+    assert_eq!(forward::forwarders(said), ["userforward"]);
 }

@@ -5,7 +5,7 @@ use super::uids::{By, Claim};
 use crate::{
     policy::{
         fault::Fault,
-        image::Holder,
+        image::{Holder, ImageTenant, UidBinding},
         model::{Origin, Policy, UidRange},
     },
     system::Users,
@@ -105,4 +105,99 @@ pub(super) fn claims<'a>(users: &[MtaUser<'a>], origin: &'a Origin) -> Vec<Claim
             of_account: false,
         })
         .collect()
+}
+
+/// Says which users of `services.filters` and `services.lists` are not what they are named for. A tenant's
+/// stays a tenant's, whatever the lists say.
+pub(super) fn check_programs(
+    policy: &Policy,
+    users: &Users,
+    bindings: &[UidBinding],
+    tenants: &[ImageTenant],
+    origin: &Origin,
+    faults: &mut Vec<Fault>,
+) {
+    let services = &policy.node.services;
+    for (key, names) in [("filters", &services.filters), ("lists", &services.lists)] {
+        for name in names {
+            let Some(uid) = users.uid_of(name) else {
+                faults.push(Fault::warning(
+                    origin,
+                    format!("services.{key}: there is no user {name}"),
+                    "it is known when it appears",
+                ));
+                continue;
+            };
+            let whose = bindings
+                .iter()
+                .find(|it| (it.range.first..=it.range.last).contains(&uid));
+            let why = match whose.map(|it| it.holder) {
+                _ if uid == 0 => "has uid 0".to_owned(),
+                Some(Holder::Mta) => "is one of the mail server's own".to_owned(),
+                Some(Holder::Tenant(tenant)) => match tenants.get(tenant) {
+                    Some(tenant) => format!("is {}'s", tenant.name),
+                    None => continue,
+                },
+                None => continue,
+            };
+            faults.push(Fault::error(
+                origin,
+                format!("services.{key}: the user {name} {why}"),
+                "a user that the program has for itself",
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        policy::compile::{
+            compile_what_holds,
+            testing::{located, policy, tenant},
+        },
+        system::System,
+    };
+
+    #[test]
+    fn programs_that_hand_mail_on_have_users_of_their_own() {
+        let mut policy = policy();
+        let names = ["amavis", "gone", "toor", "postfix"];
+        policy.node.mta.users = Some(vec!["postfix".to_owned()]);
+        policy.node.services.filters = names.map(str::to_owned).to_vec();
+        policy.node.services.lists = vec!["alice".to_owned()];
+        let mut alice = tenant("alice");
+        alice.matches.users = vec![located("alice".to_owned())];
+        policy.tenants = vec![alice];
+        let mut users = Users::default();
+        for (name, uid) in [
+            ("toor", 0),
+            ("postfix", 109),
+            ("amavis", 120),
+            ("alice", 2_001),
+        ] {
+            users.insert(name, uid);
+        }
+        let system = System {
+            users,
+            ..System::default()
+        };
+        let (_, faults) = compile_what_holds(&policy, &system);
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        let about: Vec<&str> = faults
+            .iter()
+            .filter_map(|fault| Some(fault.split_once("services.")?.1.split_once(';')?.0))
+            .collect();
+        assert_eq!(
+            about,
+            [
+                "filters: there is no user gone",
+                "filters: the user toor has uid 0",
+                "filters: the user postfix is one of the mail server's own",
+                "lists: the user alice is alice's",
+            ],
+            "{faults:?}"
+        );
+    }
 }

@@ -55,6 +55,8 @@ services:
   milter: inet:127.0.0.1:10042
   dovecot: \"inet:[::1]:10041\"
   allowed_users: [postfix]
+  filters: [amavis, spamd]
+  lists: [list]
   on_failure: closed
   sender_mismatch: refuse
   over_limit: permanent
@@ -81,6 +83,8 @@ services:
         services,
         Services {
             allowed_users: Some(vec!["postfix".to_owned()]),
+            filters: vec!["amavis".to_owned(), "spamd".to_owned()],
+            lists: vec!["list".to_owned()],
             on_failure: OnFailure::Closed,
             sender_mismatch: SenderMismatch::Refuse,
             over_limit: OverLimit::Permanent,
@@ -129,6 +133,24 @@ fn what_makes_no_sense_is_said() {
             "limiter.yaml:11:74: error: services.texts.mismatch: a list of 0 is not a single value;…",
             "limiter.yaml:11:78: error: services.texts.other: unknown key;…",
             "limiter.yaml:12:3: error: services.polcy: unknown key; did you mean `policy`?…",
+        ],
+    );
+}
+
+#[test]
+fn programs_that_hand_mail_on_are_named_once_and_are_not_root() {
+    all(
+        &Config::new(
+            "services:\n\
+             \x20 filters: [amavis, root, 5, \"a b\", amavis]\n\
+             \x20 lists: [list, amavis]\n",
+        ),
+        &[
+            "limiter.yaml:2:21: error: services.filters[1]: root is whatever runs on the node, and no…",
+            "limiter.yaml:2:27: error: services.filters[2]: 5 is a number;…",
+            "limiter.yaml:2:30: error: services.filters[3]: \"a b\" is not a user name;…",
+            "limiter.yaml:2:37: error: services.filters[4]: amavis is named twice;…",
+            "limiter.yaml:3:17: error: services.lists[1]: amavis is named twice;…",
         ],
     );
 }

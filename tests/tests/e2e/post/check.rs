@@ -45,6 +45,20 @@ fn complains(agent: &Agent<'_>, words: &[&str], why: &str) {
     );
 }
 
+#[track_caller]
+fn warns(agent: &Agent<'_>, words: &[&str], why: &str, remedy: &str) {
+    let (content, said) = check(agent, words, "");
+    assert!(content, "{said:#}");
+    let problem = &said["problems"][0];
+    assert_eq!(problem["severity"], "warning", "{said:#}");
+    for (key, text) in [("problem", why), ("remedy", remedy)] {
+        assert!(
+            problem[key].as_str().is_some_and(|it| it.contains(text)),
+            "{said:#}"
+        );
+    }
+}
+
 fn close(directory: &Path, mode: u32) {
     fs::set_permissions(directory, fs::Permissions::from_mode(mode)).expect("it is root's");
 }
@@ -90,6 +104,22 @@ fn postfix_asks_or_it_is_said_why_not() {
         (&default["allowed"], &default["denied"]),
         (&0.into(), &0.into())
     );
+    // What it expands after it asked: a warning, and it asks all the same.
+    let (_, said) = check(&agent, &["postfix"], "");
+    assert_eq!(said["problems"], serde_json::json!([]), "{said:#}");
+    let mut postconf = town.node.root().command("postconf");
+    let local = "mydestination = local.example";
+    let _ = run(postconf.args(["-e", local]), "").success("postconf");
+    warns(
+        &agent,
+        &["postfix"],
+        "users' own .forward files",
+        "'forward_path ='",
+    );
+    let mut postconf = town.node.root().command("postconf");
+    let _ = run(postconf.args(["-e", "forward_path ="]), "").success("postconf");
+    let (_, said) = check(&agent, &["postfix"], "");
+    assert_eq!(said["problems"], serde_json::json!([]), "{said:#}");
     let said = town.smtp(&town.node.user(ALICE), "x@shop.example", &people("a", 1));
     assert_eq!(said.taken(), 1, "{said:?}");
     assert_eq!(used(&agent, "alice"), 1);
@@ -117,6 +147,23 @@ fn exim_asks_or_it_is_said_why_not() {
     complains(&agent, &words, "may not enter");
     close(agent.home(), 0o755);
     is_content(&agent, &words, "", &["policy"]);
+    let file = town.node.directory().join("etc/exim4/exim4.conf");
+    let text = fs::read_to_string(&file).expect("it is there");
+    let router = "begin routers
+userforward:
+  driver = redirect
+  check_local_user
+  file = $home/.forward
+";
+    town.node
+        .etc()
+        .write("exim4/exim4.conf", &text.replace("begin routers\n", router));
+    warns(
+        &agent,
+        &words,
+        "router userforward",
+        "`condition = false` in the router userforward",
+    );
     let default = agent.tenant("(default)");
     assert_eq!(
         (&default["allowed"], &default["denied"]),

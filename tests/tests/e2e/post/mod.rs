@@ -4,6 +4,7 @@
 mod check;
 mod dovecot;
 mod exim;
+mod filter;
 mod postfix;
 mod scenes;
 mod speed;

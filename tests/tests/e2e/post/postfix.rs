@@ -18,14 +18,26 @@ impl Server {
         self.postfix.queue()
     }
 
+    /// Whether its mailbox holds a letter for this recipient.
+    pub fn mailbox_has(&self, to: &str) -> bool {
+        let line = format!("X-Original-To: {to}");
+        let all = self.postfix.mailbox().messages();
+        all.iter().any(|text| text.contains(&line))
+    }
+
     fn install(node: &Node) -> Self {
+        Self::install_with(node, "", "")
+    }
+
+    /// The same, with more in main.cf and master.cf.
+    pub fn install_with(node: &Node, more_main: &str, more_master: &str) -> Self {
         let main = format!(
             "relayhost = [{OUTSIDE_MX}]:25
 smtpd_sasl_type = dovecot
 smtpd_sasl_path = private/auth
 smtpd_recipient_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 smtpd_peername_lookup = no
-"
+{more_main}"
         );
         let submission = format!(
             "127.0.0.1:2525 inet n - y - - smtpd
@@ -33,7 +45,7 @@ smtpd_peername_lookup = no
   -o smtpd_sasl_auth_enable=yes
   -o smtpd_recipient_restrictions=permit_sasl_authenticated,reject
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
-"
+{more_master}"
         );
         let postfix = Postfix::start(
             &node.root(),
