@@ -215,11 +215,17 @@ fn lost_messages_are_a_reason_to_look() {
 #[test]
 fn what_is_dropped_half_way_is_told_later() {
     watched(async |ip, mut watch| {
-        quiet(&mut watch).await;
-        ip("link add br0 type bridge");
-        // Polled once, so that the message is read, and dropped.
-        let once = tokio::time::timeout(Duration::ZERO, watch.next()).await;
-        assert!(once.is_err());
-        assert!(told(&mut watch).await.is_some());
+        for bridge in 0..5 {
+            quiet(&mut watch).await;
+            ip(&format!("link add br{bridge} type bridge"));
+            // Polled once, so that the message is read, and dropped.
+            let once = tokio::time::timeout(Duration::ZERO, watch.next()).await;
+            if once.is_err() {
+                assert!(told(&mut watch).await.is_some());
+                return;
+            }
+            // On a busy machine it may have been read and told already.
+        }
+        panic!("it was always told at once");
     });
 }
