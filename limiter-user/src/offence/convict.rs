@@ -38,19 +38,20 @@ impl Work<'_> {
             Some(case) => case.evidence.add(fact, at),
             None => kept.evidence.add(fact, at),
         }
-        let mut offence = None;
-        for (severity, counted) in [(counted, true), (all, false)] {
-            if let Some(severity) = severity {
-                let mark = mark(&kept, ladder, at, (severity, counted, !late));
-                if self.mark(tenant, ladder, &mut kept, mark) && counted {
-                    offence = kept.open.as_ref().map(|case| (case.id, severity));
-                }
+        let mut offences = Vec::new();
+        let counted = counted.into_iter().map(|severity| (severity, true));
+        let all = all.into_iter().map(|severity| (severity, false));
+        for (severity, counted) in counted.chain(all) {
+            let mark = mark(&kept, ladder, at, (severity, counted, !late));
+            if self.mark(tenant, ladder, &mut kept, mark) && counted {
+                let case = kept.open.as_ref().map(|case| case.id);
+                offences.extend(case.map(|case| (case, severity)));
             }
         }
         let record = self.state.records.entry(tenant.to_owned()).or_default();
         record.ladders.insert(ladder.name.clone(), kept);
         // R14: an offence is on the records above, too.
-        if let Some((case, severity)) = offence {
+        for (case, severity) in offences {
             let who = customer(tenant, case);
             let fact = Fact {
                 heard: Heard::Customer {

@@ -1,6 +1,6 @@
 //! Whether what was heard fits the rules of a policy.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     ladder::{Ladder, RefusedAttempts, When},
@@ -62,26 +62,27 @@ pub enum Heard<'s> {
     },
 }
 
-/// The gravest severity that the rules give to `fact`, which `tally` holds already: first for what
-/// left the node, then for everything.
+/// All severities that the rules give to `fact`, which `tally` holds already: first for what left the
+/// node, then for everything. All and not the gravest alone: what comes at once must say the same as
+/// when it comes in parts.
 pub fn severities(
     ladder: &Ladder,
     tally: &Tally,
     fact: &Fact<'_>,
     at: Moment,
-) -> (Option<Severity>, Option<Severity>) {
-    let gravest = |punishing: bool| {
+) -> (BTreeSet<Severity>, BTreeSet<Severity>) {
+    let those = |punishing: bool| -> BTreeSet<Severity> {
         ladder
             .offences
             .iter()
             .filter(|rule| concerns(&rule.when, fact) && fits(&rule.when, tally, at, punishing))
             .map(|rule| rule.severity)
-            .max()
+            .collect()
     };
-    let all = gravest(false);
+    let all = those(false);
     match ladder.refused_attempts {
-        RefusedAttempts::Warn => (gravest(true), all),
-        RefusedAttempts::Punish => (all, all),
+        RefusedAttempts::Warn => (those(true), all),
+        RefusedAttempts::Punish => (all.clone(), all),
     }
 }
 

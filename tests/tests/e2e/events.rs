@@ -256,8 +256,7 @@ fn events_say_how_their_tenants_stand() {
     block(&agent, "alice");
     let told = |agent: &Agent| {
         let text = agent.must(&["events"]);
-        let alice = "\nalice (customer of (node)): enforce, standing blocked\n  sanction \
-                     block_smtp until ";
+        let alice = "\nalice: enforce, standing blocked\n  sanction block_smtp until ";
         assert_eq!(text.matches("standing").count(), 1, "{text}");
         assert!(text.contains(alice), "{text}");
         assert!(text.contains("  why      phishing site"), "{text}");
