@@ -38,6 +38,18 @@ postlog    unix-dgram n - n - 1 postlogd
 /// How long it may take to start: many processes, on a machine that does much else.
 const STARTS: Duration = Duration::from_secs(60);
 
+/// Whether somebody listens on port 25 in the network namespace of this process.
+fn listens(pid: u32) -> bool {
+    ["tcp", "tcp6"].iter().any(|table| {
+        let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        table.lines().any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let (local, state) = (words.next(), words.nth(1));
+            local.is_some_and(|local| local.ends_with(":0019")) && state == Some("0A")
+        })
+    })
+}
+
 /// A running Postfix. Dropping it stops it.
 #[derive(Debug)]
 pub struct Postfix {
@@ -120,7 +132,8 @@ default_process_limit = 20
                 "Postfix ended: {}",
                 process.log()
             );
-            process.log().contains("daemon started")
+            // What it says first is lost where it comes before the process that writes the log.
+            process.log().contains("daemon started") || listens(process.pid())
         });
         Self {
             directory,

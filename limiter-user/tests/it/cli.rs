@@ -262,7 +262,7 @@ async fn observe_and_explain_are_told_in_words() {
     let open = ask(&agent, &["observe", "t1", "--for", "30m"]).await;
     assert_eq!(open.code, Some(0), "{}", open.err);
     assert!(open.out.starts_with("t1: nothing is refused until "));
-    assert!(open.out.contains("UTC (in 29m "), "{}", open.out);
+    assert!(open.out.contains("Z (in 29m "), "{}", open.out);
     for end in [&["observe", "--end"][..], &["observe", "--for", "0"]] {
         let end = ask(&agent, end).await;
         assert_eq!(end.out, "the whole node: the configured mode holds again\n");
