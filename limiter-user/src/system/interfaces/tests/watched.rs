@@ -108,11 +108,17 @@ fn routes_to_a_part_of_the_world_are_not_told() {
         ip("link add veth1 type veth peer name veth1p");
         ip("link set veth1 up");
         ip("link set veth1p up");
-        tokio::time::sleep(CARRIERS).await;
+        let mut told_of_parts = 0;
+        for part in 1..=3 {
+            tokio::time::sleep(CARRIERS).await;
+            quiet(&mut watch).await;
+            ip(&format!("route add 203.0.{part}.0/24 dev veth1"));
+            ip(&format!("-6 route add 2001:db8:{part}::/48 dev veth1"));
+            told_of_parts += u32::from(told_within(SOON, &mut watch).await.is_some());
+        }
+        // On a busy machine a carrier may come that late once; parts would be told each time.
+        assert!(told_of_parts < 3, "{told_of_parts}");
         quiet(&mut watch).await;
-        ip("route add 203.0.113.0/24 dev veth1");
-        ip("-6 route add 2001:db8:7::/48 dev veth1");
-        assert_eq!(told_within(SOON, &mut watch).await, None);
         ip("route add 128.0.0.0/1 dev veth1");
         assert!(told(&mut watch).await.is_some());
     });
