@@ -26,6 +26,8 @@ pub struct Networks {
     coverage: Coverage,
     /// Which interfaces the programs were told to be judged and covered.
     told: (BTreeSet<u32>, BTreeSet<u32>),
+    /// Something changed that the gate of the mail server goes by.
+    news: bool,
     /// What was said already.
     said: BTreeSet<String>,
 }
@@ -55,11 +57,9 @@ impl State {
                 let asked = interfaces::Wanted::of(&self.policy);
                 let coverage = resolve(&interfaces, &asked);
                 let known = &self.networks.coverage;
-                let others = coverage.owners != known.owners || coverage.uplinks != known.uplinks;
+                self.networks.news |=
+                    coverage.owners != known.owners || coverage.uplinks != known.uplinks;
                 self.networks.coverage = coverage;
-                if others {
-                    self.follow_at_the_gate();
-                }
                 self.networks.interfaces = interfaces;
                 self.mended(Trouble::Interfaces);
                 self.say_coverage();
@@ -95,6 +95,10 @@ impl State {
             .set_flags(COUNT_EVERYWHERE, value, &mut self.kernel);
         if let Err(error) = told {
             warn!("cannot say where connections are counted: {error}");
+        }
+        // Once for all that changed: the gate learns everybody anew.
+        if std::mem::take(&mut self.networks.news) {
+            self.follow_at_the_gate();
         }
     }
 
@@ -149,12 +153,9 @@ impl State {
         let bridged = interfaces::bridged(&self.networks.interfaces, &told.1);
         match sync_interfaces(&mut self.kernel.maps, &owners, &told.0, &told.1, &bridged) {
             Ok(()) => {
-                let others = self.networks.told.0 != told.0;
+                self.networks.news |= self.networks.told.0 != told.0;
                 self.networks.told = told;
                 self.mended(Trouble::InterfaceMap);
-                if others {
-                    self.follow_at_the_gate();
-                }
             }
             Err(error) => self.trouble(
                 Trouble::InterfaceMap,
