@@ -18,23 +18,38 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// What to put where, so that the mail server asks limiter; nothing is changed
-    Config(Arguments),
+    Config(Target),
     /// Whether the mail server really asks: a session with it that sends nothing
     Check(mta_check::Arguments),
 }
 
-/// What to put where.
+/// Which mail server.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct Target {
     /// The mail server
-    server: Server,
+    pub server: Server,
     /// Postfix's directory of configuration [default: /etc/postfix], or Exim's or Dovecot's file [default:
     /// what it was built for]
     #[arg(long, value_name = "PATH")]
-    at: Option<PathBuf>,
+    pub at: Option<PathBuf>,
     /// The program to ask: `postconf`, Exim, or `doveconf` [default: where packages put it]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+}
+
+impl Target {
+    /// The program to ask, of which these are names.
+    pub fn program(&self, names: &[&'static str]) -> Result<PathBuf, MtaError> {
+        match self.program.clone() {
+            Some(program) => Ok(program),
+            None => Places::default().program(names),
+        }
+    }
+
+    /// Postfix's directory of configuration.
+    pub fn postfix(&self) -> PathBuf {
+        self.at.clone().unwrap_or_else(|| "/etc/postfix".into())
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -45,12 +60,12 @@ pub enum Server {
 }
 
 pub fn run(command: Command, global: &Global) -> Result<ExitCode, CliError> {
-    let args = match command {
-        Command::Config(args) => args,
+    let target = match command {
+        Command::Config(target) => target,
         Command::Check(args) => return mta_check::run(&args, global),
     };
     let policy = policy_of(global)?;
-    let steps = steps(args, &policy)?;
+    let steps = steps(&target, &policy)?;
     let mut out = Output::new();
     if global.json {
         out.json(&steps)?;
@@ -79,22 +94,14 @@ pub fn policy_of(global: &Global) -> Result<policy::model::Policy, CliError> {
     Ok(policy)
 }
 
-fn steps(args: Arguments, policy: &policy::model::Policy) -> Result<Steps, MtaError> {
-    let places = Places::default();
-    let program = |names: &[&'static str]| match args.program.clone() {
-        Some(program) => Ok(program),
-        None => places.program(names),
-    };
-    Ok(match args.server {
+fn steps(target: &Target, policy: &policy::model::Policy) -> Result<Steps, MtaError> {
+    let at = target.at.as_deref();
+    let program = |names: &[&'static str]| target.program(names);
+    Ok(match target.server {
         Server::Postfix => {
-            let at = args.at.clone().unwrap_or_else(|| "/etc/postfix".into());
-            PostfixFacts::read(&program(&["postconf"])?, &at)?.steps(policy)
+            PostfixFacts::read(&program(&["postconf"])?, &target.postfix())?.steps(policy)
         }
-        Server::Exim => {
-            EximFacts::read(&program(&["exim4", "exim"])?, args.at.as_deref())?.steps(policy)
-        }
-        Server::Dovecot => {
-            DovecotFacts::read(&program(&["doveconf"])?, args.at.as_deref())?.steps(policy)
-        }
+        Server::Exim => EximFacts::read(&program(&["exim4", "exim"])?, at)?.steps(policy),
+        Server::Dovecot => DovecotFacts::read(&program(&["doveconf"])?, at)?.steps(policy),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
     thread,
     time::{Duration, Instant},
@@ -15,13 +15,12 @@ use super::{
     Global,
     ask::{block_on, client},
     error::{CliError, FAILED},
-    mta::{Server, policy_of},
+    mta::{Server, Target, policy_of},
     output::Output,
 };
 use crate::{
     control::{client::Client, routes_watch::WatchRequest},
     mta::{
-        MtaError, Places,
         check::{self, Checked, Session, cannot_reach},
         setup::{DovecotFacts, EximFacts, Forwards, PostfixFacts},
     },
@@ -36,15 +35,8 @@ const WAIT: Duration = Duration::from_millis(1_500);
 /// Whether the mail server really asks, by a session that sends nothing.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// The mail server
-    server: Server,
-    /// Postfix's directory of configuration [default: /etc/postfix], or Exim's or Dovecot's file [default:
-    /// what it was built for]
-    #[arg(long, value_name = "PATH")]
-    at: Option<PathBuf>,
-    /// The program to ask: `postconf`, Exim, or `doveconf` [default: where packages put it]
-    #[arg(long, value_name = "FILE")]
-    program: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
     /// Where it listens [default: 127.0.0.1:25, for Dovecot 127.0.0.1:143]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listens: Option<SocketAddr>,
@@ -57,7 +49,7 @@ pub struct Arguments {
 pub fn run(args: &Arguments, global: &Global) -> Result<ExitCode, CliError> {
     let policy = policy_of(global)?;
     let agent = client(global);
-    let checked = match args.server {
+    let checked = match args.target.server {
         Server::Postfix => postfix(args, &policy, &agent)?,
         Server::Exim => exim(args, &policy, &agent)?,
         Server::Dovecot => dovecot(args, &policy, &agent)?,
@@ -158,8 +150,8 @@ fn was_asked(checked: &Checked, service: &str) -> bool {
 }
 
 fn postfix(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked, CliError> {
-    let postconf = program(args, &["postconf"])?;
-    let at = args.at.clone().unwrap_or_else(|| "/etc/postfix".into());
+    let postconf = args.target.program(&["postconf"])?;
+    let at = args.target.postfix();
     let facts = PostfixFacts::read(&postconf, &at)?;
     let wants_milter = !policy.places.services.milter.is_empty();
     let tried = smtp(
@@ -225,8 +217,8 @@ fn postfix(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked,
 }
 
 fn exim(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked, CliError> {
-    let exim = program(args, &["exim4", "exim"])?;
-    let facts = EximFacts::read(&exim, args.at.as_deref())?;
+    let exim = args.target.program(&["exim4", "exim"])?;
+    let facts = EximFacts::read(&exim, args.target.at.as_deref())?;
     let tried = smtp(args, &policy.node.name, agent, 1)?;
     let mut checked = begin("Exim", tried, args.listens);
     let asked = was_asked(&checked, "policy");
@@ -239,7 +231,7 @@ fn exim(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked, Cl
         ));
     }
     if !asked {
-        let user = exim_user(&exim, args.at.as_deref());
+        let user = exim_user(&exim, args.target.at.as_deref());
         for address in &policy.places.services.policy {
             if let (ServiceAddress::Unix(path), Some((uid, gid))) = (address, user) {
                 problems.extend(cannot_reach(path, uid, gid));
@@ -284,8 +276,8 @@ fn exim_user(program: &Path, configuration: Option<&Path>) -> Option<(u32, u32)>
 }
 
 fn dovecot(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked, CliError> {
-    let doveconf = program(args, &["doveconf"])?;
-    let facts = DovecotFacts::read(&doveconf, args.at.as_deref())?;
+    let doveconf = args.target.program(&["doveconf"])?;
+    let facts = DovecotFacts::read(&doveconf, args.target.at.as_deref())?;
     let told = facts.asks(policy);
     let mut checked = match &args.login {
         Some(name) => {
@@ -328,11 +320,4 @@ fn dovecot(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked,
     }
     checked.asks = told && (asked || args.login.is_none()) && checked.problems.is_empty();
     Ok(checked)
-}
-
-fn program(args: &Arguments, names: &[&'static str]) -> Result<PathBuf, MtaError> {
-    match args.program.clone() {
-        Some(program) => Ok(program),
-        None => Places::default().program(names),
-    }
 }
