@@ -45,11 +45,11 @@ const fn slack(every_ns: u64, units_at_once: u64) -> u64 {
     every_ns.wrapping_mul(units_at_once)
 }
 
-/// As many of `units` as a burst can hold.
+/// As many of `units` as there is room for.
 #[must_use]
 #[inline(always)]
-const fn at_once(units: u32, burst: u32) -> u32 {
-    if units > burst { burst } else { units }
+const fn at_once(units: u32, room: u32) -> u32 {
+    if units > room { room } else { units }
 }
 
 /// Whether `units` may go at `now_ns` when the TAT is `tat_ns`.
@@ -69,15 +69,12 @@ pub const fn admits(tat_ns: u64, now_ns: u64, every_ns: u64, burst: u32, units: 
 #[inline(always)]
 pub const fn count(tat_ns: u64, now_ns: u64, every_ns: u64, burst: u32, units: u32) -> u64 {
     let from = if tat_ns > now_ns { tat_ns } else { now_ns };
-    let turns = if units > burst && units > MOST_TURNS {
-        if burst > MOST_TURNS {
-            burst
-        } else {
-            MOST_TURNS
-        }
+    let most = if burst > MOST_TURNS {
+        burst
     } else {
-        units
+        MOST_TURNS
     };
+    let turns = at_once(units, most);
     from.saturating_add(slack(every_ns, turns as u64))
 }
 
