@@ -21,7 +21,7 @@ use crate::{
     kernel::{KernelError, identities::wire_address, maps::Maps},
     report::{event::Names as _, problem::Problem},
     submission::{
-        directory::{Directory, Inside, Neighbour, Owner, Owners},
+        directory::{Directory, Inside, Owner, Owners},
         distinct::Distinct,
         gate::NodeGate,
         till::Till,
@@ -87,15 +87,15 @@ impl Owners for NodeOwners {
         }
     }
 
-    fn neighbour(&self, client: IpAddr) -> Option<Neighbour> {
-        let found = self.ways.to(client).map(neighbour);
+    fn way_to(&self, client: IpAddr) -> Option<Way> {
+        let found = self.ways.to(client);
         found
             .inspect_err(|error| warn!("where {client} is cannot be found out: {error}"))
             .ok()
     }
 
-    fn neighbour_at(&self, interface: u32) -> Option<Neighbour> {
-        let found = self.ways.through(interface).map(neighbour);
+    fn way_through(&self, interface: u32) -> Option<Way> {
+        let found = self.ways.through(interface);
         found
             .inspect_err(|error| warn!("interface {interface} cannot be looked at: {error}"))
             .ok()
@@ -128,16 +128,6 @@ impl Owners for NodeOwners {
                 Inside::Unknown
             }
         }
-    }
-}
-
-fn neighbour(way: Way) -> Neighbour {
-    Neighbour {
-        interfaces: way.interfaces,
-        is_guest: way.to_guest,
-        namespace: way.namespace,
-        is_bridged: way.bridged,
-        is_lost: way.is_lost,
     }
 }
 

@@ -10,10 +10,13 @@ use std::{
 use limiter_common::{limit::Unit, verdict::PortGroup};
 
 use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
-use crate::policy::{
-    image::{DEFAULT_NAME, Image, TenantRef},
-    model::{Limit, Policy},
-    services::Services,
+use crate::{
+    policy::{
+        image::{DEFAULT_NAME, Image, TenantRef},
+        model::{Limit, Policy},
+        services::Services,
+    },
+    system::interfaces::Way,
 };
 
 /// A socket's owner, as the kernel knows it.
@@ -23,21 +26,6 @@ pub struct Owner {
     pub uid: Option<u32>,
     /// The path of its cgroup below the cgroup v2 mount.
     pub cgroup: Option<String>,
-}
-
-/// Where a client is that has an address of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Neighbour {
-    /// The interfaces by which the node reaches it: the nearest to it first, then what that is a port of.
-    pub interfaces: Vec<u32>,
-    /// Whether a container or a virtual machine of this node is at the other end.
-    pub is_guest: bool,
-    /// The kernel's number for the network namespace at the other end.
-    pub namespace: Option<i32>,
-    /// Whether the nearest is a port of a bridge, which goes by what guests say of themselves.
-    pub is_bridged: bool,
-    /// It is at a bridge that does not know where.
-    pub is_lost: bool,
 }
 
 /// Who holds the socket of a client in another network namespace.
@@ -53,23 +41,32 @@ pub enum Inside {
     Closed,
 }
 
-/// Knows the owners of the node's sockets.
+/// Knows the owners of the node's sockets, and where its neighbours are: nothing of those, where
+/// somebody does not say otherwise.
 pub trait Owners: Send + Sync {
     /// Who connected from `client` to `server` on this node; `None` if there is no such socket.
     fn owner_of(&self, client: SocketAddr, server: SocketAddr) -> Option<Owner>;
 
-    /// Where a client is that has an address of its own; `None` if it cannot be found out.
-    fn neighbour(&self, client: IpAddr) -> Option<Neighbour>;
+    /// The way to a client that has an address of its own; `None` if it cannot be found out.
+    fn way_to(&self, _client: IpAddr) -> Option<Way> {
+        None
+    }
 
-    /// Whoever is at an interface; `None` if it cannot be found out.
-    fn neighbour_at(&self, interface: u32) -> Option<Neighbour>;
+    /// The way through an interface; `None` if it cannot be found out.
+    fn way_through(&self, _interface: u32) -> Option<Way> {
+        None
+    }
 
     /// By which interface the guest layer saw the connection from `client` to a mail port of this node
     /// begin; `None` if it did not.
-    fn visited(&self, client: SocketAddr, port: u16) -> Option<u32>;
+    fn visited(&self, _client: SocketAddr, _port: u16) -> Option<u32> {
+        None
+    }
 
     /// Who connected from `client` to `server` in a network namespace of this node.
-    fn owner_inside(&self, namespace: i32, client: SocketAddr, server: SocketAddr) -> Inside;
+    fn owner_inside(&self, _namespace: i32, _client: SocketAddr, _server: SocketAddr) -> Inside {
+        Inside::Unknown
+    }
 }
 
 /// Whose the machine's interfaces are, and which lead out.
@@ -330,35 +327,35 @@ impl Directory {
         let by_address = || self.who.by_address(client.ip());
         let visited = owners.visited(client, server.port());
         let found = match visited {
-            Some(index) => owners.neighbour_at(index),
-            None => owners.neighbour(client.ip()),
+            Some(index) => owners.way_through(index),
+            None => owners.way_to(client.ip()),
         };
-        let Some(neighbour) = found else {
+        let Some(way) = found else {
             return UNKNOWN;
         };
         if visited.is_none() {
-            if neighbour.is_lost {
+            if way.is_lost {
                 return UNKNOWN;
             }
-            let nearest = neighbour.interfaces.first();
+            let nearest = way.interfaces.first();
             if nearest.is_none_or(|index| self.uplinks.contains(index)) {
                 return by_address().map_or(Whose::Nobodys, pays);
             }
             let is_judged = nearest.is_some_and(|index| self.judged.contains(index));
-            if is_judged && neighbour.is_bridged && self.ports.contains(&server.port()) {
+            if is_judged && way.bridged && self.ports.contains(&server.port()) {
                 // It began before anybody looked, or was forgotten among many.
                 return UNKNOWN;
             }
         }
-        let mut interfaces = neighbour.interfaces.iter();
+        let mut interfaces = way.interfaces.iter();
         let owner = interfaces.find_map(|index| self.interfaces.get(index));
         if let Some(account) = owner.copied().or_else(by_address) {
             return pays(account);
         }
-        if visited.is_none() && !neighbour.is_guest {
+        if visited.is_none() && !way.to_guest {
             return Whose::Nobodys;
         }
-        let inside = neighbour.namespace.map_or(Inside::Closed, |namespace| {
+        let inside = way.namespace.map_or(Inside::Closed, |namespace| {
             owners.owner_inside(namespace, client, server)
         });
         // A uid in there means nothing here.
@@ -489,22 +486,6 @@ mod tests {
                 uid: Some(self.0),
                 cgroup: Some("/sys/fs/cgroup/system.slice/x.service".to_owned()),
             })
-        }
-
-        fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
-            None
-        }
-
-        fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
-            None
-        }
-
-        fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
-            None
-        }
-
-        fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
-            Inside::Unknown
         }
     }
 

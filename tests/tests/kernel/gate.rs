@@ -19,13 +19,13 @@ use limiter_user::{
     policy::{self, compile::compile_what_holds},
     submission::{
         Answer, Envelope, Gate as _, Key,
-        directory::{Directory, Inside, Interfaces, Neighbour, Owner, Owners},
+        directory::{Directory, Interfaces, Owner, Owners},
         distinct::Distinct,
         gate::NodeGate,
         till::Till,
         who::MailTenants,
     },
-    system::{System, Users},
+    system::{System, Users, interfaces::Way},
 };
 
 use crate::lab::{Lab, in_lab};
@@ -80,20 +80,8 @@ impl Owners for Sockets {
         self.0.lock().unwrap().get(&client.port()).cloned()
     }
 
-    fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
-        Some(Neighbour::default())
-    }
-
-    fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
-        None
-    }
-
-    fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
-        None
-    }
-
-    fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
-        Inside::Closed
+    fn way_to(&self, _: IpAddr) -> Option<Way> {
+        Some(Way::default())
     }
 }
 

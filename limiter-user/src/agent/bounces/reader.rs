@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +34,7 @@ use crate::{
     },
     submission::{
         Envelope,
-        directory::{Directory, Inside, Neighbour, Owner, Owners, Whose as Payer},
+        directory::{Directory, Owner, Owners, Whose as Payer},
         gate::NodeGate,
     },
 };
@@ -99,22 +99,6 @@ struct NoSockets;
 impl Owners for NoSockets {
     fn owner_of(&self, _: SocketAddr, _: SocketAddr) -> Option<Owner> {
         None
-    }
-
-    fn neighbour(&self, _: IpAddr) -> Option<Neighbour> {
-        None
-    }
-
-    fn neighbour_at(&self, _: u32) -> Option<Neighbour> {
-        None
-    }
-
-    fn visited(&self, _: SocketAddr, _: u16) -> Option<u32> {
-        None
-    }
-
-    fn owner_inside(&self, _: i32, _: SocketAddr, _: SocketAddr) -> Inside {
-        Inside::Unknown
     }
 }
 
