@@ -208,85 +208,85 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     }
     loop {
         tokio::select! {
-                asked = signals.next() => match asked {
-                    Asked::Stop => break,
-                    Asked::Reload => {
-                        tell_systemd(&[NotifyState::Reloading]);
-                        let node = Arc::clone(&node);
-                        say_reload(blocking(move || node.reload_files()).await);
-                        tell_systemd(&[NotifyState::Ready]);
-                    }
-                },
-                _ = look.tick() => {
-                    keeper.keep_if_due(&shared);
-                    let (shared, door) = (shared.clone(), Arc::clone(&door));
-                    let looked = tokio::task::spawn_blocking(move || {
-                        let mut state = shared.lock();
-                        state.tidy_sanctions();
-                        state.look_after_layers();
-                        drop(state);
-                        door.follow();
-                    });
-                    if let Err(error) = looked.await {
-                        error!("looking after the links failed: {error}");
-                    }
-                    if let Some(services) = &mut services {
-                        services.look_after(&node.shared).await;
-                    }
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => {
+                    tell_systemd(&[NotifyState::Reloading]);
+                    let node = Arc::clone(&node);
+                    say_reload(blocking(move || node.reload_files()).await);
+                    tell_systemd(&[NotifyState::Ready]);
                 }
-                Some(()) = policy_changes.recv() => {
-                    let policy = shared.lock().policy.clone();
-                    directory.follow(&policy);
-        directory.ask({
-            let shared = shared.clone();
-            move |tenant| shared.lock().opened_until(tenant)
-        });
-                    if let Some(staff) = &mut staff {
-                        staff.follow(&policy).await;
-                    }
-                    if let Err(why) = eyes.follow(&policy) {
-                        cannot_watch(&shared, &why);
-                    }
-                    follow_machine(&shared).await;
-                    follow_services(&shared, services.as_mut());
-                    tell_court(&shared, &door);
+            },
+            _ = look.tick() => {
+                keeper.keep_if_due(&shared);
+                let (shared, door) = (shared.clone(), Arc::clone(&door));
+                let looked = tokio::task::spawn_blocking(move || {
+                    let mut state = shared.lock();
+                    state.tidy_sanctions();
+                    state.look_after_layers();
+                    drop(state);
+                    door.follow();
+                });
+                if let Err(error) = looked.await {
+                    error!("looking after the links failed: {error}");
                 }
-                () = changed(&mut interfaces) => {
-                    let shared = shared.clone();
-                    let followed =
-                        tokio::task::spawn_blocking(move || shared.lock().follow_interfaces());
-                    if let Err(error) = followed.await {
-                        error!("following the interfaces failed: {error}");
-                    }
-                }
-                changed = eyes.next(&shared) => {
-                    match changed {
-                        Ok(changes) => debug!("the machine changed: {changes:?}"),
-                        Err(why) => {
-                            cannot_watch(&shared, &why);
-                        }
-                    }
-                    let started = Instant::now();
-                    follow_machine(&shared).await;
-                    follow_services(&shared, services.as_mut());
-                    tell_court(&shared, &door);
-                    eyes.rest(started.elapsed());
-                }
-                opened = &mut late, if staff.is_none() => {
-                    let mut opened = opened
-                        .map_err(|error| AgentError::io("open the record book")(io::Error::other(error)))??;
-                    let policy = shared.lock().policy.clone();
-                    opened.follow(&policy).await;
-                    staff = Some(opened);
-                    tell_court(&shared, &door);
-                }
-                ended = &mut reader => {
-                    error!("reading the kernel's reports ended: {ended:?}");
-                    return Err(AgentError::io("read the kernel's reports")(io::Error::other(
-                        "the reader ended; enforcement goes on, restart the agent",
-                    )));
+                if let Some(services) = &mut services {
+                    services.look_after(&node.shared).await;
                 }
             }
+            Some(()) = policy_changes.recv() => {
+                let policy = shared.lock().policy.clone();
+                directory.follow(&policy);
+                directory.ask({
+                    let shared = shared.clone();
+                    move |tenant| shared.lock().opened_until(tenant)
+                });
+                if let Some(staff) = &mut staff {
+                    staff.follow(&policy).await;
+                }
+                if let Err(why) = eyes.follow(&policy) {
+                    cannot_watch(&shared, &why);
+                }
+                follow_machine(&shared).await;
+                follow_services(&shared, services.as_mut());
+                tell_court(&shared, &door);
+            }
+            () = changed(&mut interfaces) => {
+                let shared = shared.clone();
+                let followed =
+                    tokio::task::spawn_blocking(move || shared.lock().follow_interfaces());
+                if let Err(error) = followed.await {
+                    error!("following the interfaces failed: {error}");
+                }
+            }
+            changed = eyes.next(&shared) => {
+                match changed {
+                    Ok(changes) => debug!("the machine changed: {changes:?}"),
+                    Err(why) => {
+                        cannot_watch(&shared, &why);
+                    }
+                }
+                let started = Instant::now();
+                follow_machine(&shared).await;
+                follow_services(&shared, services.as_mut());
+                tell_court(&shared, &door);
+                eyes.rest(started.elapsed());
+            }
+            opened = &mut late, if staff.is_none() => {
+                let mut opened = opened
+                    .map_err(|error| AgentError::io("open the record book")(io::Error::other(error)))??;
+                let policy = shared.lock().policy.clone();
+                opened.follow(&policy).await;
+                staff = Some(opened);
+                tell_court(&shared, &door);
+            }
+            ended = &mut reader => {
+                error!("reading the kernel's reports ended: {ended:?}");
+                return Err(AgentError::io("read the kernel's reports")(io::Error::other(
+                    "the reader ended; enforcement goes on, restart the agent",
+                )));
+            }
+        }
     }
 
     tell_systemd(&[NotifyState::Stopping]);
@@ -296,7 +296,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let _ = serving.await;
     late.abort();
     if let Some(services) = services {
-        services.keep().await;
+        services.close().await;
     }
     if let Some(staff) = staff {
         staff.stop().await;

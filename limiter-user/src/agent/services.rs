@@ -23,6 +23,7 @@ use crate::{
     service::{
         ask::{Asker, Settings},
         callers::{Callers, allowed},
+        counter::Counter,
         doors::Doors,
         dovecot::{Dovecot, KeptLogins, Locks},
         milter::{Limits, Milter},
@@ -90,6 +91,8 @@ pub struct Services {
     callers: Arc<Callers>,
     dovecot: Arc<Dovecot>,
     doors: Vec<Doors>,
+    /// Where mail servers are answered, until they are not.
+    counter: Option<Counter>,
     shared: Shared,
     state_dir: PathBuf,
     /// How often it was looked after.
@@ -137,21 +140,26 @@ impl Services {
         );
         let locks = Arc::new(EdgeLocks(shared.clone(), gate));
         let dovecot = Arc::new(Dovecot::new(locks, clock::monotonic_ns).watched(watch));
-        let doors = vec![
-            policy.open(&places.policy, &callers),
-            Doors::open(
-                &places.milter,
-                "services.milter",
-                &callers,
-                move |stream, caller| {
-                    let milter = Arc::clone(&milter);
-                    async move {
-                        if let Err(error) = milter.serve(stream, &caller).await {
-                            debug!("{error}");
-                        }
+        let counter = Counter::open().map_err(AgentError::io("start a thread for mail servers"))?;
+        let for_servers = || {
+            let _at_the_counter = counter.enter();
+            let policy = policy.open(&places.policy, &callers);
+            let converse = move |stream, caller| {
+                let milter = Arc::clone(&milter);
+                async move {
+                    if let Err(error) = milter.serve(stream, &caller).await {
+                        debug!("{error}");
                     }
-                },
-            ),
+                }
+            };
+            let milter = Doors::open(&places.milter, "services.milter", &callers, converse);
+            [policy, milter]
+        };
+        let [for_policy, for_milter] = for_servers();
+        let doors = vec![
+            for_policy,
+            for_milter,
+            // A login may wait for the agent's state: nobody's mail is to wait with it.
             Doors::open(&places.dovecot, "services.dovecot", &callers, {
                 let dovecot = Arc::clone(&dovecot);
                 move |stream, caller| {
@@ -170,6 +178,7 @@ impl Services {
             callers,
             dovecot,
             doors,
+            counter: Some(counter),
             shared: shared.clone(),
             state_dir: shared.lock().state_dir(),
             looks: 0,
@@ -207,10 +216,10 @@ impl Services {
                 state.mended(Trouble::Halves);
             } else {
                 let problem = Problem::warning(
-                    "the mail server asks about recipients, and not at DATA: what it asks is given \
-                     back, and mail is not counted",
+                    "the mail server asks about recipients, and not when the message is there: what \
+                     it asks is given back, and mail is not counted",
                     "`limiter mta config postfix` shows the line that is missing \
-                     (smtpd_data_restrictions)",
+                     (smtpd_end_of_data_restrictions)",
                 );
                 state.trouble(Trouble::Halves, problem);
             }
@@ -254,8 +263,15 @@ impl Services {
         }
     }
 
+    /// Answers nobody any more, and keeps what is to be remembered, of what was under way too.
+    pub async fn close(mut self) {
+        self.doors.clear();
+        drop(self.counter.take());
+        self.keep().await;
+    }
+
     /// Keeps what is to be remembered.
-    pub async fn keep(&self) {
+    async fn keep(&self) {
         let house = Arc::clone(&self.house);
         if let Err(error) = tokio::task::spawn_blocking(move || house.keep()).await {
             error!("what was counted of mail cannot be kept: {error}");

@@ -154,17 +154,18 @@ fn postfix(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked,
     let at = args.target.postfix();
     let facts = PostfixFacts::read(&postconf, &at)?;
     let wants_milter = !policy.places.services.milter.is_empty();
+    let tries_milter = wants_milter && facts.asks_milter_by_smtp(policy);
     let tried = smtp(
         args,
         &policy.node.name,
         agent,
-        1 + usize::from(wants_milter),
+        1 + usize::from(tries_milter),
     )?;
     let mut checked = begin("Postfix", tried, args.listens);
     let (lacks_policy, lacks_milter) = facts.lacks(policy);
     let (policy_asked, milter_asked) = (
         was_asked(&checked, "policy"),
-        was_asked(&checked, "milter") || !wants_milter,
+        was_asked(&checked, "milter") || !tries_milter,
     );
     let problems = &mut checked.problems;
     for path in facts.out_of_reach(policy) {
@@ -185,7 +186,8 @@ fn postfix(args: &Arguments, policy: &Policy, agent: &Client) -> Result<Checked,
     }
     if lacks_milter {
         problems.push(Problem::error(
-            "Postfix is not told to ask the milter: mail from sendmail(1) is not counted",
+            "Postfix is not told to ask the milter: mail from sendmail(1) is not counted, or what a filter \
+             refuses stays counted",
             "`limiter mta config postfix` prints what to run",
         ));
     }

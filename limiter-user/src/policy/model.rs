@@ -454,6 +454,21 @@ impl Policy {
             .map(|tenant| (tenant.name.as_str(), tenant))
             .collect()
     }
+
+    /// Whether anybody has a limit of different recipients.
+    #[must_use]
+    pub fn counts_distinct_recipients(&self) -> bool {
+        let mut limits = self.tenants.iter().flat_map(|it| &it.rules.limits);
+        limits.any(Limit::is_of_distinct_recipients)
+    }
+}
+
+impl Limit {
+    /// Whether it counts different recipients, which the agent does and not the kernel.
+    #[must_use]
+    pub fn is_of_distinct_recipients(&self) -> bool {
+        self.unit == Unit::DistinctRecipients
+    }
 }
 
 /// Serde by name for the enums that the kernel shares.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use limiter_common::{limit::Unit, verdict::PortGroup};
+use limiter_common::verdict::PortGroup;
 
 use super::{Envelope, distinct::DistinctLimit, who::MailTenants};
 use crate::{
@@ -148,8 +148,8 @@ impl Directory {
         let own: HashMap<&str, &[Limit]> = policy
             .tenants
             .iter()
-            .filter(|tenant| tenant.rules.limits.iter().any(is_distinct))
             .map(|tenant| (tenant.name.as_str(), tenant.rules.limits.as_slice()))
+            .filter(|(_, limits)| limits.iter().any(Limit::is_of_distinct_recipients))
             .collect();
         let mut distinct: HashMap<TenantRef, Vec<DistinctLimit>> = HashMap::new();
         for (at, tenant) in image.tenants.iter().enumerate() {
@@ -157,7 +157,7 @@ impl Directory {
             let above = tenant.parent.and_then(|parent| distinct.get(&parent));
             let mut limits = above.cloned().unwrap_or_default();
             let added = own.get(tenant.name.as_str()).copied().unwrap_or_default();
-            let added = added.iter().filter(|limit| is_distinct(limit));
+            let added = added.iter().filter(|it| it.is_of_distinct_recipients());
             limits.extend(added.map(|limit| DistinctLimit {
                 owner: tenant.name.clone(),
                 max: limit.max,
@@ -450,10 +450,6 @@ impl Directory {
         let domain = domain.to_lowercase();
         !self.hosts.contains(&domain) && !self.who.domains_of(account).is_empty()
     }
-}
-
-fn is_distinct(limit: &Limit) -> bool {
-    limit.unit == Unit::DistinctRecipients
 }
 
 /// The mail server's end, where it does not say so.

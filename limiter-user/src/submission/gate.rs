@@ -138,7 +138,7 @@ impl NodeGate {
     }
 
     /// How many messages a mail server asked about at their recipients and then no more, since it asked
-    /// about one at DATA or at its end: none of them is counted in the end.
+    /// about one when it was there: none of them is counted in the end.
     #[must_use]
     pub fn halves(&self) -> u64 {
         self.halves.load(Ordering::Relaxed)
@@ -417,7 +417,7 @@ impl NodeGate {
     ) -> Result<Held, Answer> {
         let limits = directory.distinct(payer.tenant);
         let mut added = Held::new();
-        if new.is_empty() {
+        if new.is_empty() || limits.is_empty() {
             return Ok(added);
         }
         let refuses = directory.rules.distinct_recipients == DistinctRecipients::Refuse;

@@ -391,7 +391,7 @@ fn a_mail_server_that_asks_by_halves_is_found_out() {
         let sent = town.smtp(Mailer::Swaks, 2002, "x@node.example", "a@outside.example");
         assert_eq!(sent.code, 0, "{sent:?}");
     }
-    let said = "asks about recipients, and not at DATA";
+    let said = "asks about recipients, and not when the message is there";
     wait::until_true("status to say so", DELIVERY, || {
         agent.status()["problems"].to_string().contains(said)
     });

@@ -24,8 +24,20 @@ const SETTINGS: (u32, u32) = (3, 0);
 const BELOW_QUEUE: &str = "limiter";
 /// A parameter of our own that holds the check: values in master.cf cannot hold spaces.
 pub(super) const PARAMETER: &str = "limiter_check";
+/// The same for the milter.
+const MILTER: &str = "limiter_milter";
 /// What a check of ours begins with.
 const CHECK: &str = "check_policy_service";
+
+/// What looks at a message when all restrictions have let it pass, and may refuse it.
+const CONTENT_CHECKS: [&str; 6] = [
+    "header_checks",
+    "mime_header_checks",
+    "nested_header_checks",
+    "body_checks",
+    "milter_header_checks",
+    "smtpd_proxy_filter",
+];
 
 /// An instance of Postfix, as it is set up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,12 +50,14 @@ pub struct PostfixFacts {
     pub version: (u32, u32),
     /// `smtpd_recipient_restrictions`, as written.
     pub recipient_restrictions: String,
-    /// `smtpd_data_restrictions`, as written.
-    pub data_restrictions: String,
+    /// `smtpd_end_of_data_restrictions`, as written.
+    pub end_of_data_restrictions: String,
     /// `smtpd_milters`, as written.
     pub smtpd_milters: String,
     /// `non_smtpd_milters`, as written.
     pub non_smtpd_milters: String,
+    /// Those of [`CONTENT_CHECKS`] that are set.
+    pub content_checks: Vec<&'static str>,
     /// `forward_path`, as written.
     pub forward_path: String,
     /// `mydestination`: the domains of the node's own users.
@@ -99,13 +113,18 @@ impl PostfixFacts {
             &[
                 "-h",
                 "smtpd_recipient_restrictions",
-                "smtpd_data_restrictions",
+                "smtpd_end_of_data_restrictions",
                 "smtpd_milters",
                 "non_smtpd_milters",
                 "forward_path",
             ],
             5,
         )?;
+        let checks = ask(
+            &[&["-hx"], CONTENT_CHECKS.as_slice()].concat(),
+            CONTENT_CHECKS.len(),
+        )?;
+        let checks = CONTENT_CHECKS.iter().zip(checks);
         let line = |from: &[String], at: usize| from.get(at).cloned().unwrap_or_default();
         let version = line(&fixed, 1);
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
@@ -136,9 +155,13 @@ impl PostfixFacts {
             queue: PathBuf::from(line(&fixed, 0)),
             version,
             recipient_restrictions: line(&settings, 0),
-            data_restrictions: line(&settings, 1),
+            end_of_data_restrictions: line(&settings, 1),
             smtpd_milters: line(&settings, 2),
             non_smtpd_milters: line(&settings, 3),
+            content_checks: checks
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(name, _)| *name)
+                .collect(),
             forward_path: line(&settings, 4),
             local_domains: line(&fixed, 2),
             local_transport: line(&fixed, 3),
@@ -160,13 +183,20 @@ impl PostfixFacts {
         (policy, milter)
     }
 
+    /// Whether it is told to ask the milter about what comes by SMTP.
+    #[must_use]
+    pub fn asks_milter_by_smtp(&self, policy: &Policy) -> bool {
+        let milter = self.name(&self.way(&policy.places.services.milter, "milter.sock"));
+        self.smtpd_milters.contains(&milter)
+    }
+
     /// Sockets of limiter's that it is told to ask at, and does not reach from within a chroot.
     #[must_use]
     pub fn out_of_reach(&self, policy: &Policy) -> Vec<PathBuf> {
         let places = &policy.places.services;
         let told = [
             &self.recipient_restrictions,
-            &self.data_restrictions,
+            &self.end_of_data_restrictions,
             &self.smtpd_milters,
             &self.non_smtpd_milters,
         ];
@@ -221,7 +251,7 @@ impl PostfixFacts {
         if milters.is_empty() {
             steps.know("mail from sendmail(1) is not counted: services.milter is switched off");
         } else {
-            self.milters(&common, &milter_way, &mut steps);
+            self.milters(&common, policy, (&policy_way, &milter_way), &mut steps);
         }
         self.reinjection(&common, &policy_way, &milter_way, &mut steps);
         let configuration = quoted(&self.configuration.display().to_string());
@@ -243,38 +273,31 @@ impl PostfixFacts {
         let check = self.check(common, way);
         let mut lines = Vec::new();
         let mut services = Vec::new();
-        // Before whatever permits: a client that is permitted is asked about no more.
+        // Before whatever permits: a client that is permitted is asked about no more. When the message is
+        // there, and not at DATA: what does not arrive was never sent.
         for (name, value) in [
             ("smtpd_recipient_restrictions", &self.recipient_restrictions),
-            ("smtpd_data_restrictions", &self.data_restrictions),
+            (
+                "smtpd_end_of_data_restrictions",
+                &self.end_of_data_restrictions,
+            ),
         ] {
             if !self.holds(value, way) {
-                let value = joined(&check, value);
+                let value = joined(&check, value, ", ");
                 lines.push(self.postconf("-e", &format!("{name} = {value}")));
             }
-            services.extend(self.overrides.iter().filter(|it| {
-                !self.is_left_out(common, it)
-                    && it.place.rsplit('/').next() == Some(name)
-                    && !self.holds(&it.meaning, way)
-            }));
+            services.extend(
+                self.of_services(name)
+                    .filter(|it| !self.is_left_out(common, it) && !self.holds(&it.meaning, way)),
+            );
         }
         if !services.is_empty() {
             lines.push(self.postconf("-e", &format!("{PARAMETER} = {check}")));
         }
         for (number, Override { place, value, .. }) in services.iter().enumerate() {
-            let mut value = value.clone();
-            if value.contains(char::is_whitespace) {
-                let parameter = format!("limiter_before_{}", number + 1);
-                lines.push(self.postconf("-e", &format!("{parameter} = {value}")));
-                value = format!("${parameter}");
-            }
-            let value = [&format!("${PARAMETER}"), &value];
-            let value: Vec<&str> = value
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .map(String::as_str)
-                .collect();
-            lines.push(self.postconf("-P", &format!("{place}={}", value.join(","))));
+            let value = self.in_one_word("before", number, value, &mut lines);
+            let value = joined(&format!("${PARAMETER}"), &value, ",");
+            lines.push(self.postconf("-P", &format!("{place}={value}")));
         }
         if lines.is_empty() {
             steps.know("Postfix asks the policy service already");
@@ -283,34 +306,97 @@ impl PostfixFacts {
         }
     }
 
-    fn milters(&self, common: &Common<'_>, way: &Way, steps: &mut Steps) {
-        let address = self.name(way);
+    /// Why the milter has to be asked about mail that comes by SMTP; none: what the policy service hears is
+    /// enough, and costs the mail server far less.
+    fn needs_milter(&self, policy: &Policy, ways: (&Way, &Way)) -> Option<String> {
+        let milter = self.name(ways.1);
+        let (ours, others): (Vec<&String>, Vec<&String>) = self
+            .of_services("smtpd_milters")
+            .map(|it| &it.meaning)
+            .chain([&self.smtpd_milters])
+            .filter(|value| !value.is_empty())
+            .partition(|value| value.contains(&milter));
+        if !others.is_empty() {
+            return Some("other milters may refuse what limiter counted".to_owned());
+        }
+        let of_services = CONTENT_CHECKS.into_iter().find(|check| {
+            let mut values = self.of_services(check);
+            values.any(|it| !it.meaning.is_empty())
+        });
+        if let Some(check) = self.content_checks.first().copied().or(of_services) {
+            return Some(format!("{check} may refuse what limiter counted"));
+        }
+        let behind = self
+            .of_services("smtpd_end_of_data_restrictions")
+            .map(|it| &it.meaning)
+            .chain([&self.end_of_data_restrictions]);
+        let mut behind = behind.filter(|value| !value.is_empty());
+        if behind.any(|value| !self.holds(value, ways.0)) {
+            return Some(
+                "smtpd_end_of_data_restrictions may refuse what limiter counted".to_owned(),
+            );
+        }
+        if policy.counts_distinct_recipients() {
+            return Some(
+                "a limit of distinct recipients has to know which of them the message went to"
+                    .to_owned(),
+            );
+        }
+        // Whoever wants it asked wants it asked everywhere.
+        (!ours.is_empty()).then(|| "it is asked already".to_owned())
+    }
+
+    fn milters(&self, common: &Common<'_>, policy: &Policy, ways: (&Way, &Way), steps: &mut Steps) {
+        let address = self.name(ways.1);
         let action = if common.fails_open() {
             "accept"
         } else {
             "tempfail"
         };
-        let milter = self.milter(common, way);
-        let mut lines = Vec::new();
-        for (name, value) in [
-            ("smtpd_milters", &self.smtpd_milters),
-            ("non_smtpd_milters", &self.non_smtpd_milters),
-        ] {
-            if value.contains(&address) {
-                continue;
+        let milter = self.milter(common, ways.1);
+        // Behind the others: what they refuse counts for nothing.
+        let ask = |name: &str, value: &str, lines: &mut Vec<String>| {
+            if !value.contains(&address) {
+                let value = joined(value, &milter, ", ");
+                lines.push(self.postconf("-e", &format!("{name} = {value}")));
             }
-            // Behind the others: what they refuse counts for nothing.
-            let value = joined(value, &milter);
-            lines.push(self.postconf("-e", &format!("{name} = {value}")));
+        };
+        let mut local = Vec::new();
+        ask("non_smtpd_milters", &self.non_smtpd_milters, &mut local);
+        let mut network = Vec::new();
+        let why = self.needs_milter(policy, ways);
+        if why.is_some() {
+            ask("smtpd_milters", &self.smtpd_milters, &mut network);
+            let services: Vec<&Override> = self
+                .of_services("smtpd_milters")
+                .filter(|it| !self.is_left_out(common, it))
+                .filter(|it| !it.value.is_empty() && !it.meaning.contains(&address))
+                .collect();
+            if !services.is_empty() {
+                network.push(self.postconf("-e", &format!("{MILTER} = {milter}")));
+            }
+            for (number, Override { place, value, .. }) in services.into_iter().enumerate() {
+                let value = self.in_one_word("milters", number, value, &mut network);
+                let value = joined(&value, &format!("${MILTER}"), ",");
+                network.push(self.postconf("-P", &format!("{place}={value}")));
+            }
         }
-        if self.version < SETTINGS && !lines.is_empty() {
-            lines.push(self.postconf("-e", &format!("milter_default_action = {action}")));
+        if self.version < SETTINGS && !(local.is_empty() && network.is_empty()) {
+            local.push(self.postconf("-e", &format!("milter_default_action = {action}")));
         }
-        if !lines.is_empty() {
-            steps.run(
-                "count mail from sendmail(1), and know how each message ended",
-                lines,
-            );
+        if !local.is_empty() {
+            steps.run("count mail from sendmail(1)", local);
+        }
+        match why {
+            Some(why) if !network.is_empty() => {
+                steps.run(format!("know how each message ended: {why}"), network);
+            }
+            Some(_) => {}
+            None => steps.know(
+                "of what comes by SMTP the policy service hears enough: nothing refuses it any more when \
+                 limiter has counted it. With a content filter (a milter, header_checks), or a limit of \
+                 distinct recipients, ask again what to put where",
+            ),
         }
     }
 
@@ -373,14 +459,36 @@ impl PostfixFacts {
         }
     }
 
+    /// What master.cf says of this parameter, by service.
+    fn of_services<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Override> {
+        let is_it = move |it: &&Override| it.place.rsplit('/').next() == Some(name);
+        self.overrides.iter().filter(is_it)
+    }
+
+    /// A value that can stand in master.cf: one with spaces goes into a parameter of our own.
+    fn in_one_word(
+        &self,
+        kind: &str,
+        number: usize,
+        value: &str,
+        lines: &mut Vec<String>,
+    ) -> String {
+        if !value.contains(char::is_whitespace) {
+            return value.to_owned();
+        }
+        let parameter = format!("limiter_{kind}_{}", number + 1);
+        lines.push(self.postconf("-e", &format!("{parameter} = {value}")));
+        format!("${parameter}")
+    }
+
     pub(super) fn postconf(&self, option: &str, setting: &str) -> String {
         let configuration = quoted(&self.configuration.display().to_string());
         format!("postconf -c {configuration} {option} {}", quoted(setting))
     }
 }
 
-fn joined(first: &str, second: &str) -> String {
+fn joined(first: &str, second: &str, by: &str) -> String {
     let parts = [first, second];
     let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(", ")
+    parts.join(by)
 }

@@ -104,7 +104,7 @@ impl PostfixFacts {
         let ours = format!("${PARAMETER}");
         for (name, without) in [
             ("smtpd_recipient_restrictions", "permit_mynetworks,reject"),
-            ("smtpd_data_restrictions", ""),
+            ("smtpd_end_of_data_restrictions", ""),
         ] {
             let value = match self.said(service, name) {
                 None => without.to_owned(),

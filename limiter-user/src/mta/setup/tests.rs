@@ -44,8 +44,8 @@ fn postfix_is_reached_from_within_its_chroot() {
         "check_policy_service { unix:limiter/policy.sock, timeout=15s, default_action=DUNNO }";
     for line in [
         format!("postconf -c '/etc/postfix' -e 'smtpd_recipient_restrictions = {check}'"),
-        format!("postconf -c '/etc/postfix' -e 'smtpd_data_restrictions = {check}'"),
-        "postconf -c '/etc/postfix' -e 'smtpd_milters = { unix:limiter/milter.sock, default_action=accept }'".to_owned(),
+        format!("postconf -c '/etc/postfix' -e 'smtpd_end_of_data_restrictions = {check}'"),
+        "postconf -c '/etc/postfix' -e 'non_smtpd_milters = { unix:limiter/milter.sock, default_action=accept }'".to_owned(),
         "postfix -c '/etc/postfix' reload".to_owned(),
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
@@ -66,7 +66,7 @@ fn postfix_is_reached_from_within_its_chroot() {
 fn what_postfix_does_already_stays_and_comes_behind() {
     let facts = PostfixFacts {
         recipient_restrictions: "permit_mynetworks, reject_rbl_client o'neill.example".to_owned(),
-        data_restrictions: "check_policy_service unix:limiter/policy.sock".to_owned(),
+        end_of_data_restrictions: "check_policy_service unix:limiter/policy.sock".to_owned(),
         smtpd_milters: "inet:127.0.0.1:8891".to_owned(),
         non_smtpd_milters: "unix:limiter/milter.sock".to_owned(),
         overrides: vec![
@@ -107,7 +107,7 @@ fn what_postfix_does_already_stays_and_comes_behind() {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");
     }
     for not in [
-        "smtpd_data",
+        "smtpd_end_of_data",
         "non_smtpd",
         "tls_security",
         "10025",
@@ -115,6 +115,81 @@ fn what_postfix_does_already_stays_and_comes_behind() {
     ] {
         assert!(!text.contains(not), "{not}\n{text}");
     }
+}
+
+/// What is printed about `smtpd_milters`.
+fn about_smtpd_milters(facts: &PostfixFacts, policy: &Policy) -> Vec<String> {
+    let steps = facts.steps(policy).steps.into_iter();
+    let lines = steps.flat_map(|step| step.lines);
+    lines
+        .filter(|line| line.contains("smtpd_milters") && !line.contains("non_smtpd"))
+        .collect()
+}
+
+#[test]
+fn the_milter_is_asked_by_smtp_where_it_knows_more() {
+    let ours = "{ unix:limiter/milter.sock, default_action=accept }";
+    let printed = format!("postconf -c '/etc/postfix' -e 'smtpd_milters = {ours}'");
+    let mut alone = policy(&[IN_QUEUE]);
+    assert!(about_smtpd_milters(&postfix(), &alone).is_empty());
+    assert_eq!(postfix().lacks(&alone), (true, true));
+    let checks = PostfixFacts {
+        content_checks: vec!["body_checks"],
+        ..postfix()
+    };
+    let of_cleanup = PostfixFacts {
+        overrides: vec![overridden("cleanup/unix/header_checks", "regexp:/x")],
+        ..postfix()
+    };
+    let behind = PostfixFacts {
+        end_of_data_restrictions: "check_policy_service inet:127.0.0.1:10031".to_owned(),
+        ..postfix()
+    };
+    for facts in [checks, of_cleanup, behind] {
+        let found = about_smtpd_milters(&facts, &alone);
+        assert_eq!(found, [printed.clone()], "{facts:?}");
+    }
+    // Where one listener has filters of its own, it is asked there too.
+    let of_one = PostfixFacts {
+        overrides: vec![
+            overridden("submission/inet/smtpd_milters", "$mua_milters"),
+            overridden("smtps/inet/smtpd_milters", "{ inet:127.0.0.1:8891 }"),
+            overridden("628/inet/smtpd_milters", ""),
+        ],
+        ..postfix()
+    };
+    assert_eq!(
+        about_smtpd_milters(&of_one, &alone),
+        [
+            printed.as_str(),
+            "postconf -c '/etc/postfix' -P 'submission/inet/smtpd_milters=$mua_milters,$limiter_milter'",
+            "postconf -c '/etc/postfix' -P 'smtps/inet/smtpd_milters=$limiter_milters_2,$limiter_milter'",
+        ]
+    );
+    let text = of_one.steps(&alone).to_string();
+    for line in [
+        format!("postconf -c '/etc/postfix' -e 'limiter_milter = {ours}'"),
+        "postconf -c '/etc/postfix' -e 'limiter_milters_2 = { inet:127.0.0.1:8891 }'".to_owned(),
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line}\n{text}");
+    }
+    let mut alice = testing::tenant("alice");
+    alice.rules.limits = vec![crate::policy::model::Limit {
+        unit: limiter_common::limit::Unit::DistinctRecipients,
+        max: 4000,
+        window: Duration::from_secs(3600),
+        groups: 0,
+    }];
+    alone.tenants.push(alice);
+    assert_eq!(about_smtpd_milters(&postfix(), &alone), [printed]);
+    // Once it is there it stays.
+    let there = PostfixFacts {
+        smtpd_milters: ours.to_owned(),
+        ..postfix()
+    };
+    alone.tenants.clear();
+    assert!(about_smtpd_milters(&there, &alone).is_empty());
+    assert!(there.asks_milter_by_smtp(&alone) && !postfix().asks_milter_by_smtp(&alone));
 }
 
 #[test]
@@ -125,7 +200,9 @@ fn an_old_postfix_gets_what_it_knows() {
     };
     let text = facts.steps(&policy(&[IN_QUEUE])).to_string();
     assert!(
-        text.contains("'smtpd_data_restrictions = check_policy_service unix:limiter/policy.sock'"),
+        text.contains(
+            "'smtpd_end_of_data_restrictions = check_policy_service unix:limiter/policy.sock'"
+        ),
         "{text}"
     );
     assert!(text.contains("'milter_default_action = accept'"), "{text}");
@@ -262,11 +339,11 @@ fn where_a_filter_hands_mail_back_nobody_is_asked_unless_the_filter_is_known() {
     assert_eq!(facts.taking_back(), ["127.0.0.1:10025/inet", "10026/inet"]);
     let text = facts.steps(&policy).to_string();
     for line in [
-        "postconf -c '/etc/postfix' -P '127.0.0.1:10025/inet/smtpd_data_restrictions='",
+        "postconf -c '/etc/postfix' -P '127.0.0.1:10025/inet/smtpd_end_of_data_restrictions='",
         "postconf -c '/etc/postfix' -e 'limiter_other_milters = inet:127.0.0.1:8891'",
         "postconf -c '/etc/postfix' -P '127.0.0.1:10025/inet/smtpd_milters=$limiter_other_milters'",
         "postconf -c '/etc/postfix' -P '10026/inet/smtpd_recipient_restrictions=permit_mynetworks,reject'",
-        "postconf -c '/etc/postfix' -P '10026/inet/smtpd_data_restrictions='",
+        "postconf -c '/etc/postfix' -P '10026/inet/smtpd_end_of_data_restrictions='",
         "postconf -c '/etc/postfix' -P '2587/inet/smtpd_recipient_restrictions=$limiter_check,permit'",
     ] {
         assert!(text.lines().any(|there| there == line), "{line}\n{text}");

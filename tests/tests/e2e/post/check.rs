@@ -91,8 +91,14 @@ fn postfix_asks_or_it_is_said_why_not() {
     let _ = run(postconf.args(["-e", before]), "").success("postconf");
     town.lock().start(&town.node, &agent);
     for words in [&["postfix"][..], &chrooted] {
-        is_content(&agent, words, "", &["milter", "policy"]);
+        is_content(&agent, words, "", &["policy"]);
     }
+    // Something that may refuse what was counted.
+    let mut postconf = town.node.root().command("postconf");
+    let checks = "header_checks = static:DUNNO";
+    let _ = run(postconf.args(["-e", checks]), "").success("postconf");
+    complains(&agent, &["postfix"], "refuses stays counted");
+    town.lock().start(&town.node, &agent);
     let directory = town.lock().queue().join("limiter");
     close(&directory, 0o700);
     complains(&agent, &["postfix"], "may not enter");

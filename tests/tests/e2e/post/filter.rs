@@ -197,3 +197,25 @@ fn what_a_filter_hands_back_counts_once_and_what_comes_in_is_nobodys() {
     wait::until_true("others to pay", DELIVERY, || used(&agent, "(default)") == 1);
     assert_eq!(used(&agent, "alice"), 13);
 }
+
+#[test]
+fn what_a_check_of_the_content_refuses_is_given_back() {
+    let town = Town::new(|node| {
+        node.etc().write("checks", "/^From:.*<refused@/ REJECT\n");
+        Server::install_with(node, "header_checks = regexp:/etc/checks\n", "")
+    });
+    let agent = Agent::start(&town.node, &Config::new(CONFIG, TENANTS));
+    town.lock().start(&town.node, &agent);
+    let said = postconf(&town, &["smtpd_milters"]);
+    assert!(said.contains("limiter/milter.sock"), "{said}");
+    let alice = town.node.user(ALICE);
+    let two = town.smtp(&alice, "refused@shop.example", &people("refused", 2));
+    assert!(
+        two.refusal().is_some_and(|it| it.contains("5.7.1")),
+        "{two:?}"
+    );
+    let one = town.smtp(&alice, FROM, &people("taken", 1));
+    assert_eq!(one.taken(), 1, "{one:?}");
+    assert_eq!((used(&agent, SHOP), used(&agent, "alice")), (1, 1));
+    town.wait_for_arrival(1);
+}

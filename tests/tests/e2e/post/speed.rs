@@ -1,10 +1,15 @@
-//! What being asked costs the mail server, in pairs of one run; and how long an answer takes. For numbers that
+//! What being asked costs the mail server, in rounds of one run; and how long an answer takes. For numbers that
 //! count: `LIMITER_BIN=target/release/limiter`, and nothing else on the machine.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    fs::{self, Permissions},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -22,8 +27,8 @@ domains:
   - {name: shop.example, limits: [{unit: recipients, max: 100000000, window: 1h}]}
 ";
 
-/// Pairs of runs, of so many messages each, in so many sessions at once.
-const PAIRS: usize = 9;
+/// Rounds of runs, of so many messages each, in so many sessions at once.
+const ROUNDS: usize = 9;
 const MESSAGES: usize = 400;
 const SESSIONS: usize = 10;
 
@@ -50,7 +55,7 @@ fn take(place: &Place, port: u16) -> Duration {
 
 /// How much processor time a process has had, in hundredths of a second.
 fn ticks(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, rest) = stat.rsplit_once(')').expect("its name is in parentheses");
     let numbers = rest.split_whitespace().skip(11).take(2);
     numbers.filter_map(|it| it.parse::<u64>().ok()).sum()
@@ -61,33 +66,72 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// What Postfix is like at a port of its own, beside 25, where it is as limiter has it set up.
+struct Arm {
+    name: &'static str,
+    port: u16,
+    settings: &'static [&'static str],
+}
+
+/// The server as it was, with either service alone, and with services that look at nothing.
+const ARMS: [Arm; 4] = [
+    Arm {
+        name: "alone",
+        port: 26,
+        settings: &[
+            "smtpd_recipient_restrictions=permit_mynetworks,reject",
+            "smtpd_end_of_data_restrictions=",
+            "smtpd_milters=",
+        ],
+    },
+    Arm {
+        name: "the policy service",
+        port: 27,
+        settings: &["smtpd_milters="],
+    },
+    Arm {
+        name: "the milter",
+        port: 28,
+        settings: &[
+            "smtpd_recipient_restrictions=permit_mynetworks,reject",
+            "smtpd_end_of_data_restrictions=",
+        ],
+    },
+    Arm {
+        name: "services that look at nothing",
+        port: 29,
+        settings: &[
+            "smtpd_recipient_restrictions=check_policy_service,unix:@/policy,permit_mynetworks,reject",
+            "smtpd_end_of_data_restrictions=check_policy_service,unix:@/policy",
+            "smtpd_milters=unix:@/milter",
+        ],
+    },
+];
+
 #[test]
 fn being_asked_costs_postfix_little() {
     let node = Node::new();
-    // The same server as limiter has it set up, as it was, and with either service alone; nothing is
-    // delivered.
+    let easy = Easy::start(&node.directory().join("easy"));
+    // Nothing is delivered.
     let main = "default_transport = discard
 smtpd_peername_lookup = no
 smtpd_client_connection_count_limit = 0
 ";
-    let alone = "discard unix - - n - - discard
-127.0.0.1:26 inet n - n - - smtpd
-  -o smtpd_recipient_restrictions=permit_mynetworks,reject
-  -o smtpd_data_restrictions=
-  -o smtpd_milters=
-127.0.0.1:27 inet n - n - - smtpd
-  -o smtpd_milters=
-127.0.0.1:28 inet n - n - - smtpd
-  -o smtpd_recipient_restrictions=permit_mynetworks,reject
-  -o smtpd_data_restrictions=
-";
+    let mut master = "discard unix - - n - - discard\n".to_owned();
+    for Arm { port, settings, .. } in ARMS {
+        master += &format!("127.0.0.1:{port} inet n - n - - smtpd\n");
+        for setting in settings {
+            let setting = setting.replace('@', &easy.directory.display().to_string());
+            master += &format!("  -o {setting}\n");
+        }
+    }
     let postfix = Postfix::start(
         &node.root(),
         node.cgroup().child("mta"),
         node.directory(),
         "node.example",
         &["127.0.0.1".parse().expect("it is one")],
-        (main, alone),
+        (main, &master),
     );
     node.etc().link("postfix", &postfix.configuration());
     let agent = Agent::configured(&node, &Config::new(CONFIG, TENANTS));
@@ -96,58 +140,118 @@ smtpd_client_connection_count_limit = 0
     agent.run();
     let steps = Steps::of(&agent, "postfix", &[]);
     let on_25 = steps.steps.iter().flat_map(|step| &step.lines);
-    // Not what master.cf says: that is the server alone.
+    // Not what master.cf says: that is the other arms.
     for line in on_25.filter(|line| line.contains(" -e ") || line.starts_with("postfix ")) {
         let mut shell = node.root().command("/bin/sh");
         let _ = run(shell.args(["-c", line]), "").success(line);
     }
     let alice = node.user(ALICE);
-    for port in [25, 26, 27, 28] {
-        let _ = take(&alice, port);
+    let limiter = ("limiter", 25);
+    let arms: Vec<(&str, u16)> = ARMS.iter().map(|arm| (arm.name, arm.port)).collect();
+    let arms = [vec![limiter], arms].concat();
+    for (_, port) in &arms {
+        let _ = take(&alice, *port);
     }
     let before = agent.used("alice", 0);
     let ticks_before = ticks(agent.pid());
-    let mut ratios = Vec::new();
-    let mut parts = [Vec::new(), Vec::new()];
-    for pair in 0..PAIRS {
-        let ports = if pair % 2 == 0 { [25, 26] } else { [26, 25] };
-        let mut took = ports.map(|port| (port, take(&alice, port)));
-        took.sort_by_key(|(port, _)| *port);
-        let [(_, asking), (_, alone)] = took;
-        ratios.push(alone.as_secs_f64() / asking.as_secs_f64());
-        for (part, port) in parts.iter_mut().zip([27, 28]) {
-            part.push(alone.as_secs_f64() / take(&alice, port).as_secs_f64());
+    let mut took = vec![Vec::new(); arms.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..arms.len() {
+            let at = (round + turn) % arms.len();
+            took[at].push(take(&alice, arms[at].1).as_secs_f64());
         }
-        eprintln!(
-            "{:.0} messages/s asking, {:.0} alone",
-            MESSAGES as f64 / asking.as_secs_f64(),
-            MESSAGES as f64 / alone.as_secs_f64()
-        );
     }
     // It was asked, for each.
-    assert_eq!(
-        agent.used("alice", 0) - before,
-        u64::try_from(3 * PAIRS * MESSAGES).expect("it is small")
-    );
     let counted = agent.used("alice", 0) - before;
+    assert_eq!(
+        counted,
+        u64::try_from(3 * ROUNDS * MESSAGES).expect("it is small")
+    );
     eprintln!(
         "the agent takes {} us of processor time for a message",
         (ticks(agent.pid()) - ticks_before) * 10_000 / counted
     );
-    let [policy, milter] = parts.map(median);
-    eprintln!("with the policy service alone {policy:.3}, with the milter alone {milter:.3}");
-    let ratio = median(ratios.clone());
-    eprintln!("throughput while asking, of the server alone: {ratio:.3} (median of {ratios:.3?})");
-    assert!(ratio > 0.5, "{ratios:?}");
+    let alone = &took[1];
+    let mut ratio = 0.0;
+    for ((name, _), took) in arms.iter().zip(&took).rev() {
+        let ratios: Vec<f64> = alone.iter().zip(took).map(|(a, b)| a / b).collect();
+        ratio = median(ratios);
+        let rate = MESSAGES as f64 / median(took.clone());
+        eprintln!("{name}: {rate:.0} messages/s, {ratio:.3} of the server alone");
+    }
+    assert!(ratio > 0.5, "{took:?}");
+}
+
+/// Services that look at nothing: what being asked costs a mail server at least.
+struct Easy {
+    directory: PathBuf,
+}
+
+impl Easy {
+    fn start(directory: &Path) -> Self {
+        fs::create_dir(directory).expect("the node is new");
+        let open = |name, answer: fn(UnixStream) -> io::Result<()>| {
+            let path = directory.join(name);
+            let listener = UnixListener::bind(&path).expect("the directory is new");
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("it is ours");
+            // They end with the tests.
+            thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    thread::spawn(move || answer(stream));
+                }
+            });
+        };
+        fs::set_permissions(directory, Permissions::from_mode(0o755)).expect("it is ours");
+        open("policy", Self::policy);
+        open("milter", Self::milter);
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    fn policy(mut stream: UnixStream) -> io::Result<()> {
+        let mut question = [0; 8192];
+        let mut read = 0;
+        loop {
+            read += match stream.read(&mut question[read..])? {
+                0 => return Ok(()),
+                more => more,
+            };
+            if question[..read].ends_with(b"\n\n") {
+                stream.write_all(b"action=DUNNO\n\n")?;
+                read = 0;
+            }
+        }
+    }
+
+    /// Asks for what limiter's milter asks for.
+    fn milter(stream: UnixStream) -> io::Result<()> {
+        let mut writer = stream.try_clone()?;
+        let mut reader = BufReader::new(stream);
+        let mut data = Vec::new();
+        loop {
+            let mut length = [0; 4];
+            if reader.read_exact(&mut length).is_err() {
+                return Ok(());
+            }
+            data.resize(u32::from_be_bytes(length) as usize, 0);
+            reader.read_exact(&mut data)?;
+            match data[0] {
+                b'O' => {
+                    let mut answer = vec![0, 0, 0, 13, b'O', 0, 0, 0, 6, 0, 0, 0, 0];
+                    answer.extend(0x000e_f1f2_u32.to_be_bytes());
+                    writer.write_all(&answer)?;
+                }
+                b'T' | b'E' => writer.write_all(&[0, 0, 0, 1, b'c'])?,
+                b'Q' => return Ok(()),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// One connection of Postfix's: how long each answer took.
-fn ask(
-    socket: &std::path::Path,
-    client: SocketAddr,
-    number: usize,
-    all: &Barrier,
-) -> Vec<Duration> {
+fn ask(socket: &Path, client: SocketAddr, number: usize, all: &Barrier) -> Vec<Duration> {
     let stream = UnixStream::connect(socket).expect("the agent listens");
     let mut reader = BufReader::new(stream.try_clone().expect("it is a socket"));
     let mut writer = stream;
