@@ -3,7 +3,11 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use limiter_tests::{Agent, Config, post::people, process::run};
+use limiter_tests::{
+    Agent, Config,
+    post::{Steps, people},
+    process::run,
+};
 use serde_json::Value;
 
 use super::{ALICE, CONFIG, MailServer, TENANTS, dovecot, exim, postfix, used};
@@ -98,7 +102,10 @@ fn postfix_asks_or_it_is_said_why_not() {
     let checks = "header_checks = static:DUNNO";
     let _ = run(postconf.args(["-e", checks]), "").success("postconf");
     complains(&agent, &["postfix"], "refuses stays counted");
-    town.lock().start(&town.node, &agent);
+    let steps = Steps::of(&agent, "postfix", &[]);
+    for word in ["postconf", "postfix"] {
+        steps.run(&town.node, word);
+    }
     let directory = town.lock().queue().join("limiter");
     close(&directory, 0o700);
     complains(&agent, &["postfix"], "may not enter");
