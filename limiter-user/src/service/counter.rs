@@ -41,7 +41,6 @@ impl Counter {
     }
 
     /// What is spawned, and opened, as long as the guard is held belongs to this thread.
-    #[must_use]
     pub fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }

@@ -147,7 +147,7 @@ fn the_milter_is_asked_by_smtp_where_it_knows_more() {
     };
     for facts in [checks, of_cleanup, behind] {
         let found = about_smtpd_milters(&facts, &alone);
-        assert_eq!(found, [printed.clone()], "{facts:?}");
+        assert_eq!(found, std::slice::from_ref(&printed), "{facts:?}");
     }
     // Where one listener has filters of its own, it is asked there too.
     let of_one = PostfixFacts {

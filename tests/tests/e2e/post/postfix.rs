@@ -2,9 +2,11 @@
 
 use std::{fs, path::PathBuf};
 
-use limiter_tests::{Agent, Dovecot, NODE4, Node, OUTSIDE_MX, Postfix, post::Steps};
+use limiter_tests::{
+    Agent, Dovecot, NODE4, Node, OUTSIDE_MX, Postfix, post::Steps, process::run, wait,
+};
 
-use super::{CONFIG, MailServer, PASSWORD, Town};
+use super::{ALICE, CONFIG, DELIVERY, MailServer, PASSWORD, TENANTS, Town, used};
 
 /// Postfix, and Dovecot for its passwords.
 pub struct Server {
@@ -130,3 +132,41 @@ pub fn town() -> Town<Server> {
 }
 
 super::scenes::all!(town);
+
+/// One message in chunks (RFC 3030), then one that is never sent to its end.
+const CHUNKS: &str = r#"
+import smtplib
+def begin():
+    server = smtplib.SMTP("127.0.0.1", 25, local_hostname="here.example")
+    server.ehlo()
+    server.mail("x@shop.example")
+    for number in range(3):
+        code, text = server.rcpt(f"c{number}@outside.example")
+        assert code == 250, text
+    return server
+def chunk(server, text, last=""):
+    server.send(b"BDAT %d %s\r\n" % (len(text), last.encode()) + text)
+    return server.getreply()
+server = begin()
+print(*chunk(server, b"Subject: chunks\r\n\r\n"))
+print(*chunk(server, b"the end\r\n", "LAST"))
+server.quit()
+server = begin()
+print(*chunk(server, b"Subject: never\r\n\r\n"))
+server.close()
+"#;
+
+#[test]
+fn what_comes_in_chunks_counts_once_and_what_breaks_off_does_not() {
+    // A process that waits for clients keeps its connection, and with it the message that broke off.
+    let town = Town::new(|node| Server::install_with(node, "max_idle = 3s\n", ""));
+    let agent = town.agent(TENANTS);
+    let mut python = town.node.user(ALICE).command("/usr/bin/python3");
+    let said = run(python.args(["-c", CHUNKS]), "").success("python");
+    let codes: Vec<&str> = said.stdout.lines().map(|line| &line[..3]).collect();
+    assert_eq!(codes, ["250"; 3], "{said:?}");
+    town.wait_for_arrival(3);
+    wait::until_true("what broke off to be given back", DELIVERY, || {
+        used(&agent, "alice") == 3
+    });
+}
