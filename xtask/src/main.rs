@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done to limiter rather than by it.
 
 mod apt;
+mod bench;
 mod build;
 mod doctor;
 mod lint;
@@ -12,6 +13,7 @@ mod toolchain;
 mod vm;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,6 +51,15 @@ enum Task {
     },
     /// Build, and show the product at work (as root)
     Demo,
+    /// Measure limiter beside nftables and iptables, as ratios (as root, on an idle machine)
+    Bench {
+        /// 1,000 and 100,000 accounts only, under half a minute once it is built
+        #[arg(long)]
+        quick: bool,
+        /// Write the figures to this file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Check formatting, lints and scripts
     Lint,
     /// Say what is here to build and test with, and what is missing
@@ -132,6 +143,10 @@ fn perform(task: Task) -> Result<()> {
             }
         }
         Task::Demo => test::demo(),
+        Task::Bench { quick, json } => bench::bench(bench::Plan {
+            quick,
+            json: json.as_deref(),
+        }),
         Task::Lint => lint::lint(),
         Task::Doctor => doctor::doctor(),
     }

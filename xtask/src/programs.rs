@@ -52,6 +52,9 @@ const PROGRAMS: [Program; 16] = [
     program("setpriv", "util-linux"),
 ];
 
+/// What the bench compares limiter with.
+const PEERS: [Program; 1] = [program("iptables-legacy-restore", "iptables")];
+
 /// Exim cannot be installed beside Postfix (each provides mail-transport-agent), so its packages
 /// are unpacked and its programs run from there.
 const EXIM_PACKAGES: [&str; 3] = ["exim4-daemon-light", "exim4-base", "exim4-config"];
@@ -124,6 +127,26 @@ pub fn install() -> Result<()> {
             still.join(", ")
         )
     }
+}
+
+/// Installs what limiter is compared with, saying so first; nothing when nothing is missing.
+///
+/// # Errors
+/// When it cannot be installed from here.
+pub fn install_peers() -> Result<()> {
+    let missing: Vec<&Program> = PEERS.iter().filter(|p| !present(p.name)).collect();
+    let packages = packages(&missing);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !apt::here() {
+        bail!("the bench needs {}", packages.join(", "));
+    }
+    say(&format!(
+        "Installing for the bench, with apt: {}.",
+        packages.join(" ")
+    ));
+    apt::install(&packages, false)
 }
 
 fn exim_program() -> PathBuf {

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+const MAP_CREATE: i64 = 0;
+const MAP_UPDATE: i64 = 2;
 const PROG_LOAD: i64 = 5;
 const PROG_ATTACH: i64 = 8;
 const LINK_CREATE: i64 = 28;
@@ -60,6 +62,26 @@ pub fn load(kind: u32, hook: u32, code: &[u64]) -> OwnedFd {
     attr[2] = license.as_ptr() as u64;
     attr[8] = u64::from(hook) << 32;
     descriptor(bpf(PROG_LOAD, &mut attr).unwrap())
+}
+
+/// An array of `count` values of so many bytes.
+#[allow(dead_code, reason = "for the bench alone")]
+pub fn array(value: u32, count: u32) -> OwnedFd {
+    const ARRAY: u64 = 2;
+    let mut attr = [0_u64; 16];
+    attr[0] = ARRAY | 4 << 32;
+    attr[1] = u64::from(value) | u64::from(count) << 32;
+    descriptor(bpf(MAP_CREATE, &mut attr).unwrap())
+}
+
+/// Puts a value into an array.
+#[allow(dead_code, reason = "for the bench alone")]
+pub fn put(array: &OwnedFd, at: u32, value: &[u8]) {
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(array);
+    attr[1] = std::ptr::from_ref(&at) as u64;
+    attr[2] = value.as_ptr() as u64;
+    bpf(MAP_UPDATE, &mut attr).unwrap();
 }
 
 /// Attaches it by TCX, after whatever is there.
