@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cgroup, Maildir, Place, Process, process::run, wait};
+use crate::{Cgroup, Maildir, Node, Place, Process, process::run, wait};
 
 /// The uid and gid that mailboxes belong to: nobody.
 const MAILBOX_OWNER: u32 = 65_534;
@@ -60,6 +60,25 @@ pub struct Postfix {
 }
 
 impl Postfix {
+    /// Starts a node's own, in the node's cgroup `mta`.
+    #[must_use]
+    pub fn of_node(node: &Node, address: &str, settings: (&str, &str)) -> Self {
+        Self::start(
+            &node.root(),
+            node.cgroup().child("mta"),
+            node.directory(),
+            "node.example",
+            &[address.parse().expect("it is an address")],
+            settings,
+        )
+    }
+
+    /// Puts its configuration where it is on a real node: sendmail reads it, and the agent finds the mail
+    /// server by it.
+    pub fn install(&self, node: &Node) {
+        node.etc().link("postfix", &self.configuration());
+    }
+
     /// Starts one called `host` that listens on port 25 of `addresses` and puts mail for its own
     /// name into a [`Maildir`]. `main` and `master` are added to its main.cf and master.cf.
     ///

@@ -61,10 +61,14 @@ impl Plan {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => (plan.sizes, plan.rounds) = (vec![1_000, 100_000], 31),
+                "--sizes" => {
+                    let sizes = arguments.next().unwrap_or_default();
+                    plan.sizes = sizes.split(',').map(|it| it.parse().unwrap()).collect();
+                }
                 "--json" => plan.json = arguments.next().map(PathBuf::from),
                 // Cargo says so.
                 "--bench" => {}
-                other => panic!("{other} is none of --quick, --json FILE"),
+                other => panic!("{other} is none of --quick, --sizes N,M, --json FILE"),
             }
         }
         plan

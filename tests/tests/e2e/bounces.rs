@@ -75,19 +75,8 @@ struct Town {
 impl Town {
     fn new() -> Self {
         let node = Node::new();
-        let postfix = Postfix::start(
-            &node.root(),
-            node.cgroup().child("mta"),
-            node.directory(),
-            "node.example",
-            &["127.0.0.1".parse().expect("it is one")],
-            (&main_cf(), ""),
-        );
-        for file in ["master.cf", "main.cf"] {
-            let text = fs::read_to_string(postfix.configuration().join(file));
-            let text = text.expect("it was just written");
-            node.etc().write(&format!("postfix/{file}"), &text);
-        }
+        let postfix = Postfix::of_node(&node, "127.0.0.1", (&main_cf(), ""));
+        postfix.install(&node);
         let (place, refusing) = (node.elsewhere(), SocketAddr::new(mx(false).ip(), REFUSING));
         let sinks = [
             SmtpSink::start(&place, mx(false), node.directory()),

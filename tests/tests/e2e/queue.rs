@@ -33,12 +33,9 @@ struct Town {
 impl Town {
     fn new() -> Self {
         let node = Node::new();
-        let postfix = Postfix::start(
-            &node.root(),
-            node.cgroup().child("mta"),
-            node.directory(),
-            "node.example",
-            &["127.0.0.1".parse().expect("it is one")],
+        let postfix = Postfix::of_node(
+            &node,
+            "127.0.0.1",
             (&format!("relayhost = [{OUTSIDE_MX}]:25"), ""),
         );
         Self { postfix, node }
@@ -47,11 +44,7 @@ impl Town {
     /// Puts Postfix's configuration where it is on a real node: sendmail reads it, and the agent
     /// finds the mail server by it.
     fn install(&self) {
-        for file in ["master.cf", "main.cf"] {
-            let text = fs::read_to_string(self.postfix.configuration().join(file));
-            let text = text.expect("it was just written");
-            self.node.etc().write(&format!("postfix/{file}"), &text);
-        }
+        self.postfix.install(&self.node);
     }
 
     fn agent(&self) -> Agent<'_> {

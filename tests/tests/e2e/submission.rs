@@ -65,19 +65,8 @@ impl Town {
     fn set_up(address: &str, main: &str) -> Self {
         let node = Node::new();
         let main = format!("relayhost = [{OUTSIDE_MX}]:25\n{main}");
-        let postfix = Postfix::start(
-            &node.root(),
-            node.cgroup().child("mta"),
-            node.directory(),
-            "node.example",
-            &[address.parse().expect("it is one")],
-            (&main, ""),
-        );
-        for file in ["master.cf", "main.cf"] {
-            let text = fs::read_to_string(postfix.configuration().join(file));
-            let text = text.expect("it was just written");
-            node.etc().write(&format!("postfix/{file}"), &text);
-        }
+        let postfix = Postfix::of_node(&node, address, (&main, ""));
+        postfix.install(&node);
         let sink = SmtpSink::start(&node.elsewhere(), mx(false), node.directory());
         Self {
             postfix,

@@ -216,12 +216,9 @@ const FULL: &str = "450 4.7.1 <full@outside.example>: Recipient address rejected
 fn a_postfix_asks_also_from_within_its_chroot() {
     let node = Node::new();
     let _sink = SmtpSink::start(&node.elsewhere(), mx(false), node.directory());
-    let postfix = Postfix::start(
-        &node.root(),
-        node.cgroup().child("mta"),
-        node.directory(),
-        "node.example",
-        &["127.0.0.1".parse().expect("it is one")],
+    let postfix = Postfix::of_node(
+        &node,
+        "127.0.0.1",
         (
             &format!("relayhost = [{OUTSIDE_MX}]:25"),
             "127.0.0.1:2525 inet n - y - - smtpd\n",

@@ -23,20 +23,8 @@ impl Town {
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
 {main}"
         );
-        let postfix = Postfix::start(
-            &node.root(),
-            node.cgroup().child("mta"),
-            node.directory(),
-            "node.example",
-            &["127.0.0.1".parse().expect("it is one")],
-            (&main, ""),
-        );
-        // What the users' sendmail reads.
-        for file in ["main.cf", "master.cf"] {
-            let text = fs::read_to_string(postfix.configuration().join(file));
-            let text = text.expect("it was just written");
-            node.etc().write(&format!("postfix/{file}"), &text);
-        }
+        let postfix = Postfix::of_node(&node, "127.0.0.1", (&main, ""));
+        postfix.install(&node);
         Self { postfix, node }
     }
 

@@ -49,15 +49,8 @@ smtpd_peername_lookup = no
   -o smtpd_relay_restrictions=permit_sasl_authenticated,reject
 {more_master}"
         );
-        let postfix = Postfix::start(
-            &node.root(),
-            node.cgroup().child("mta"),
-            node.directory(),
-            "node.example",
-            &["127.0.0.1".parse().expect("it is one")],
-            (&main, &submission),
-        );
-        node.etc().link("postfix", &postfix.configuration());
+        let postfix = Postfix::of_node(node, "127.0.0.1", (&main, &submission));
+        postfix.install(node);
         let users = node.directory().join("users");
         let names = ["alice@shop.example", "bob@bob.example"];
         let lines = names.map(|name| format!("{name}:{{PLAIN}}{PASSWORD}\n"));

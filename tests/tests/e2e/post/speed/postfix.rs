@@ -83,15 +83,12 @@ initial_destination_concurrency = 20
 smtp_connection_cache_on_demand = no
 "
     );
-    let postfix = Postfix::start(
-        &node.root(),
-        node.cgroup().child("mta"),
-        node.directory(),
-        "node.example",
-        &["127.0.0.1".parse().expect("it is one")],
+    let postfix = Postfix::of_node(
+        &node,
+        "127.0.0.1",
         (&main, "discard unix - - n - - discard\n"),
     );
-    node.etc().link("postfix", &postfix.configuration());
+    postfix.install(&node);
     let agent = Agent::configured(&node, &Config::new(CONFIG, TENANTS));
     let ours = Steps::of(&agent, "postfix", &[]).for_limiter(&agent);
     agent.write_main(&format!("{CONFIG}{ours}"));
