@@ -26,8 +26,7 @@ pub struct Plan<'a> {
 /// When not root, or when something needed cannot be had.
 pub fn bench(plan: Plan<'_>) -> Result<()> {
     needs_root("the bench loads programs into the kernel and makes network namespaces")?;
-    setup::if_needed()?;
-    let toolchain = setup::ready()?;
+    let toolchain = setup::if_needed()?;
     programs::install()?;
     programs::install_peers()?;
     build::object(&toolchain)?;

@@ -1,87 +1,38 @@
 //! The least that any program costs: one that does nothing, and one that only touches what has to be touched,
 //! the account of the uid and a state of its own.
 
-use std::{
-    os::fd::{AsRawFd as _, OwnedFd},
-    path::PathBuf,
-};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use crate::{
     accounts::Accounts,
+    contender::Contender,
     foreign::{self, CONNECT4, SOCK_ADDR},
     net::{Bench, Net},
-    rounds::Contender,
 };
-
-/// A program of a few instructions.
-pub struct Floor {
-    name: &'static str,
-    net: Net,
-    cgroup: PathBuf,
-    program: OwnedFd,
-    _maps: Vec<OwnedFd>,
-}
 
 /// Bytes of a state.
 const STATE: u32 = 64;
 
-impl Floor {
-    /// It says yes.
-    pub fn empty(bench: &Bench) -> Self {
-        Self::new(
-            bench,
-            "empty program",
-            foreign::program_for(SOCK_ADDR, CONNECT4, 1),
-            Vec::new(),
-        )
-    }
-
-    /// It looks the uid up in an array, and counts in the state that this names.
-    pub fn cold(bench: &Bench, accounts: Accounts) -> Self {
-        let last = accounts.uids().last().unwrap();
-        let places = foreign::array(4, last + 1);
-        let states = foreign::array(STATE, u32::try_from(accounts.count).unwrap());
-        for (place, uid) in accounts.uids().enumerate() {
-            let place = u32::try_from(place).unwrap();
-            foreign::put(&places, uid, &place.to_ne_bytes());
-        }
-        let program = foreign::load(SOCK_ADDR, CONNECT4, &code(&places, &states));
-        Self::new(
-            bench,
-            "empty program, cold maps",
-            program,
-            vec![places, states],
-        )
-    }
-
-    fn new(bench: &Bench, name: &'static str, program: OwnedFd, maps: Vec<OwnedFd>) -> Self {
-        Self {
-            name,
-            net: Net::new(),
-            cgroup: bench.cgroup().directory().to_owned(),
-            program,
-            _maps: maps,
-        }
-    }
+/// It says yes.
+pub fn empty(bench: &Bench) -> Contender {
+    let program = foreign::program_for(SOCK_ADDR, CONNECT4, 1);
+    let program = (program, Box::new(()) as _);
+    Contender::at_connect("empty program", bench, Net::new(), false, program)
 }
 
-impl Contender for Floor {
-    fn name(&self) -> &'static str {
-        self.name
+/// It looks the uid up in an array, and counts in the state that this names.
+pub fn cold(bench: &Bench, accounts: Accounts) -> Contender {
+    let last = accounts.uids().last().unwrap();
+    let places = foreign::array(4, last + 1);
+    let states = foreign::array(STATE, u32::try_from(accounts.count).unwrap());
+    for (place, uid) in accounts.uids().enumerate() {
+        let place = u32::try_from(place).unwrap();
+        foreign::put(&places, uid, &place.to_ne_bytes());
     }
-
-    fn net(&self) -> &Net {
-        &self.net
-    }
-
-    fn at_work(&self, work: &mut dyn FnMut()) {
-        let _link = foreign::attach_cgroup(&self.program, &self.cgroup, CONNECT4);
-        work();
-    }
-
-    fn refuses(&self) -> bool {
-        false
-    }
+    // It holds the maps.
+    let program = foreign::load(SOCK_ADDR, CONNECT4, &code(&places, &states));
+    let name = "empty program, cold maps";
+    Contender::at_connect(name, bench, Net::new(), false, (program, Box::new(())))
 }
 
 /// `*states[*places[uid]] += 1; return 1`

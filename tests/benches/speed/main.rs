@@ -14,12 +14,16 @@
 
 mod accounts;
 mod attempt;
+mod contender;
 #[path = "../../tests/kernel/cost/figures.rs"]
 mod figures;
 mod floor;
 #[path = "../../tests/kernel/foreign.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod foreign;
+#[path = "../../tests/kernel/images.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
+mod images;
 #[path = "../../tests/kernel/lab.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod lab;
@@ -33,12 +37,9 @@ use std::{env, path::PathBuf};
 
 use self::{
     accounts::Accounts,
-    floor::Floor,
-    limiter::Limiter,
-    net::Bench,
-    peers::{Nft, Owners},
-    report::Report,
-    rounds::Contender,
+    contender::Contender,
+    net::{Bench, Net},
+    report::{NOTHING, Report},
 };
 
 /// How much is measured.
@@ -83,22 +84,22 @@ const MOST_ELEMENTS: usize = 100_000;
 fn main() {
     let plan = Plan::of_arguments();
     let bench = Bench::take_seat();
-    let mut report = Report::new();
+    let mut report = Report::default();
     for size in plan.sizes {
         let accounts = Accounts::new(size);
-        let mut contenders: Vec<Box<dyn Contender>> = vec![
-            Box::new(rounds::Nothing::new()),
-            Box::new(Floor::empty(&bench)),
-            Box::new(Floor::cold(&bench, accounts)),
-            Box::new(Limiter::load(&bench, accounts, &mut report)),
+        let mut contenders = vec![
+            Contender::in_namespace(NOTHING, Net::new(), false),
+            floor::empty(&bench),
+            floor::cold(&bench, accounts),
+            limiter::load(&bench, accounts, &mut report),
         ];
         if size <= MOST_ELEMENTS {
-            contenders.push(Box::new(Nft::element_set(accounts, &mut report)));
-            contenders.push(Box::new(Nft::verdict_map(accounts, &mut report)));
-            contenders.push(Box::new(Nft::dynamic_set(accounts, &mut report)));
+            contenders.push(peers::element_set(accounts, &mut report));
+            contenders.push(peers::verdict_map(accounts, &mut report));
+            contenders.push(peers::dynamic_set(accounts, &mut report));
         }
         if size <= MOST_RULES {
-            contenders.extend(Owners::load(accounts, &mut report).map(|it| Box::new(it) as _));
+            contenders.extend(peers::owners(accounts, &mut report));
         }
         rounds::run(&contenders, accounts, plan.rounds, &mut report);
     }

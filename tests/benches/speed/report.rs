@@ -25,7 +25,7 @@ impl Question {
 }
 
 /// Whom everybody is compared with.
-const NOTHING: &str = "no filter";
+pub const NOTHING: &str = "no filter";
 const LIMITER: &str = "limiter";
 
 /// Nanoseconds of a contender's turns.
@@ -39,10 +39,6 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// What a turn of a contender found.
     pub fn add(&mut self, question: Question, name: &'static str, accounts: Accounts, ns: f64) {
         let all = self.turns.entry((question, accounts.count)).or_default();

@@ -5,8 +5,8 @@ use limiter_tests::forge::Rng;
 use crate::{
     accounts::Accounts,
     attempt::{Outcome, attempt},
+    contender::Contender,
     figures::shuffled,
-    net::Net,
     report::{Question, Report},
 };
 
@@ -15,66 +15,18 @@ const ATTEMPTS: usize = 400;
 /// Before them, so that the programs themselves are warm.
 const WARM: usize = 20;
 
-/// Somebody who filters.
-pub trait Contender {
-    /// What it is called.
-    fn name(&self) -> &'static str;
-
-    /// Where it filters.
-    fn net(&self) -> &Net;
-
-    /// Does something while it filters there.
-    fn at_work(&self, work: &mut dyn FnMut());
-
-    /// Whether strangers are refused.
-    fn refuses(&self) -> bool;
-}
-
-/// Nobody.
-pub struct Nothing(Net);
-
-impl Nothing {
-    pub fn new() -> Self {
-        Self(Net::new())
-    }
-}
-
-impl Contender for Nothing {
-    fn name(&self) -> &'static str {
-        "no filter"
-    }
-
-    fn net(&self) -> &Net {
-        &self.0
-    }
-
-    fn at_work(&self, work: &mut dyn FnMut()) {
-        work();
-    }
-
-    fn refuses(&self) -> bool {
-        false
-    }
-}
-
 /// Measures all contenders in so many rounds. The first of them is what the others are compared with.
-pub fn run(
-    contenders: &[Box<dyn Contender>],
-    accounts: Accounts,
-    rounds: usize,
-    report: &mut Report,
-) {
+pub fn run(contenders: &[Contender], accounts: Accounts, rounds: usize, report: &mut Report) {
     let mut rng = Rng::new(1);
     for _ in 0..rounds {
         for at in shuffled(&mut rng, contenders.len()) {
             let contender = &contenders[at];
-            contender.net().go();
-            contender.at_work(&mut || {
+            contender.at_work(|| {
                 let allowed = turn(&mut rng, |rng| accounts.draw(rng), Outcome::Allowed);
-                report.add(Question::Allowed, contender.name(), accounts, allowed);
-                if contender.refuses() {
+                report.add(Question::Allowed, contender.name, accounts, allowed);
+                if contender.refuses {
                     let refused = turn(&mut rng, |_| Accounts::STRANGER, Outcome::Refused);
-                    report.add(Question::Refused, contender.name(), accounts, refused);
+                    report.add(Question::Refused, contender.name, accounts, refused);
                 }
             });
         }
