@@ -141,7 +141,7 @@ impl Services {
         let locks = Arc::new(EdgeLocks(shared.clone(), gate));
         let dovecot = Arc::new(Dovecot::new(locks, clock::monotonic_ns).watched(watch));
         let counter = Counter::open().map_err(AgentError::io("start a thread for mail servers"))?;
-        let for_servers = || {
+        let [for_policy, for_milter] = {
             let _at_the_counter = counter.enter();
             let policy = policy.open(&places.policy, &callers);
             let converse = move |stream, caller| {
@@ -155,7 +155,6 @@ impl Services {
             let milter = Doors::open(&places.milter, "services.milter", &callers, converse);
             [policy, milter]
         };
-        let [for_policy, for_milter] = for_servers();
         let doors = vec![
             for_policy,
             for_milter,

@@ -95,9 +95,9 @@ pub trait Gate: Send + Sync {
     /// One more recipient of a message under way: counted if admitted.
     fn recipient(&self, key: &Key, envelope: &Envelope, recipient: &str) -> Answer;
 
-    /// The message itself is there, or begins (DATA), to `recipients` in all as far as the mail server says: counted
-    /// if admitted, and what was counted beyond that many is given back. `queued` is its id in the queue, where it is known: from here on it is the same
-    /// message under that key.
+    /// The message itself is there, or begins (DATA), to `recipients` in all as far as the mail server
+    /// says: counted if admitted, and what was counted beyond that many is given back. `queued` is its id
+    /// in the queue, where it is known: from here on it is the same message under that key.
     fn message(
         &self,
         key: &Key,

@@ -348,11 +348,6 @@ impl PostfixFacts {
 
     fn milters(&self, common: &Common<'_>, policy: &Policy, ways: (&Way, &Way), steps: &mut Steps) {
         let address = self.name(ways.1);
-        let action = if common.fails_open() {
-            "accept"
-        } else {
-            "tempfail"
-        };
         let milter = self.milter(common, ways.1);
         // Behind the others: what they refuse counts for nothing.
         let ask = |name: &str, value: &str, lines: &mut Vec<String>| {
@@ -382,6 +377,7 @@ impl PostfixFacts {
             }
         }
         if self.version < SETTINGS && !(local.is_empty() && network.is_empty()) {
+            let action = milter_action(common);
             local.push(self.postconf("-e", &format!("milter_default_action = {action}")));
         }
         if !local.is_empty() {
@@ -406,11 +402,7 @@ impl PostfixFacts {
         if self.version < SETTINGS {
             return address;
         }
-        let action = if common.fails_open() {
-            "accept"
-        } else {
-            "tempfail"
-        };
+        let action = milter_action(common);
         format!("{{ {address}, default_action={action} }}")
     }
 
@@ -484,6 +476,15 @@ impl PostfixFacts {
     pub(super) fn postconf(&self, option: &str, setting: &str) -> String {
         let configuration = quoted(&self.configuration.display().to_string());
         format!("postconf -c {configuration} {option} {}", quoted(setting))
+    }
+}
+
+/// What becomes of mail while the milter does not answer.
+fn milter_action(common: &Common<'_>) -> &'static str {
+    if common.fails_open() {
+        "accept"
+    } else {
+        "tempfail"
     }
 }
 
