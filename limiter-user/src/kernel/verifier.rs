@@ -32,9 +32,20 @@ pub struct Verified {
     pub program: String,
     /// How long it took, also to compile it.
     pub took: Duration,
-    /// How many instructions were followed; none where the kernel does not say (before 5.16). Or
-    /// why it was refused, in lines.
-    pub result: Result<Option<u32>, String>,
+    /// How large it is. Or why it was refused, in lines.
+    pub result: Result<Size, String>,
+}
+
+/// How large a program is, as the kernel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// How many instructions the verifier followed; none where the kernel does not say (before 5.16).
+    pub verified: Option<u32>,
+    /// Of how many instructions it consists once what is never reached is gone; none where the kernel
+    /// does not show them.
+    pub translated: Option<u32>,
+    /// How many bytes the machine's own instructions take; 0 where programs are interpreted.
+    pub jited: u32,
 }
 
 /// Loads every program of the object that this kernel could be given, and lets them go again.
@@ -68,8 +79,8 @@ pub(super) struct Loaded {
     pub name: String,
     /// How long it took.
     pub took: Duration,
-    /// How many instructions the verifier followed, if the kernel says so.
-    pub result: Result<Option<u32>, ProgramError>,
+    /// How large it is, or why the kernel refused it.
+    pub result: Result<Size, ProgramError>,
 }
 
 /// Loads those of these programs that are not loaded yet, several at once: the verifier takes a
@@ -91,7 +102,7 @@ pub(super) fn load_all(ebpf: &mut Ebpf, names: &[String]) -> Vec<Loaded> {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((name, program)) = next else { return };
                     let start = Instant::now();
-                    let result = load_one(program).and_then(|()| instructions(program));
+                    let result = load_one(program).and_then(|()| size(program));
                     let took = start.elapsed();
                     done.lock()
                         .unwrap_or_else(PoisonError::into_inner)
@@ -119,8 +130,15 @@ pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
     }
 }
 
-fn instructions(program: &Program) -> Result<Option<u32>, ProgramError> {
-    Ok(program.info()?.verified_instruction_count())
+fn size(program: &Program) -> Result<Size, ProgramError> {
+    /// Bytes of an instruction.
+    const INSTRUCTION: u32 = 8;
+    let info = program.info()?;
+    Ok(Size {
+        verified: info.verified_instruction_count(),
+        translated: info.size_translated().map(|bytes| bytes / INSTRUCTION),
+        jited: info.size_jitted(),
+    })
 }
 
 /// Why a program was refused, in few lines: of the verifier's many thousand the last ones.

@@ -19,6 +19,8 @@ const LINK_GET_FD_BY_ID: i64 = 30;
 const PROG_QUERY: i64 = 16;
 const PROG_GET_FD_BY_ID: i64 = 13;
 const PROG_TEST_RUN: i64 = 10;
+const OBJ_GET_INFO_BY_FD: i64 = 15;
+const ENABLE_STATS: i64 = 32;
 
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 pub const CLASSIFIER: u32 = 3;
@@ -74,11 +76,21 @@ pub fn array(value: u32, count: u32) -> OwnedFd {
     descriptor(bpf(MAP_CREATE, &mut attr).unwrap())
 }
 
-/// Puts a value into an array.
-#[allow(dead_code, reason = "for the bench alone")]
-pub fn put(array: &OwnedFd, at: u32, value: &[u8]) {
+/// A hash of so many entries: four bytes to `value` bytes.
+#[allow(dead_code, reason = "for the tests of the product alone")]
+pub fn hash(value: u32, count: u32) -> OwnedFd {
+    const HASH: u64 = 1;
     let mut attr = [0_u64; 16];
-    attr[0] = fd(array);
+    attr[0] = HASH | 4 << 32;
+    attr[1] = u64::from(value) | u64::from(count) << 32;
+    descriptor(bpf(MAP_CREATE, &mut attr).unwrap())
+}
+
+/// Puts a value into an array, or a hash.
+#[allow(dead_code, reason = "not for every program that has this module")]
+pub fn put(map: &OwnedFd, at: u32, value: &[u8]) {
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(map);
     attr[1] = std::ptr::from_ref(&at) as u64;
     attr[2] = value.as_ptr() as u64;
     bpf(MAP_UPDATE, &mut attr).unwrap();
@@ -225,6 +237,28 @@ fn run_attr(program: &OwnedFd, bytes: &[u8], times: u32) -> [u64; 16] {
     attr[2] = bytes.as_ptr() as u64;
     attr[4] = u64::from(times);
     attr
+}
+
+/// Has the kernel count the runs of all programs, and how long they take, as long as it is held.
+#[allow(dead_code, reason = "for the tests of the product alone")]
+pub fn timing() -> OwnedFd {
+    // BPF_STATS_RUN_TIME is 0.
+    descriptor(bpf(ENABLE_STATS, &mut [0_u64; 16]).unwrap())
+}
+
+/// How often a program ran while the kernel counted, and how long that took.
+#[allow(dead_code, reason = "for the tests of the product alone")]
+pub fn runs(program: &OwnedFd) -> (u64, Duration) {
+    /// `run_time_ns` of `bpf_prog_info`, in words.
+    const TIME: usize = 24;
+    /// `run_cnt`.
+    const COUNT: usize = 25;
+    let mut info = [0_u64; 26];
+    let mut attr = [0_u64; 16];
+    attr[0] = fd(program) | (size_of_val(&info) as u64) << 32;
+    attr[1] = info.as_mut_ptr() as u64;
+    bpf(OBJ_GET_INFO_BY_FD, &mut attr).unwrap();
+    (info[COUNT], Duration::from_nanos(info[TIME]))
 }
 
 /// Detaches a link by force, as `bpftool link detach` does.

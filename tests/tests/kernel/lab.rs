@@ -20,7 +20,7 @@ use limiter_common::{
     window::Slot,
 };
 use limiter_user::{
-    kernel::{Changes, Kernel, KernelError, Mirror, Needs, clock, pins::Pins},
+    kernel::{Changes, Kernel, KernelError, Mirror, Needs, clock, pins::Pins, reports::Reports},
     policy::image::Image,
     system::{mounts, namespace},
 };
@@ -38,6 +38,7 @@ pub const NEEDS: Needs = Needs {
 pub struct Lab {
     kernel: Option<Kernel>,
     mirror: Option<Mirror>,
+    reports: Option<Reports>,
     pin_dir: PathBuf,
     cgroup: PathBuf,
 }
@@ -96,6 +97,7 @@ impl Lab {
         Self {
             kernel: None,
             mirror: None,
+            reports: None,
             pin_dir: Path::new("/sys/fs/bpf").join(name),
             cgroup,
         }
@@ -110,16 +112,26 @@ impl Lab {
 
     /// Loads and reads what is there.
     pub fn load(&mut self, needs: Needs) -> Result<(), KernelError> {
-        let (kernel, _reports) = Kernel::load(&self.pin_dir, needs)?;
+        let (kernel, reports) = Kernel::load(&self.pin_dir, needs)?;
         self.mirror = Some(Mirror::read(&kernel.maps, namespace::own_netns().unwrap())?);
         self.kernel = Some(kernel);
+        self.reports = Some(reports);
         Ok(())
     }
 
     /// Lets everything go that the agent holds. What is pinned stays in force.
     pub fn stop(&mut self) {
         self.mirror = None;
+        self.reports = None;
         self.kernel = None;
+    }
+
+    /// Takes what the kernel reported out of its buffers, as an agent would.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub fn read_reports(&mut self) {
+        let reports = self.reports.as_mut().unwrap();
+        while reports.next_event().is_some() {}
+        while reports.next_attempt().is_some() {}
     }
 
     pub fn pin_dir(&self) -> &Path {

@@ -18,6 +18,7 @@ mod errors;
 mod foreign;
 mod frames;
 mod gate;
+mod guard;
 mod images;
 mod lab;
 mod networks;

@@ -14,6 +14,6 @@
 //! - [`traffic`]: real packets over a pair of interfaces, with and without the programs.
 
 mod arms;
-mod figures;
+pub mod figures;
 mod runs;
 mod traffic;
