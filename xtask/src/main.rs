@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod build;
 mod doctor;
+mod guard;
 mod lint;
 mod programs;
 mod run;
@@ -56,6 +57,21 @@ enum Task {
         /// 1,000 and 100,000 accounts only, under half a minute once it is built
         #[arg(long)]
         quick: bool,
+        /// Write the figures to this file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+    /// Compare sizes and relative run times of the kernel programs with the committed baseline (as root)
+    Guard {
+        /// Make what is measured the baseline, instead
+        #[arg(long)]
+        bless: bool,
+        /// Use this baseline instead of xtask/src/guard/baseline.json
+        #[arg(long, value_name = "FILE")]
+        baseline: Option<PathBuf>,
+        /// Take the figures that --json wrote, instead of measuring
+        #[arg(long, value_name = "FILE")]
+        figures: Option<PathBuf>,
         /// Write the figures to this file, too
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -146,6 +162,17 @@ fn perform(task: Task) -> Result<()> {
         Task::Bench { quick, json } => bench::bench(bench::Plan {
             quick,
             json: json.as_deref(),
+        }),
+        Task::Guard {
+            bless,
+            baseline,
+            figures,
+            json,
+        } => guard::guard(&guard::Plan {
+            bless,
+            baseline,
+            figures,
+            json,
         }),
         Task::Lint => lint::lint(),
         Task::Doctor => doctor::doctor(),

@@ -17,7 +17,9 @@ use limiter_user::{
 
 use super::{
     connects::{Outcome, connect},
-    packets::{self, ALLOWED, BLOCKED, COUNTED, ELSEWHERE, FULL, Packets},
+    packets::{
+        self, ALLOWED, BLOCKED, COUNTED, ELSEWHERE, FULL, MADE_HERE, MADE_HERE_TOO, Packets,
+    },
     yardstick,
 };
 use crate::{
@@ -187,20 +189,15 @@ impl Layers {
             let packets = packets::first(from, ELSEWHERE, 25);
             cases.push(on(&self.guest, what, packets, outcome));
         }
-        let packets = packets::session(COUNTED, 25);
-        cases.push(on(
-            &self.guest,
-            "packet of a mail session, read",
-            packets,
-            Allowed,
-        ));
+        let (what, packets) = ("packet of a session, read", packets::session(COUNTED, 25));
+        cases.push(on(&self.guest, what, packets, Allowed));
         // What a program sends without connecting, as the user of this one.
-        for layer in [&self.uplink, &self.socket] {
+        for (layer, from) in [(&self.uplink, MADE_HERE), (&self.socket, MADE_HERE_TOO)] {
             for (what, port, outcome) in [
                 ("first packet of mail, allowed", 25, Allowed),
                 ("first packet of submission, not allowed", 587, Refused),
             ] {
-                let packets = packets::first(ALLOWED, ELSEWHERE, port);
+                let packets = packets::first(from, ELSEWHERE, port);
                 cases.push(on(layer, what, packets, outcome));
             }
         }
@@ -236,26 +233,12 @@ impl Layers {
         assert_ne!(settings.flags & flags::BLOCKED, 0);
         let mut cases = Vec::new();
         for (layer, what, from, to) in [
-            (
-                &self.guest,
-                "first packet to a blocked address",
-                ALLOWED,
-                BLOCKED,
-            ),
-            (
-                &self.uplink,
-                "first packet to a blocked address",
-                ALLOWED,
-                BLOCKED,
-            ),
-            (
-                &self.edge,
-                "first packet from a blocked address",
-                BLOCKED,
-                ALLOWED,
-            ),
+            (&self.guest, "to", ALLOWED, BLOCKED),
+            (&self.uplink, "to", ALLOWED, BLOCKED),
+            (&self.edge, "from", BLOCKED, ALLOWED),
         ] {
-            cases.push(on(layer, what, packets::first(from, to, 443), Refused));
+            let what = format!("first packet {what} a blocked address");
+            cases.push(on(layer, &what, packets::first(from, to, 443), Refused));
             let what = "TCP 443, while others are blocked";
             cases.push(on(layer, what, packets::unrelated(), Allowed));
         }

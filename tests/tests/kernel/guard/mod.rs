@@ -27,6 +27,8 @@ fn every_program_is_measured() {
     in_lab(move |lab| {
         let ratios = ratios::measure(lab);
         lab.assert_sound();
+        // The session was really read: its one message counted once, by whatever it is long.
+        assert_eq!(lab.used("counted"), [1, 1], "connections, messages");
         for (what, found) in &ratios {
             assert!(found.is_finite() && *found > 0.0, "{what}: {found}");
         }

@@ -8,6 +8,10 @@ pub const ALLOWED: [u8; 4] = [198, 51, 100, 7];
 pub const FULL: [u8; 4] = [198, 51, 100, 8];
 /// Whose messages are counted.
 pub const COUNTED: [u8; 4] = [198, 51, 100, 9];
+/// Where the packets of programs on this node come from: connections of their own at either layer.
+pub const MADE_HERE: [u8; 4] = [198, 51, 100, 10];
+/// Another such address.
+pub const MADE_HERE_TOO: [u8; 4] = [198, 51, 100, 11];
 /// Where packets go.
 pub const ELSEWHERE: [u8; 4] = [203, 0, 113, 5];
 /// A prefix that is blocked in the end.

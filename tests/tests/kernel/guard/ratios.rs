@@ -1,8 +1,8 @@
 //! How long programs run, beside the yardstick: as the kernel times every run of either.
 //!
 //! No call is timed from outside, so neither system calls nor the rest of the network count. Both
-//! programs run by turns, one run at a time; the median of many short batches is taken, so that what
-//! interrupts a batch does not matter.
+//! programs run by turns, one run at a time, in many short batches. Of either the lower quartile of the
+//! batches counts: what comes in between only makes them longer.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, process};
 
@@ -10,7 +10,7 @@ use limiter_tests::forge::Rng;
 
 use super::cases::{Case, Layers};
 use crate::{
-    cost::figures::{median, shuffled},
+    cost::figures::shuffled,
     foreign::{self, runs},
     lab::Lab,
 };
@@ -36,36 +36,41 @@ pub fn measure(lab: &mut Lab) -> BTreeMap<String, f64> {
 
 fn run(lab: &mut Lab, cases: &[Case]) -> BTreeMap<String, f64> {
     let mut rng = Rng::new(1);
-    let mut found = vec![Vec::new(); cases.len()];
+    let mut found = vec![(Vec::new(), Vec::new()); cases.len()];
     for number in 0..WARM + BATCHES {
         for at in shuffled(&mut rng, cases.len()) {
-            let ratio = batch(&cases[at], number);
+            let (ours, yardstick) = batch(&cases[at], number);
             if number >= WARM {
-                found[at].push(ratio);
+                found[at].0.push(ours);
+                found[at].1.push(yardstick);
             }
         }
         lab.read_reports();
     }
     let names = cases.iter().map(|case| case.name.clone());
-    names
-        .zip(found.iter().map(|ratios| rounded(median(ratios))))
-        .collect()
+    let ratio = |(ours, yardstick)| rounded(lower_quartile(ours) / lower_quartile(yardstick));
+    names.zip(found.into_iter().map(ratio)).collect()
 }
 
-/// What a run took in a batch, as a multiple of the yardstick's.
+/// How long a run took in a batch, of limiter's program and of the yardstick, ns.
 #[expect(clippy::cast_precision_loss, reason = "ratios need no more digits")]
-fn batch(case: &Case, number: u32) -> f64 {
+fn batch(case: &Case, number: u32) -> (f64, f64) {
     let before = [case.ours(), case.yardstick()].map(runs);
     for n in 0..RUNS {
         case.run(number * RUNS + n);
     }
     let after = [case.ours(), case.yardstick()].map(runs);
-    let [ours, yardstick] = [0, 1].map(|one| {
+    let took = |one: usize| {
         let count = after[one].0 - before[one].0;
         assert!(count >= u64::from(RUNS), "{}: {count} runs", case.name);
         (after[one].1 - before[one].1).as_nanos() as f64 / count as f64
-    });
-    ours / yardstick
+    };
+    (took(0), took(1))
+}
+
+fn lower_quartile(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 4]
 }
 
 /// More digits would say nothing.
