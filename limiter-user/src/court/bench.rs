@@ -1,43 +1,34 @@
-//! Where it is heard, one thing after the other.
+//! The bench: hears one thing after the other, writes it down with what follows, and sees to it that the
+//! kernel does it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use log::{debug, error, info};
 
 use super::{
+    announcing::{announce, log_line},
     bailiff::Bailiff,
     hearing::{Submission, Verdict},
     later::Later,
-    setting::{Clocks, CourtError, Herald, Now, Setting, Study, Told},
+    setting::{Clocks, CourtError, Herald, Setting, Study},
     shown::Shown,
-    sitting::Sitting,
     slate::Slate,
     spare::Spare,
 };
 use crate::{
-    ledger::{Due, Entry, Ledger, LedgerError, LogMark, Page, Position},
-    notice::Lane,
-    offence::{self, Action, Book, Evidence, Moment, Notice, Reading, Record, Signal, Span, State},
+    ledger::{Entry, Ledger, LedgerError, LogMark, Position},
+    offence::{self, Action, Book, Moment, Notice, Reading, Signal, Span, State},
     report::problem::Problem,
     system::sealed::SealedError,
 };
 
-/// The court. Calls that write may block: on the disk, and on the kernel. Those that only look do not.
-pub struct Court {
-    bench: Mutex<Bench>,
-    /// Since when somebody sits there.
-    pub(super) since: Mutex<Option<Instant>>,
-    pub(super) shown: Arc<Shown>,
-    pub(super) later: Arc<Later>,
-    pub(super) slate: Arc<Mutex<Slate>>,
-}
-
+/// Who sits there, and all that belongs to hearing.
 pub(super) struct Bench {
     pub(super) state: State,
     pub(super) ledger: Ledger,
@@ -49,8 +40,8 @@ pub(super) struct Bench {
     pub(super) owed: BTreeSet<String>,
     /// What holds already and could not be recorded.
     pub(super) later: Arc<Later>,
-    slate: Arc<Mutex<Slate>>,
-    shown: Arc<Shown>,
+    pub(super) slate: Arc<Mutex<Slate>>,
+    pub(super) shown: Arc<Shown>,
     /// Why the record book cannot be written to.
     failing: Option<Problem>,
     /// It cannot be read either.
@@ -67,25 +58,23 @@ pub(super) struct Bench {
 
 /// Up to where what is heard was read, wherever that is.
 #[derive(Clone, Copy, Default)]
-struct Read<'r> {
+pub(super) struct Read<'r> {
     /// The kernel's counters.
-    positions: &'r [Position],
+    pub(super) positions: &'r [Position],
     /// The mail server's logs.
-    logs: &'r [LogMark],
+    pub(super) logs: &'r [LogMark],
 }
 
 /// How often the clock is written down when nothing else is.
 const KEEP_CLOCK: Span = Span::seconds(60);
 
-impl Court {
-    /// Opens the court: the kernel agrees with the record book when this returns, as far as there
-    /// are tenants. What the kernel enforces and no record knows of, is taken over as an operator's
-    /// word; so is what the copy says was in force, where the book is new or older than the copy.
+impl Bench {
+    /// Makes the kernel agree with the record book, as [`Court::open`](super::Court::open) says.
     ///
     /// # Errors
     ///
     /// The record book cannot be read.
-    pub fn open(setting: Setting) -> Result<Self, CourtError> {
+    pub(super) fn open(setting: Setting) -> Result<Self, CourtError> {
         let state = setting.ledger.state()?;
         let recorded = setting.ledger.clock()?;
         let directory = setting.ledger.path().parent().unwrap_or(Path::new("/"));
@@ -134,209 +123,9 @@ impl Court {
         bench.carry_out_what_holds();
         bench.renew_spare();
         bench.keep_words();
-        let court = Self {
-            since: Mutex::default(),
-            shown: Arc::clone(&bench.shown),
-            later: Arc::clone(&bench.later),
-            slate: Arc::clone(&bench.slate),
-            bench: Mutex::new(bench),
-        };
-        drop(court.bench());
-        Ok(court)
+        Ok(bench)
     }
 
-    /// Hears all of it, or nothing: when this returns, it is on the disk and in force in the kernel.
-    /// `positions` are written with it.
-    ///
-    /// # Errors
-    ///
-    /// It could not be recorded: then nothing of it happened.
-    pub fn hear(
-        &self,
-        submissions: Vec<Submission>,
-        positions: &[Position],
-    ) -> Result<Vec<Verdict>, CourtError> {
-        self.bench().hear(submissions, positions)
-    }
-
-    /// As [`Court::hear`], and writes down what was read of the mail server's logs for it.
-    ///
-    /// # Errors
-    ///
-    /// It could not be recorded: then nothing of it happened.
-    pub fn hear_of_logs(
-        &self,
-        submissions: Vec<Submission>,
-        logs: &[LogMark],
-    ) -> Result<Vec<Verdict>, CourtError> {
-        let read = Read {
-            positions: &[],
-            logs,
-        };
-        self.bench().hear_read(submissions, read)
-    }
-
-    /// Lets happen what is due, and tries again what failed. Gives when to call it next, at the
-    /// latest.
-    pub fn tick(&self) -> Duration {
-        self.bench().tick()
-    }
-
-    /// Goes by other policies from now on; tenants that are there again get what they are owed.
-    pub fn set_book(&self, book: Book) {
-        let mut bench = self.bench();
-        bench.book = Arc::new(book);
-        self.shown.set_book(Arc::clone(&bench.book));
-        bench.reconcile();
-    }
-
-    /// Makes the kernel agree with all records: after tenants came or went.
-    pub fn reconcile(&self) {
-        self.bench().reconcile();
-    }
-
-    /// The record of a tenant, with the moment at which it was looked at and what the wall clock
-    /// showed then.
-    #[must_use]
-    pub fn record(&self, tenant: &str) -> (Record, Moment, Moment) {
-        self.shown.record(tenant)
-    }
-
-    /// Looks at all records, as they are now.
-    pub fn study<T>(&self, look: impl FnOnce(&Study<'_>) -> T) -> T {
-        self.shown.study(look)
-    }
-
-    /// What all clocks show now.
-    #[must_use]
-    pub fn clock(&self) -> Now {
-        let (engine, reading) = self.shown.now();
-        Now {
-            engine,
-            wall: reading.wall,
-        }
-    }
-
-    /// Tells people what the engine does not know of. It is on the disk when this returns.
-    ///
-    /// # Errors
-    ///
-    /// It could not be recorded.
-    pub fn tell(&self, notice: Notice) -> Result<(), CourtError> {
-        self.bench().tell(notice)
-    }
-
-    /// Turns to the record book itself: for what is no record of a tenant, and changes by one
-    /// statement.
-    pub fn ledger<T>(&self, turn: impl FnOnce(&Ledger) -> T) -> T {
-        turn(&self.bench().ledger)
-    }
-
-    /// Writes into the record book what the engine does not hear of.
-    ///
-    /// # Errors
-    ///
-    /// It could not be recorded.
-    pub fn write(
-        &self,
-        write: impl FnOnce(&Page<'_>) -> Result<(), LedgerError>,
-    ) -> Result<(), CourtError> {
-        let mut bench = self.bench();
-        let written = bench.ledger.begin().and_then(|page| {
-            write(&page)?;
-            page.commit()
-        });
-        bench.noted(written)
-    }
-
-    /// Forgets what is older than `before` and closed.
-    ///
-    /// # Errors
-    ///
-    /// The record book fails; then nothing is forgotten.
-    pub fn forget_before(&self, before: Moment) -> Result<(), CourtError> {
-        let mut bench = self.bench();
-        let forgotten = bench.ledger.forget_before(before);
-        bench.noted(forgotten)
-    }
-
-    /// Forgets what only counted before `before`, and no case may rest on: none is opened for what is
-    /// older than `window`.
-    ///
-    /// # Errors
-    ///
-    /// The record book fails; then nothing is forgotten.
-    pub fn forget_counts_before(&self, before: Moment, window: Span) -> Result<(), CourtError> {
-        let mut bench = self.bench();
-        let forgotten = bench.ledger.forget_counts_before(before, window);
-        bench.noted(forgotten)
-    }
-
-    /// Where the record book is.
-    #[must_use]
-    pub fn state_dir(&self) -> &Path {
-        &self.shown.state_dir
-    }
-
-    /// The policies that are gone by.
-    #[must_use]
-    pub fn book(&self) -> Book {
-        Book::clone(&self.shown.book())
-    }
-
-    /// What is to be told and may be: nobody hears of what is not in force yet.
-    ///
-    /// # Errors
-    ///
-    /// The record book cannot be read.
-    pub fn due(
-        &self,
-        lane: Lane,
-        wall: Moment,
-        furthest: Span,
-        most: usize,
-    ) -> Result<Vec<Due>, CourtError> {
-        let bench = self.bench();
-        Ok(bench.ledger.due(lane, wall, furthest, &bench.owed, most)?)
-    }
-
-    /// What is wrong, for `status`.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        let mut problems = self.shown.problems();
-        problems.extend(self.hanging());
-        problems.extend(self.later.problem());
-        let book = self.shown.book();
-        let missing = book.missing();
-        if !missing.is_empty() {
-            let missing: Vec<&str> = missing.into_iter().collect();
-            problems.push(Problem::error(
-                format!(
-                    "policies that are named and not there: {}",
-                    missing.join(", ")
-                ),
-                "`limiter check` says where they are named",
-            ));
-        }
-        problems
-    }
-
-    pub(super) fn bench(&self) -> Sitting<'_> {
-        let bench = self.bench.lock().unwrap_or_else(PoisonError::into_inner);
-        Sitting::new(bench, self)
-    }
-
-    /// The bench, if it is free now.
-    pub(super) fn free_bench(&self) -> Option<Sitting<'_>> {
-        match self.bench.try_lock() {
-            Ok(bench) => Some(Sitting::new(bench, self)),
-            Err(TryLockError::Poisoned(bench)) => Some(Sitting::new(bench.into_inner(), self)),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-}
-
-impl Bench {
     /// What is wrong, as far as only the bench knows it.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.failing.iter().cloned().collect();
@@ -362,6 +151,13 @@ impl Bench {
 
     pub(super) fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Goes by other policies, and gives tenants that are there again what they are owed.
+    pub(super) fn set_book(&mut self, book: Book) {
+        self.book = Arc::new(book);
+        self.shown.set_book(Arc::clone(&self.book));
+        self.reconcile();
     }
 
     /// Keeps on the disk what operators said and the book does not have; and nothing of what it has.
@@ -394,7 +190,7 @@ impl Bench {
     }
 
     /// Hears all of it or nothing.
-    fn hear_read(
+    pub(super) fn hear_read(
         &mut self,
         submissions: Vec<Submission>,
         read: Read<'_>,
@@ -509,7 +305,7 @@ impl Bench {
         Ok(verdicts)
     }
 
-    fn tell(&mut self, notice: Notice) -> Result<(), CourtError> {
+    pub(super) fn tell(&mut self, notice: Notice) -> Result<(), CourtError> {
         let (at, reading) = self.now();
         let action = [Action::Notify(Box::new(notice))];
         let study = Study {
@@ -551,7 +347,7 @@ impl Bench {
     }
 
     /// Remembers whether the record book takes what is written.
-    fn noted<T>(&mut self, written: Result<T, LedgerError>) -> Result<T, CourtError> {
+    pub(super) fn noted<T>(&mut self, written: Result<T, LedgerError>) -> Result<T, CourtError> {
         match written {
             Ok(value) => {
                 if self.failing.take().is_some() {
@@ -649,68 +445,4 @@ fn unreadable_words(why: &SealedError) -> Problem {
         ),
         "the agent's log and audit.jsonl have what was said: say it again",
     )
-}
-
-/// Writes down who is told of these notices, and by which ways.
-fn announce(
-    page: &Page<'_>,
-    herald: &dyn Herald,
-    study: &Study<'_>,
-    notices: &[(i64, Notice)],
-) -> Result<(), LedgerError> {
-    let told: Vec<Told<'_>> = notices
-        .iter()
-        .map(|(number, notice)| Told {
-            number: *number,
-            notice,
-            at: study.now,
-            wall: study.wall,
-            evidence: evidence_of(study.records, notice),
-        })
-        .collect();
-    for (number, planned) in herald.plan(&told, study.book) {
-        page.deliver(number, &planned, study.wall)?;
-    }
-    Ok(())
-}
-
-/// What a case rests on that `notice` is about.
-fn evidence_of<'s>(records: &'s BTreeMap<String, Record>, notice: &Notice) -> Option<&'s Evidence> {
-    let kept = records
-        .get(&notice.tenant)?
-        .ladders
-        .get(notice.policy.as_ref()?)?;
-    let closed = kept
-        .closed
-        .last()
-        .filter(|case| Some(case.id) == notice.case);
-    Some(closed.map_or(&kept.evidence, |case| &case.evidence))
-}
-
-/// What an action says in the log.
-fn log_line(action: &Action) -> Option<String> {
-    match action {
-        Action::Apply {
-            tenant,
-            sanction,
-            until,
-        } => {
-            let end = until.map_or("until it is lifted", |_| "for a time");
-            Some(format!("{tenant:?} is under {} {end}", sanction.as_str()))
-        }
-        Action::LiftSanction { tenant, sanction } => {
-            Some(format!("{} of {tenant:?} is lifted", sanction.as_str()))
-        }
-        Action::OpenCase {
-            tenant,
-            policy,
-            case,
-        } => Some(format!("case {policy}/{case} of {tenant:?} is opened")),
-        Action::CloseCase {
-            tenant,
-            policy,
-            case,
-        } => Some(format!("case {policy}/{case} of {tenant:?} is closed")),
-        _ => None,
-    }
 }

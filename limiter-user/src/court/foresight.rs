@@ -1,6 +1,6 @@
 //! What a record will say once what was said is heard: what the kernel enforces until then.
 
-use super::{bench::Court, hearing::Submission, later::Owed};
+use super::{door::Court, hearing::Submission, later::Owed};
 use crate::offence::{Book, Moment, Reading, Record, Signal, Span, State, step};
 
 /// What will be.

@@ -8,11 +8,15 @@
 //!
 //! A disk may also hang. Whoever looks is shown what was committed last (`shown`) and waits for nobody;
 //! what an operator says is waited for only so long (`sitting`).
+//!
+//! Everybody comes in by the `door`; what is written is heard at the `bench`.
 
 mod adopting;
+mod announcing;
 mod bailiff;
 mod bench;
 mod carrying_out;
+mod door;
 mod foresight;
 mod hearing;
 mod later;
@@ -24,7 +28,7 @@ pub mod spare;
 
 pub use adopting::{SAME_END, told, wanted};
 pub use bailiff::{Bailiff, BailiffError, Found, Wanted};
-pub use bench::Court;
+pub use door::Court;
 pub use foresight::Foreseen;
 pub use hearing::{Submission, Verdict};
 pub use later::Owed;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    bench::{Bench, Court},
+    bench::Bench,
+    door::Court,
     hearing::{Submission, Verdict},
     setting::CourtError,
 };
