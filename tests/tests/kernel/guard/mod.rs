@@ -11,7 +11,7 @@ mod ratios;
 mod sizes;
 mod yardstick;
 
-use std::{env, fs, io::Write as _};
+use std::{env, fs};
 
 use serde_json::json;
 
@@ -27,7 +27,7 @@ fn every_program_is_measured() {
     in_lab(move |lab| {
         let ratios = ratios::measure(lab);
         lab.assert_sound();
-        // The session was really read: its one message counted once, by whatever it is long.
+        // Of the session the connection counted, and its one message.
         assert_eq!(lab.used("counted"), [1, 1], "connections, messages");
         for (what, found) in &ratios {
             assert!(found.is_finite() && *found > 0.0, "{what}: {found}");
@@ -38,7 +38,7 @@ fn every_program_is_measured() {
             "programs": programs,
             "ratios": ratios,
         });
-        let _ = writeln!(std::io::stdout(), "{figures:#}");
+        println!("{figures:#}");
         if let Some(file) = env::var_os(FILE) {
             fs::write(file, format!("{figures:#}\n")).unwrap();
         }
