@@ -2,7 +2,7 @@
 
 /// The layout version of everything pinned. It is part of the pin path, so that an agent never
 /// mistakes the maps of another version for its own. Raise it whenever a layout here changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Uids below this are looked up in one dense array; those above (sub-uid ranges, mostly) in a
 /// trie of prefixes.
@@ -46,6 +46,8 @@ pub mod maps {
     pub const CGROUPS: &str = "CGROUPS";
     /// `HashMap<[u8; 16], u32>`: the node's own addresses.
     pub const OWN_ADDRESSES: &str = "OWN_ADDRESSES";
+    /// `Array<u64>`: what [`OWN_ADDRESSES`] could hold at all, a bit each.
+    pub const OWN_FILTER: &str = "OWN_FILTER";
     /// `LpmTrie<ExemptKey, ExemptPorts>`: destinations that are exempt, by set.
     pub const EXEMPT: &str = "EXEMPT";
     /// `Array<PortTable>`, one entry: the port group of every port.
@@ -77,6 +79,8 @@ pub mod maps {
     pub const FLOWS: &str = "FLOWS";
     /// `SkStorage<SocketState>`: what the packet layers remember of a socket of this node.
     pub const SOCKETS: &str = "SOCKETS";
+    /// `Array<Mark>`: connections on their way from connect to the uplink.
+    pub const MARKS: &str = "MARKS";
     /// `Array<Sanctions>`: each tenant's own sanctions, by index. Only the agent reads it.
     pub const SANCTIONS: &str = "SANCTIONS";
     /// `LruHashMap<Address, Client>`: mailbox connections by client.
@@ -104,6 +108,7 @@ pub mod maps {
         UID_RANGES,
         CGROUPS,
         OWN_ADDRESSES,
+        OWN_FILTER,
         EXEMPT,
         PORTS,
         SETTINGS,
@@ -118,6 +123,7 @@ pub mod maps {
         BLOCKED_FILTER,
         FLOWS,
         SOCKETS,
+        MARKS,
         SANCTIONS,
         CLIENTS,
         CLIENT_LOCKS,
@@ -202,6 +208,9 @@ pub mod globals {
     pub const TASK_NSPROXY: &str = "OFFSET_TASK_NSPROXY";
     /// Offset of `nsproxy.net_ns`, bytes.
     pub const NSPROXY_NET: &str = "OFFSET_NSPROXY_NET";
+    /// 1 where programs at connect get pointers with types to the current task and to TCP sockets
+    /// (5.17 and later).
+    pub const HAVE_TYPED: &str = "HAVE_TYPED";
     /// 1 where `bpf_xdp_load_bytes` exists (5.18 and later).
     pub const HAVE_XDP_LOAD: &str = "HAVE_XDP_LOAD";
     /// 1 where `bpf_ktime_get_coarse_ns` exists (5.11 and later).

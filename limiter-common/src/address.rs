@@ -2,6 +2,22 @@
 
 use crate::assert_layout;
 
+/// How many words the filter before the node's own addresses has.
+pub const OWN_WORDS: u32 = 64;
+
+/// The place of an address in the filter before the node's own addresses, which few other addresses
+/// share: which word, and the bit in it.
+#[must_use]
+#[inline(always)]
+pub const fn own_bit(address: &Address) -> (u32, u64) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    let high = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+    let low = u64::from_ne_bytes([i, j, k, l, m, n, o, p]);
+    // Fibonacci hashing: neighbouring addresses are spread.
+    let mixed = (high.rotate_left(32) ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed >> 58) as u32, 1 << (mixed >> 52 & 63))
+}
+
 /// An IPv4 or IPv6 address as 16 bytes in network order; IPv4 as `::ffff:a.b.c.d`.
 pub type Address = [u8; 16];
 

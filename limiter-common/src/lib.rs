@@ -18,6 +18,7 @@ pub mod event;
 pub mod flow;
 pub mod limit;
 pub mod mailbox;
+pub mod mark;
 pub mod owner;
 pub mod pace;
 pub mod packet;

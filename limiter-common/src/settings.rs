@@ -33,6 +33,8 @@ pub mod flags {
     /// Whatever was kept of the counts of an earlier boot is in the state of the limits. Nothing is
     /// attached before.
     pub const RESTORED: u32 = 1 << 11;
+    /// Surely no program is attached at any uplink: connect need not say anything to it.
+    pub const NO_UPLINKS: u32 = 1 << 12;
 }
 
 /// The node's settings.

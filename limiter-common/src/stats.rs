@@ -11,12 +11,15 @@ pub const EPISODE_PAUSE_NS: u64 = 60_000_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Stats {
-    /// Held while the counters below `allowed` change.
+    /// Held while the counters below `sent` change.
     pub lock: bpf_spin_lock,
     /// The kinds of refusal reported in the current second, a bit each: see [`Stats::report`].
     pub kinds: u32,
     /// Attempts that went out. Counted without the lock, atomically.
     pub allowed: u64,
+    /// What can have been mail: allowed attempts at ports of the group smtp, and recipients of
+    /// messages that went in through the node's own mail server. Counted without the lock, atomically.
+    pub sent: u64,
     /// Attempts that were refused.
     pub denied: u64,
     /// Attempts that were sent to the local MTA.
@@ -29,9 +32,6 @@ pub struct Stats {
     pub summary_since_ns: u64,
     /// When the last refusal came, ns of the kernel's clock.
     pub last_ns: u64,
-    /// What can have been mail: allowed attempts at ports of the group smtp, and recipients of
-    /// messages that went in through the node's own mail server. Counted without the lock, atomically.
-    pub sent: u64,
 }
 assert_layout!(Stats, 72, 8);
 

@@ -90,7 +90,12 @@ impl Slot {
         // Of no bucket is asked whether it is too old: that is computed, so that the verifier finds
         // one way through, whatever the state. Clocks are below 2^63 ns.
         let steps = epoch - self.epoch;
-        let mut index = 0;
+        // Of whoever seldom sends the buckets are empty, and need not be touched.
+        let mut index = if self.total == self.current {
+            BUCKETS
+        } else {
+            0
+        };
         while index < BUCKETS {
             // How far the clock has to move until this bucket falls out of the window, less one.
             let left = (index as u64).wrapping_sub(self.epoch) & MASK;
@@ -108,7 +113,9 @@ impl Slot {
         }
         // Where the oldest was stands what was the current one, unless that is too old as well.
         let past = self.current & below(steps, BUCKETS as u64 + 1);
-        self.ring[(self.epoch & MASK) as usize] = past;
+        if past != 0 {
+            self.ring[(self.epoch & MASK) as usize] = past;
+        }
         self.total = self.total.wrapping_sub(self.current.wrapping_sub(past));
         self.current = 0;
         self.epoch = epoch;

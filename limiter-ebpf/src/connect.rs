@@ -3,6 +3,7 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use limiter_common::{
+    abi::NOBODY,
     address::{self, Address},
     event,
     flow::flow_flags,
@@ -14,9 +15,9 @@ use limiter_common::{
 use crate::{
     blocked,
     judge::{Decision, Judgement, Question, ask, judge},
-    kernel, maps,
+    kernel, maps, marks,
     report::{self, Facts},
-    sockets, who,
+    who,
 };
 
 const ALLOW: i32 = 1;
@@ -94,39 +95,7 @@ fn judge_connect<const V6: bool>(ctx: &SockAddrContext, destination: Address) ->
         // Mail to the node itself is like anything else: only whoever is suspended may not.
         group = PortGroup::Other;
     }
-    let answer = judge_sender::<V6>(ctx, settings, group, destination, port);
-    if answer != REFUSE && matches!(group, PortGroup::Smtp | PortGroup::Submission) {
-        note_connected(ctx);
-    }
-    answer
-}
-
-/// Remembers that this socket was judged as one for mail: whoever rewrites the port of another one
-/// behind us is stopped at the uplink. Without memory for it, it is judged there once more.
-#[inline(always)]
-fn note_connected(ctx: &SockAddrContext) {
-    // SAFETY: the socket of the context, which is never null here.
-    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
-    if let Some(state) = sockets::state_of(socket, true) {
-        sockets::note(state, flow_flags::CONNECTED);
-    }
-}
-
-/// Remembers who pays: where it leaves from is not known before the socket has an address, and told
-/// at the uplink. `also` is noted with it. A frame of its own.
-#[inline(never)]
-fn note_departure(ctx: &SockAddrContext, facts: &Facts, also: u32) -> u32 {
-    // SAFETY: the socket of the context, which is never null here.
-    let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
-    if let Some(state) = sockets::state_of(socket, true) {
-        // SAFETY: looked up; nobody else sends through a socket that is being connected.
-        unsafe {
-            core::ptr::write_volatile(&raw mut (*state).since_ns, facts.now_ns);
-            core::ptr::write_volatile(&raw mut (*state).tenant, facts.tenant);
-        }
-        sockets::note(state, flow_flags::DEPARTS | also);
-    }
-    0
+    judge_sender::<V6>(ctx, settings, group, destination, port)
 }
 
 /// While one of these is set, connections to any port are judged.
@@ -141,9 +110,8 @@ fn judge_sender<const V6: bool>(
     destination: Address,
     port: u16,
 ) -> i32 {
-    let mut senders = who::senders(ctx, settings);
-    kernel::forget(&mut senders);
     let now_ns = kernel::now_ns(settings);
+    let senders = who::senders(ctx, settings, now_ns);
     // The MTA is free, but not as a cloak for a tenant that passes it a socket.
     let is_mta = senders.caller == Owner::MTA && !senders.socket.is_tenant();
     let parties = Parties::of(senders.caller, senders.socket);
@@ -161,6 +129,9 @@ fn judge_sender<const V6: bool>(
         return if judgement.refuses() { REFUSE } else { ALLOW };
     }
     if is_mta {
+        if matches!(group, PortGroup::Smtp | PortGroup::Submission) {
+            marks::leave(ctx, settings, NOBODY, now_ns);
+        }
         return ALLOW;
     }
     let unknown = !senders.caller.is_tenant() && !senders.socket.is_tenant();
@@ -193,7 +164,18 @@ fn judge_sender<const V6: bool>(
         }
         _ => judgement.refuses(),
     };
+    if judgement.kind() == Decision::Admit {
+        record(ctx, settings, &destination, call.pack(), now_ns);
+        if senders.local {
+            marks::leave(ctx, settings, call.payer, now_ns);
+        }
+        return ALLOW;
+    }
     tell(ctx, &destination, call.pack(), judgement, now_ns);
+    if judgement.kind() == Decision::WouldRefuse {
+        // It goes on, and its packets are looked at again: that is still the same attempt.
+        marks::keep(ctx, call.payer, now_ns, flow_flags::TOLD);
+    }
     if refuses { REFUSE } else { ALLOW }
 }
 
@@ -208,8 +190,12 @@ fn is_judged_later(settings: &Settings) -> bool {
 /// Whether an address is the node's own.
 #[inline(always)]
 fn is_own(address: &Address) -> bool {
+    let (word, mask) = address::own_bit(address);
+    let possible = maps::OWN_FILTER
+        .get(word)
+        .is_some_and(|bits| bits & mask != 0);
     // SAFETY: only whether it is there counts.
-    unsafe { maps::OWN_ADDRESSES.get(*address) }.is_some()
+    possible && unsafe { maps::OWN_ADDRESSES.get(*address) }.is_some()
 }
 
 /// What [`tell`] has to know, in a number.
@@ -250,7 +236,21 @@ impl Call {
     }
 }
 
-/// Counts and tells what became of a call. A frame of its own: what is told is large.
+/// Counts a call that is let go, and records it if the node wants that. A frame of its own.
+#[inline(never)]
+fn record(
+    ctx: &SockAddrContext,
+    settings: &Settings,
+    destination: &Address,
+    call: u64,
+    now_ns: u64,
+) {
+    let facts = facts(ctx, Call::unpack(call), *destination, now_ns);
+    report::allowed::<true>(settings, &facts);
+}
+
+/// Counts and tells what became of a call that is not simply let go. A frame of its own: what is told
+/// is large.
 #[inline(never)]
 fn tell(
     ctx: &SockAddrContext,
@@ -261,22 +261,11 @@ fn tell(
 ) {
     let call = Call::unpack(call);
     let facts = facts(ctx, call, *destination, now_ns);
-    if judgement.kind() == Decision::Admit {
-        if let Some(settings) = maps::SETTINGS.get(0) {
-            report::allowed::<true>(settings, &facts);
-        }
-        note_departure(ctx, &facts, 0);
-        return;
-    }
     let mut ruling = judgement.ruling();
     if call.flags & call::REDIRECTED != 0 {
         ruling.verdict = Verdict::Redirected;
     }
     report::notable::<true>(&facts, &ruling);
-    if !judgement.refuses() {
-        // It goes on, and its packets are looked at again: that is still the same attempt.
-        note_departure(ctx, &facts, flow_flags::TOLD);
-    }
 }
 
 /// Sends the connection to the local MTA. Not if it is bound to a device or an address: it would

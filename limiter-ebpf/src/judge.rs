@@ -148,6 +148,9 @@ pub fn judge(
     destination: &Address,
     now_ns: u64,
 ) -> Judgement {
+    if question.ask & ask::COUNT != 0 {
+        rate::approach(parties.payer);
+    }
     let permitted = permits(parties, question, destination, now_ns);
     if permitted & ASK_LIMITS == 0 {
         return Judgement(permitted);

@@ -35,6 +35,8 @@ mod mailbox;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod marks;
+#[cfg(target_arch = "bpf")]
 mod rate;
 #[cfg(target_arch = "bpf")]
 mod report;

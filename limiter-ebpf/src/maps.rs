@@ -7,12 +7,13 @@ use aya_ebpf::{
 };
 use limiter_common::{
     abi::DENSE_UIDS,
-    address::{Address, ExemptKey, ExemptPorts},
+    address::{self, Address, ExemptKey, ExemptPorts},
     blocked,
     event::{Attempt, Event},
     flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState, VisitKey},
     limit::{Block, LimitSet, LockCell, Scratch},
     mailbox::{self, Client},
+    mark::{self, Mark},
     sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
@@ -47,6 +48,9 @@ pub static CGROUPS: HashMap<u64, u32, 65536, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 pub static OWN_ADDRESSES: HashMap<Address, u32, 16384, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+pub static OWN_FILTER: Array<u64, { address::OWN_WORDS as usize }> = Array::new();
 
 #[btf_map]
 pub static EXEMPT: LpmTrie<ExemptKey, ExemptPorts, 1048576> = LpmTrie::new();
@@ -89,6 +93,9 @@ pub static BLOCKED_FILTER: Array<u64, { blocked::WORDS as usize }> = Array::new(
 
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, 65536> = LruHashMap::new();
+
+#[btf_map]
+pub static MARKS: Array<Mark, { mark::MARKS as usize }> = Array::new();
 
 #[btf_map]
 pub static SOCKETS: SkStorage<SocketState> = SkStorage::new();

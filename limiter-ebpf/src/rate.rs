@@ -327,6 +327,37 @@ unsafe fn count(def: *const LimitDef, slot: *mut Slot, demand: &Packed) {
     }
 }
 
+/// Looks at what [`decide`] and the counters will need of the tenant at `index`: what is not in the
+/// processor's cache comes while everything else is asked, and all of it at once. Says nothing, and
+/// changes nothing.
+#[inline(always)]
+pub fn approach(index: u32) {
+    limiter_approach(index);
+}
+
+/// [`approach`] as a function that the verifier looks at once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_approach(index: u32) -> u64 {
+    let Some(tenant) = maps::TENANTS.get_ptr(index) else {
+        return 0;
+    };
+    // SAFETY: looked up; volatile, so that it is really read.
+    unsafe {
+        if let Some(stats) = maps::STATS.get_ptr(index) {
+            core::ptr::read_volatile(&raw const (*stats).allowed);
+        }
+        if let Some(cell) = maps::LOCKS.get_ptr((*tenant).lock) {
+            core::ptr::read_volatile(&raw const (*cell).forward);
+        }
+        if let Some(block) = maps::BLOCKS.get_ptr((*tenant).block) {
+            let place = u32::from((*tenant).first_slot) & SLOT_MASK;
+            core::ptr::read_volatile(&raw const (*block).slots[place as usize].epoch);
+        }
+    }
+    0
+}
+
 /// Asks the limits of the tenant at `leaf`, all its ancestors' and the node's.
 #[inline(always)]
 pub fn decide(leaf: u32, demand: &Demand) -> Answer {

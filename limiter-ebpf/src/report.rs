@@ -2,10 +2,13 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated},
+};
 use limiter_common::{
     address::Address,
-    event::{self, COMM_LEN, attempt_flags},
+    event::{self, Attempt, COMM_LEN, attempt_flags},
     limit::LimitDef,
     packet::Packet,
     settings::{self, Settings},
@@ -125,7 +128,7 @@ fn record<const TASK: bool>(facts: &Facts) {
         (*attempt).source = facts.source;
         (*attempt).destination = facts.destination;
     }
-    place.submit(0);
+    place.submit(wake());
 }
 
 /// Tells where an attempt left from that was told before.
@@ -157,7 +160,24 @@ pub fn departed(packet: &Packet, tenant: u32, since_ns: u64) {
         (*attempt).source = packet.source;
         (*attempt).destination = packet.destination;
     }
-    place.submit(0);
+    place.submit(wake());
+}
+
+/// Whether the agent is woken for an allowed attempt. It looks four times a second; woken it is when so
+/// many came that the ring could be full before, and again for so many more.
+#[inline(always)]
+fn wake() -> u64 {
+    const MANY: u64 = 256 << 10;
+    const MORE: u64 = 16 << 10;
+    const EACH: u64 = size_of::<Attempt>() as u64 + 8;
+    let ring = (&raw const maps::ATTEMPTS).cast_mut().cast();
+    // SAFETY: a ring buffer of this object's.
+    let waiting = unsafe { generated::bpf_ringbuf_query(ring, u64::from(BPF_RB_AVAIL_DATA)) };
+    if waiting >= MANY && waiting % MORE < EACH {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
 }
 
 /// Counts an attempt that was not simply allowed, and tells of it if that is due.

@@ -210,6 +210,13 @@ impl Skb {
         }
     }
 
+    /// The cookie of the socket that it was sent by, which no other ever has; 0 if there is none.
+    #[inline(always)]
+    pub fn socket_cookie(self) -> u64 {
+        // SAFETY: the context of a program that sees packets.
+        unsafe { generated::bpf_get_socket_cookie(self.0.cast()) }
+    }
+
     /// Whether it surely is no mail: looked at in place, for that is what most packets are. What is
     /// not plain goes the long way.
     ///

@@ -38,6 +38,16 @@ pub fn is_fresh(socket: *mut bpf_sock) -> bool {
     }
 }
 
+/// Whether a TCP socket sent something a second time already.
+#[inline(always)]
+pub fn is_repeating(socket: *mut bpf_sock) -> bool {
+    // SAFETY: a whole socket of the context; the field is one that programs may read.
+    unsafe {
+        let tcp = generated::bpf_tcp_sock(socket);
+        !tcp.is_null() && core::ptr::read_volatile(&raw const (*tcp).total_retrans) != 0
+    }
+}
+
 /// Whether one of these flags was noted of this socket.
 #[inline(always)]
 pub fn has(socket: *mut bpf_sock, wanted: u32) -> bool {

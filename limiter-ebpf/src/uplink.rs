@@ -14,7 +14,7 @@ use limiter_common::{
 };
 
 use crate::{
-    judge, kernel, maps, report,
+    judge, kernel, maps, marks, report,
     reset::{Toward, reset},
     seen::{self, Act, Seen, UNUSUAL},
     session,
@@ -164,16 +164,14 @@ fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
             && is_its_own(pointer, &seen.packet)
             && (!seen.packet.opens()
                 || !matches!(seen.group(), PortGroup::Smtp | PortGroup::Submission)
-                || sockets::has(pointer, flow_flags::CONNECTED))
+                || was_judged(skb, pointer, socket, settings, seen))
         {
             // Connect judged it, and the socket layer whatever came after.
-            if sockets::is_cut(pointer) {
-                return CUT;
-            }
-            if seen.packet.opens() {
-                sockets::depart(pointer, &seen.packet);
-            }
-            return LET_GO;
+            return if sockets::is_cut(pointer) {
+                CUT
+            } else {
+                LET_GO
+            };
         }
         // A macvtap's guest was judged where its frames go out. Only this node's programs leave
         // marks there.
@@ -194,6 +192,31 @@ fn sender(skb: Skb, from: u32, settings: &Settings, seen: &mut Seen) -> u32 {
     }
     seen.came_in(who::interface(from).owner);
     JUDGE
+}
+
+/// Whether connect or this layer judged the attempt to which a first packet for mail belongs, which is
+/// its socket's own.
+#[inline(always)]
+fn was_judged(
+    skb: Skb,
+    pointer: *mut bpf_sock,
+    socket: Socket,
+    settings: &Settings,
+    seen: &mut Seen,
+) -> bool {
+    if marks::take(skb, &seen.packet) != 0 {
+        return true;
+    }
+    if sockets::has(pointer, flow_flags::CONNECTED) {
+        sockets::depart(pointer, &seen.packet);
+        return true;
+    }
+    // The first one was let go by its mark, or it is a connection that is followed here.
+    if !sockets::is_repeating(pointer) {
+        return false;
+    }
+    seen.sent_by(socket, true, settings);
+    seen::flow_of(seen).is_none()
 }
 
 /// Tells where a connection leaves from whose first packet the guest layer marked.

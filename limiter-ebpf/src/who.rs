@@ -45,6 +45,8 @@ static OFFSET_CGROUP_ANCESTORS: Global<u32> = Global::new(0);
 static ANCESTORS_ARE_POINTERS: Global<u8> = Global::new(1);
 #[unsafe(no_mangle)]
 static OFFSET_KERNFS_ID: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static HAVE_TYPED: Global<u8> = Global::new(0);
 
 /// The two that answer for an attempt.
 #[derive(Clone, Copy)]
@@ -57,28 +59,154 @@ pub struct Senders {
     pub local: bool,
 }
 
+/// What tells the two apart, a bit each.
+mod sight {
+    /// The socket lives in the node's own network namespace.
+    pub const LOCAL: u32 = 1;
+    /// The task does.
+    pub const TASK_LOCAL: u32 = 1 << 1;
+    /// Caller and creator are the same: uid and cgroup.
+    pub const SAME: u32 = 1 << 2;
+    /// All of them.
+    pub const ALL: u32 = LOCAL | TASK_LOCAL | SAME;
+}
+
 /// Who calls and whose socket it is.
 #[inline(always)]
-pub fn senders(ctx: &SockAddrContext, settings: &Settings) -> Senders {
-    let socket = Socket::of(socket_of(ctx));
-    let net = socket.net();
-    let local = inum_of(net) == settings.netns;
-    let task_net = task_net();
-    let task_local = if task_net == net {
-        local
+pub fn senders(ctx: &SockAddrContext, settings: &Settings, now_ns: u64) -> Senders {
+    // The kernel's clock never comes to the bits that are mixed in: to the verifier they are unknown,
+    // and all ways are one from here on.
+    let bits = look(ctx, settings) ^ ((now_ns >> 61) as u32 & sight::ALL);
+    let caller = limiter_caller(current_uid(), bits & !sight::SAME);
+    let socket = if bits & sight::SAME != 0 {
+        caller
     } else {
-        inum_of(task_net) == settings.netns
+        creator(ctx, bits & sight::LOCAL)
     };
-    #[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
-    let uid = bpf_get_current_uid_gid() as u32;
-    let mut caller = current_owner(uid, local, task_local, settings);
-    kernel::forget(&mut caller);
-    let socket = socket.owner_beside(uid, caller, local, settings);
     Senders {
-        caller,
-        socket,
-        local,
+        caller: Owner::from_wire(caller),
+        socket: Owner::from_wire(socket),
+        local: bits & sight::LOCAL != 0,
     }
+}
+
+/// The caller's uid in the initial user namespace.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the uid is the lower half")]
+fn current_uid() -> u32 {
+    bpf_get_current_uid_gid() as u32
+}
+
+/// What there is to see of socket and task, as [`sight`]. A frame of its own.
+#[inline(never)]
+fn look(ctx: &SockAddrContext, settings: &Settings) -> u32 {
+    if HAVE_TYPED.load() != 0
+        && let Some(bits) = typed::look(ctx, settings)
+    {
+        return bits;
+    }
+    let socket = Socket::of(socket_of(ctx));
+    let (net, task_net) = (socket.net(), task_net());
+    let inum = inum_of(net);
+    let task_inum = if task_net == net {
+        inum
+    } else {
+        inum_of(task_net)
+    };
+    bits(settings, inum, task_inum, socket.uid(), socket.cgroup_id())
+}
+
+/// [`sight`] of what was found.
+#[inline(always)]
+fn bits(settings: &Settings, inum: u32, task_inum: u32, uid: u32, cgroup_id: u64) -> u32 {
+    // SAFETY: takes nothing.
+    let same_cgroup = cgroup_id == 0 || cgroup_id == unsafe { bpf_get_current_cgroup_id() };
+    let mut bits = 0;
+    if inum == settings.netns {
+        bits |= sight::LOCAL;
+    }
+    if task_inum == settings.netns {
+        bits |= sight::TASK_LOCAL;
+    }
+    if same_cgroup && uid == current_uid() {
+        bits |= sight::SAME;
+    }
+    bits
+}
+
+/// The same by pointers of which the verifier knows what they point to: they are followed by plain
+/// loads, without a helper for each, where the kernel gives them.
+mod typed {
+    use super::{
+        OFFSET_CGROUP_KN, OFFSET_KERNFS_ID, OFFSET_NET_INUM, OFFSET_NSPROXY_NET,
+        OFFSET_SOCK_CGROUP, OFFSET_SOCK_NET, OFFSET_SOCK_UID, OFFSET_TASK_NSPROXY, Settings,
+        SockAddrContext, generated, socket_of,
+    };
+
+    /// What there is to see; `None` of a socket that is not plainly TCP.
+    #[inline(always)]
+    pub fn look(ctx: &SockAddrContext, settings: &Settings) -> Option<u32> {
+        // SAFETY: the socket of the context. The kernel gives null for what is no TCP socket; what is
+        // behind the others is read where its type says, and what is not mapped reads as zero.
+        unsafe {
+            let socket: *const u8 = generated::bpf_skc_to_tcp_sock(socket_of(ctx).cast())
+                .cast_const()
+                .cast();
+            if socket.is_null() {
+                return None;
+            }
+            let task: *const u8 = generated::bpf_get_current_task_btf().cast_const().cast();
+            let proxy: *const u8 = load(task, OFFSET_TASK_NSPROXY.load());
+            let task_net: *const u8 = load(proxy, OFFSET_NSPROXY_NET.load());
+            let net: *const u8 = load(socket, OFFSET_SOCK_NET.load());
+            let cgroup: *const u8 = load(socket, OFFSET_SOCK_CGROUP.load());
+            let node: *const u8 = load(cgroup, OFFSET_CGROUP_KN.load());
+            Some(super::bits(
+                settings,
+                load(net, OFFSET_NET_INUM.load()),
+                load(task_net, OFFSET_NET_INUM.load()),
+                load(socket, OFFSET_SOCK_UID.load()),
+                load(node, OFFSET_KERNFS_ID.load()),
+            ))
+        }
+    }
+
+    /// What stands there.
+    ///
+    /// # Safety
+    ///
+    /// The verifier knows what `pointer` points to, and that a `T` stands there.
+    #[inline(always)]
+    unsafe fn load<T: Copy>(pointer: *const u8, offset: u32) -> T {
+        // SAFETY: as the caller promises.
+        unsafe { core::ptr::read_volatile(pointer.add(offset as usize).cast()) }
+    }
+}
+
+/// Whose the context's socket is: its creator's. A frame of its own.
+#[inline(never)]
+fn creator(ctx: &SockAddrContext, local: u32) -> u32 {
+    let socket = Socket::of(socket_of(ctx));
+    limiter_creator(socket.uid(), socket.cgroup(), local)
+}
+
+/// [`current_owner`] as a function that the verifier looks at once: `places` has a bit for the socket
+/// and one for the task that live in the node's own network namespace.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_caller(uid: u32, places: u32) -> u32 {
+    maps::SETTINGS.get(0).map_or(0, |settings| {
+        current_owner(uid, places & 1 != 0, places & 2 != 0, settings).to_wire()
+    })
+}
+
+/// [`owner_of`] as a function that the verifier looks at once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn limiter_creator(uid: u32, cgroup: u64, local: u32) -> u32 {
+    maps::SETTINGS.get(0).map_or(0, |settings| {
+        owner_of(uid, cgroup, local != 0, settings).to_wire()
+    })
 }
 
 /// A line for whoever debugs. The verifier leaves it out unless the agent turned it on. A frame of
@@ -139,8 +267,8 @@ const _: () = assert!(
 );
 
 /// Whose the current task is. `local`: its socket lives in the node's own network namespace;
-/// `task_local`: the task does. A frame of its own, which the verifier leaves one way.
-#[inline(never)]
+/// `task_local`: the task does.
+#[inline(always)]
 fn current_owner(uid: u32, local: bool, task_local: bool, settings: &Settings) -> Owner {
     let by_uid = if task_local {
         uid_owner(uid)
@@ -206,7 +334,10 @@ impl Socket {
     /// The id of the cgroup of its creator, 0 if it cannot be read.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
-        cgroup_id(self.cgroup())
+        match self.cgroup() {
+            0 => 0,
+            cgroup => cgroup_id(cgroup),
+        }
     }
 
     /// Whether it is of the part of the cgroup tree that this limiter is attached to.
@@ -226,24 +357,6 @@ impl Socket {
         )]
         let depth = settings.scope_depth as u8;
         u32::from(depth) <= level && ancestor_id(cgroup, depth) == settings.scope_id
-    }
-
-    /// Whose it is: its creator's, unless that is the caller itself. A frame of its own, which the
-    /// verifier leaves one way.
-    #[inline(never)]
-    fn owner_beside(self, uid: u32, caller: Owner, local: bool, settings: &Settings) -> Owner {
-        if self.0 == 0 {
-            return caller;
-        }
-        let socket_uid = self.uid();
-        let cgroup = self.cgroup();
-        // SAFETY: takes nothing.
-        let same_cgroup =
-            cgroup == 0 || cgroup_id(cgroup) == unsafe { bpf_get_current_cgroup_id() };
-        if same_cgroup && socket_uid == uid {
-            return caller;
-        }
-        owner_of(socket_uid, cgroup, local, settings)
     }
 
     /// Whose it is: its creator's.

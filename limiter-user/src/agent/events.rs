@@ -31,6 +31,8 @@ use crate::{
 
 /// How long an episode's lines in the log are at least apart.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
+/// How often allowed attempts are looked for.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// How many reports of one kind are read before the other has its turn.
 const AT_ONCE: usize = 1_024;
@@ -83,6 +85,10 @@ impl Reader {
     pub async fn run(mut self, shared: Shared) -> io::Result<()> {
         let events = watch(self.reports.events_fd())?;
         let attempts = watch(self.reports.attempts_fd())?;
+        // Allowed ones wake nobody while they are few: that would cost each of them more than all the
+        // rest.
+        let mut glance = time::interval(GLANCE);
+        glance.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut second = time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // What came before the descriptors were watched.
@@ -92,6 +98,7 @@ impl Reader {
             let wake = tokio::select! {
                 ready = events.readable() => { ready?.clear_ready(); Wake::Events }
                 ready = attempts.readable() => { ready?.clear_ready(); Wake::Attempts }
+                _ = glance.tick() => Wake::Attempts,
                 _ = second.tick() => Wake::Second,
             };
             self.drain();

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use limiter_common::{owner::Owner, settings::flags::COUNT_EVERYWHERE};
+use limiter_common::{
+    owner::Owner,
+    settings::flags::{COUNT_EVERYWHERE, NO_UPLINKS},
+};
 use log::{debug, warn};
 
 use super::state::{State, Trouble};
@@ -80,6 +83,10 @@ impl State {
     pub fn look_after_layers(&mut self) {
         self.withdraw_claims();
         let wanted = self.wanted_layers();
+        // Connect says to the uplink what it let go: before one is there, until the last is gone.
+        if !wanted.uplinks.is_empty() {
+            self.set_flag(NO_UPLINKS, false, "what the uplinks have to know");
+        }
         let outcome = self.kernel.reconcile(&wanted);
         self.say_layers(&outcome);
         let (guests, uplinks) = (outcome.guests(), outcome.uplinks());
@@ -89,16 +96,23 @@ impl State {
         let covered = interfaces::covered(&self.networks.interfaces, &uplinks);
         self.tell_programs((judged, covered));
         // Where a layer is missing that would count what containers send, connect counts it.
-        let value = if complete { 0 } else { COUNT_EVERYWHERE };
-        let told = self
-            .mirror
-            .set_flags(COUNT_EVERYWHERE, value, &mut self.kernel);
-        if let Err(error) = told {
-            warn!("cannot say where connections are counted: {error}");
+        self.set_flag(COUNT_EVERYWHERE, !complete, "where connections are counted");
+        if wanted.uplinks.is_empty() && uplinks.is_empty() {
+            self.set_flag(NO_UPLINKS, true, "that there are no uplinks");
         }
         // Once for all that changed: the gate learns everybody anew.
         if std::mem::take(&mut self.networks.news) {
             self.follow_at_the_gate();
+        }
+    }
+
+    /// Sets or clears a flag of the node that does not follow from the policy; `what` it says, for
+    /// whoever reads that it could not be said.
+    fn set_flag(&mut self, flag: u32, on: bool, what: &str) {
+        let value = if on { flag } else { 0 };
+        let told = self.mirror.set_flags(flag, value, &mut self.kernel);
+        if let Err(error) = told {
+            warn!("cannot tell the programs {what}: {error}");
         }
     }
 

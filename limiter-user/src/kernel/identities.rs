@@ -13,7 +13,7 @@ use limiter_common::{
     owner::Owner,
 };
 
-use super::{KernelError, maps::Maps, prefixes, sys};
+use super::{KernelError, maps::Maps, own, prefixes, sys};
 use crate::policy::{
     image::{AddressBinding, UidBinding},
     model::Exempt,
@@ -199,6 +199,8 @@ impl Identities {
                 touched += 1;
             }
         }
+        let both = self.own_addresses.union(&wanted.own_addresses).copied();
+        own::pass(&both.collect(), maps)?;
         for address in wanted.own_addresses.difference(&self.own_addresses.clone()) {
             maps.own_addresses.insert(*address, 1)?;
             self.own_addresses.insert(*address);
@@ -242,6 +244,7 @@ impl Identities {
             self.own_addresses.remove(address);
             touched += 1;
         }
+        own::pass(&self.own_addresses, maps)?;
         for prefix in gone(&self.addresses, &wanted.addresses) {
             maps.addresses.remove(prefix.0, prefix.1)?;
             self.addresses.remove(&prefix);

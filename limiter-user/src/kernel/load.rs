@@ -242,6 +242,14 @@ pub(super) fn open(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelErro
         ProgramType::CgroupSockAddr,
         bpf_func_id::BPF_FUNC_ktime_get_coarse_ns,
     );
+    // The oldest kernels that let programs at connect have the task give its type to all it leads to.
+    let typed = has(
+        ProgramType::CgroupSockAddr,
+        bpf_func_id::BPF_FUNC_get_current_task_btf,
+    ) & has(
+        ProgramType::CgroupSockAddr,
+        bpf_func_id::BPF_FUNC_skc_to_tcp_sock,
+    );
     let xdp_load = has(ProgramType::Xdp, bpf_func_id::BPF_FUNC_xdp_load_bytes);
     let pointers = u8::from(offsets.ancestors_are_pointers);
     let log_level = if debug::is_wanted() {
@@ -272,6 +280,7 @@ pub(super) fn open(needs: Needs, pins: Option<&Pins>) -> Result<Ebpf, KernelErro
         .override_global(globals::NET_INUM, &offsets.net_inum, true)
         .override_global(globals::TASK_NSPROXY, &offsets.task_nsproxy, true)
         .override_global(globals::NSPROXY_NET, &offsets.nsproxy_net, true)
+        .override_global(globals::HAVE_TYPED, &typed, true)
         .override_global(globals::HAVE_COARSE_CLOCK, &coarse_clock, true)
         // Whichever programs an object has: these are left out of one that does not use them.
         .override_global(globals::HAVE_XDP_LOAD, &xdp_load, false)

@@ -19,6 +19,7 @@ use limiter_common::{
     flow::{Departure, DepartureKey, Flow, FlowKey, InterfaceInfo, SocketState, VisitKey},
     limit::{Block, LimitSet, LockCell, Scratch},
     mailbox::Client,
+    mark::Mark,
     sanction::Sanctions,
     settings::{PortTable, Settings},
     stats::{Health, Stats},
@@ -310,6 +311,8 @@ pub struct Maps {
     pub cgroups: TypedHash<u64, u32>,
     /// The node's own addresses.
     pub own_addresses: TypedHash<Address, u32>,
+    /// Which addresses could be the node's own at all.
+    pub own_filter: TypedArray<u64>,
     /// Exempt destinations.
     pub exempt: TypedTrie<ExemptKey, ExemptPorts>,
     /// The group of every port.
@@ -378,6 +381,7 @@ impl Maps {
             uid_ranges: trie(maps::UID_RANGES, &mut map)?,
             cgroups: hash(maps::CGROUPS, &mut map)?,
             own_addresses: hash(maps::OWN_ADDRESSES, &mut map)?,
+            own_filter: array(maps::OWN_FILTER, &mut map, 0)?,
             exempt: trie(maps::EXEMPT, &mut map)?,
             ports: array(maps::PORTS, &mut map, 0)?,
             settings: array(maps::SETTINGS, &mut map, 0)?,
@@ -525,7 +529,8 @@ fn sizes(name: &str) -> (usize, usize) {
         maps::NAMES => (MAX_TENANT_NAME + 1, 4),
         maps::INTERFACES => (4, size_of::<InterfaceInfo>()),
         maps::ADDRESSES | maps::MANAGEMENT | maps::BLOCKED => (4 + size_of::<Address>(), 4),
-        maps::BLOCKED_FILTER => (4, 8),
+        maps::BLOCKED_FILTER | maps::OWN_FILTER => (4, 8),
+        maps::MARKS => (4, size_of::<Mark>()),
         maps::FLOWS => (size_of::<FlowKey>(), size_of::<Flow>()),
         maps::SOCKETS => (4, size_of::<SocketState>()),
         maps::DEPARTURES => (size_of::<DepartureKey>(), size_of::<Departure>()),

@@ -18,6 +18,7 @@ pub mod limits;
 mod load;
 pub mod maps;
 pub mod object;
+mod own;
 pub mod pins;
 mod prefixes;
 pub mod read;
