@@ -312,8 +312,8 @@ fn redirect<const V6: bool>(
     true
 }
 
-/// What is known about the attempt.
-#[inline(always)]
+/// What is known about the attempt. A frame of its own, which is gone before anything is told.
+#[inline(never)]
 fn facts(ctx: &SockAddrContext, call: Call, destination: Address, now_ns: u64) -> Facts {
     let (interface, source) = bound(ctx, call.flags & call::V6 != 0);
     let mut source_port = 0;
