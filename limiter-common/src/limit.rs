@@ -3,7 +3,7 @@
 use crate::{
     assert_layout,
     verdict::{PortGroup, wire_enum},
-    window::Slot,
+    window::{Head, Ring, Slot},
 };
 
 wire_enum! {
@@ -76,14 +76,42 @@ pub struct LimitSet {
 }
 assert_layout!(LimitSet, 136, 8);
 
-/// The state of a tenant's limits, or of several small tenants'.
+/// The state of a tenant's limits, or of several small tenants', in slots. What is asked every time
+/// stands side by side, so that few places of memory hold it for many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Block {
-    /// The slots.
-    pub slots: [Slot; BLOCK_SLOTS],
+    /// The heads of the slots.
+    pub heads: [Head; BLOCK_SLOTS],
+    /// Their pasts.
+    pub rings: [Ring; BLOCK_SLOTS],
 }
 assert_layout!(Block, 1152, 8);
+
+impl Block {
+    /// The state at a place below [`BLOCK_SLOTS`].
+    ///
+    /// # Panics
+    ///
+    /// There is no such place.
+    #[must_use]
+    pub const fn slot(&self, place: usize) -> Slot {
+        Slot {
+            head: self.heads[place],
+            ring: self.rings[place],
+        }
+    }
+
+    /// Writes the state at a place below [`BLOCK_SLOTS`].
+    ///
+    /// # Panics
+    ///
+    /// There is no such place.
+    pub const fn set_slot(&mut self, place: usize, slot: Slot) {
+        self.heads[place] = slot.head;
+        self.rings[place] = slot.ring;
+    }
+}
 
 /// The kernel's spin lock. Its name is what the kernel looks for in the type information.
 #[allow(non_camel_case_types, reason = "the kernel knows it by this name")]

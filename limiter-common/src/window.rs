@@ -10,6 +10,8 @@
 //! is younger than they are. Changing a window's length moves each bucket's units to the latest moment at which they can
 //! have been admitted, so that a change never frees capacity early.
 
+use core::ops::{Deref, DerefMut};
+
 use crate::assert_layout;
 
 /// How many past buckets are kept beside the current one.
@@ -41,87 +43,33 @@ pub const fn window_of(width_ns: u64) -> u64 {
     }
 }
 
-/// The state of one limit. For a window all fields are used; for a pace `epoch` holds the
-/// theoretical arrival time (see [`crate::pace`]) and the rest is zero.
-///
-/// The all-zero state is a window in which nothing was ever admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked of a limit's state every time. For a window all fields are used; for a pace `epoch`
+/// holds the theoretical arrival time (see [`crate::pace`]) and the rest is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Slot {
+pub struct Head {
     /// The newest epoch seen.
     pub epoch: u64,
     /// Units admitted in the newest epoch.
     pub current: u32,
     /// Units that count, `current` included.
     pub total: u32,
-    /// Units admitted in the 32 epochs before the newest, by epoch modulo 32.
-    pub ring: [u32; BUCKETS],
 }
-assert_layout!(Slot, 144, 8);
+assert_layout!(Head, 16, 8);
 
-impl Default for Slot {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
+/// Units admitted in the 32 epochs before the newest, by epoch modulo 32. Touched only where there are
+/// some, and the epoch changes.
+pub type Ring = [u32; BUCKETS];
 
-impl Slot {
+impl Head {
     /// The state in which nothing was ever admitted.
     pub const EMPTY: Self = Self {
         epoch: 0,
         current: 0,
         total: 0,
-        ring: [0; BUCKETS],
     };
 
-    /// Moves the state forward to the clock `now_ns`. A clock that went back (CPUs differ by a
-    /// tick) changes nothing: what was seen later is the truth.
-    ///
-    /// `width_ns` is the bucket width, not 0.
-    #[inline(always)]
-    pub fn advance(&mut self, now_ns: u64, width_ns: u64) {
-        if width_ns == 0 {
-            return;
-        }
-        let epoch = now_ns / width_ns;
-        if epoch <= self.epoch {
-            return;
-        }
-        // Of no bucket is asked whether it is too old: that is computed, so that the verifier finds
-        // one way through, whatever the state. Clocks are below 2^63 ns.
-        let steps = epoch - self.epoch;
-        // Of whoever seldom sends the buckets are empty, and need not be touched.
-        let mut index = if self.total == self.current {
-            BUCKETS
-        } else {
-            0
-        };
-        while index < BUCKETS {
-            // How far the clock has to move until this bucket falls out of the window, less one.
-            let left = (index as u64).wrapping_sub(self.epoch) & MASK;
-            let place = &raw mut self.ring[index];
-            // SAFETY: fields of an exclusively borrowed value, in bounds. Volatile: kept in a
-            // register the sum would be another for the verifier after every round.
-            unsafe {
-                let units = core::ptr::read_volatile(place);
-                let gone = units & below(left, steps);
-                core::ptr::write_volatile(place, units.wrapping_sub(gone));
-                let total = core::ptr::read_volatile(&raw const self.total);
-                core::ptr::write_volatile(&raw mut self.total, total.wrapping_sub(gone));
-            }
-            index += 1;
-        }
-        // Where the oldest was stands what was the current one, unless that is too old as well.
-        let past = self.current & below(steps, BUCKETS as u64 + 1);
-        if past != 0 {
-            self.ring[(self.epoch & MASK) as usize] = past;
-        }
-        self.total = self.total.wrapping_sub(self.current.wrapping_sub(past));
-        self.current = 0;
-        self.epoch = epoch;
-    }
-
-    /// Whether `units` more fit below `max`, after [`advance`](Self::advance).
+    /// Whether `units` more fit below `max`, after [`State::advance`].
     #[must_use]
     #[inline(always)]
     pub const fn admits(&self, units: u32, max: u32) -> bool {
@@ -137,6 +85,67 @@ impl Slot {
         self.current = self.current.wrapping_add(units);
         self.total = self.total.wrapping_add(units);
     }
+}
+
+/// The two parts of a limit's state, wherever they stand.
+#[derive(Debug)]
+pub struct State<'a> {
+    /// What is asked every time.
+    pub head: &'a mut Head,
+    /// The past.
+    pub ring: &'a mut Ring,
+}
+
+impl State<'_> {
+    /// Moves the state forward to the clock `now_ns`. A clock that went back (CPUs differ by a
+    /// tick) changes nothing: what was seen later is the truth.
+    ///
+    /// `width_ns` is the bucket width, not 0.
+    #[inline(always)]
+    pub fn advance(&mut self, now_ns: u64, width_ns: u64) {
+        if width_ns == 0 {
+            return;
+        }
+        let epoch = now_ns / width_ns;
+        if epoch <= self.head.epoch {
+            return;
+        }
+        // Of no bucket is asked whether it is too old: that is computed, so that the verifier finds
+        // one way through, whatever the state. Clocks are below 2^63 ns.
+        let steps = epoch - self.head.epoch;
+        // Of whoever seldom sends the buckets are empty, and need not be touched.
+        let mut index = if self.head.total == self.head.current {
+            BUCKETS
+        } else {
+            0
+        };
+        while index < BUCKETS {
+            // How far the clock has to move until this bucket falls out of the window, less one.
+            let left = (index as u64).wrapping_sub(self.head.epoch) & MASK;
+            let place = &raw mut self.ring[index];
+            // SAFETY: fields of an exclusively borrowed value, in bounds. Volatile: kept in a
+            // register the sum would be another for the verifier after every round.
+            unsafe {
+                let units = core::ptr::read_volatile(place);
+                let gone = units & below(left, steps);
+                core::ptr::write_volatile(place, units.wrapping_sub(gone));
+                let total = core::ptr::read_volatile(&raw const self.head.total);
+                core::ptr::write_volatile(&raw mut self.head.total, total.wrapping_sub(gone));
+            }
+            index += 1;
+        }
+        // Where the oldest was stands what was the current one, unless that is too old as well.
+        let past = self.head.current & below(steps, BUCKETS as u64 + 1);
+        if past != 0 {
+            self.ring[(self.head.epoch & MASK) as usize] = past;
+        }
+        self.head.total = self
+            .head
+            .total
+            .wrapping_sub(self.head.current.wrapping_sub(past));
+        self.head.current = 0;
+        self.head.epoch = epoch;
+    }
 
     /// Takes back `units` that were counted at `at_ns`, as far as their bucket still holds any. What
     /// was counted while the clock was a tick behind may stand in the next bucket, and stays.
@@ -145,17 +154,75 @@ impl Slot {
         if width_ns == 0 {
             return;
         }
-        let behind = self.epoch.wrapping_sub(at_ns / width_ns);
+        let behind = self.head.epoch.wrapping_sub(at_ns / width_ns);
         let held = if behind == 0 {
-            &mut self.current
+            &mut self.head.current
         } else if behind <= BUCKETS as u64 {
-            &mut self.ring[(self.epoch.wrapping_sub(behind) & MASK) as usize]
+            &mut self.ring[(self.head.epoch.wrapping_sub(behind) & MASK) as usize]
         } else {
             return;
         };
         let back = if units < *held { units } else { *held };
         *held -= back;
-        self.total = self.total.wrapping_sub(back);
+        self.head.total = self.head.total.wrapping_sub(back);
+    }
+}
+
+/// The state of one limit in one piece, as it is read, converted and kept.
+///
+/// The all-zero state is a window in which nothing was ever admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Slot {
+    /// What is asked every time.
+    pub head: Head,
+    /// The past.
+    pub ring: Ring,
+}
+assert_layout!(Slot, 144, 8);
+
+impl Deref for Slot {
+    type Target = Head;
+
+    #[inline(always)]
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl DerefMut for Slot {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+impl Slot {
+    /// The state in which nothing was ever admitted.
+    pub const EMPTY: Self = Self {
+        head: Head::EMPTY,
+        ring: [0; BUCKETS],
+    };
+
+    /// Its parts.
+    #[inline(always)]
+    pub fn parts(&mut self) -> State<'_> {
+        State {
+            head: &mut self.head,
+            ring: &mut self.ring,
+        }
+    }
+
+    /// [`State::advance`].
+    #[inline(always)]
+    pub fn advance(&mut self, now_ns: u64, width_ns: u64) {
+        self.parts().advance(now_ns, width_ns);
+    }
+
+    /// [`State::give_back`].
+    #[inline(always)]
+    pub fn give_back(&mut self, at_ns: u64, width_ns: u64, units: u32) {
+        self.parts().give_back(at_ns, width_ns, units);
     }
 
     /// Changes the width of the buckets from `old_width_ns` to `new_width_ns` at `now_ns`. Each
@@ -206,36 +273,28 @@ impl Slot {
         if width_ns == 0 {
             return slot;
         }
-        slot.epoch = now_ns / width_ns;
+        let Self { head, ring } = &mut slot;
+        head.epoch = now_ns / width_ns;
         let into = now_ns % width_ns;
         for (age, units) in ages {
             let steps = age.saturating_sub(into).div_ceil(width_ns);
             let place = if steps == 0 {
-                &mut slot.current
+                &mut head.current
             } else if steps <= BUCKETS as u64 {
-                &mut slot.ring[(slot.epoch.wrapping_sub(steps) & MASK) as usize]
+                &mut ring[(head.epoch.wrapping_sub(steps) & MASK) as usize]
             } else {
                 continue;
             };
             // What does not fit any more would be refused anyway.
-            let more = if *units > u32::MAX - slot.total {
-                u32::MAX - slot.total
+            let more = if *units > u32::MAX - head.total {
+                u32::MAX - head.total
             } else {
                 *units
             };
             *place += more;
-            slot.total += more;
+            head.total += more;
         }
         slot
-    }
-
-    /// Forgets everything.
-    #[inline(always)]
-    pub fn clear(&mut self) {
-        self.epoch = 0;
-        self.current = 0;
-        self.total = 0;
-        clear(&mut self.ring);
     }
 
     /// The units that count at `now_ns`, without changing the state. For reports.
@@ -261,18 +320,6 @@ impl Slot {
             copy.advance(at, width_ns);
         }
         Some(at)
-    }
-}
-
-/// Written one by one and volatile: the compiler would make a call to `memset` of it, and calls
-/// are not allowed under a lock in the kernel before 6.9.
-#[inline(always)]
-fn clear(ring: &mut [u32; BUCKETS]) {
-    let mut index = 0;
-    while index < BUCKETS {
-        // SAFETY: an in-bounds element of an exclusively borrowed array.
-        unsafe { core::ptr::write_volatile(&raw mut ring[index], 0) };
-        index += 1;
     }
 }
 

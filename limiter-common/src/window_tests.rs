@@ -289,9 +289,7 @@ fn nothing_is_given_back_twice_or_of_another_time() {
     assert_eq!(slot.total, 4, "from what is to come nothing");
     slot.advance(50_000, 1_000);
     slot.give_back(7_000, 1_000, 4);
-    let empty = Slot {
-        epoch: 50,
-        ..Slot::default()
-    };
+    let mut empty = Slot::EMPTY;
+    empty.epoch = 50;
     assert_eq!(slot, empty);
 }

@@ -9,7 +9,7 @@ use limiter_common::{
     sanction,
     tenant::Tenant,
     verdict::PortGroup,
-    window::{BUCKETS, Slot},
+    window::{BUCKETS, Head, Ring, Slot},
 };
 
 use crate::{
@@ -95,14 +95,14 @@ fn set_tenant(command: &Command) -> u32 {
         while at < BLOCK_SLOTS {
             let wanted = &command.slots[at];
             if wanted.change == change::REPLACE {
-                let slot = slot_at(from, usize::from(old_first) + wanted.source as usize);
-                let current = (*slot).current.wrapping_sub(wanted.expected_current);
-                let total = (*slot).total.wrapping_sub(wanted.expected_total);
+                let (head, _) = slot_at(from, usize::from(old_first) + wanted.source as usize);
+                let current = (*head).current.wrapping_sub(wanted.expected_current);
+                let total = (*head).total.wrapping_sub(wanted.expected_total);
                 // What was only counted since is added; anything else is converted again. So it
                 // is if the clock went past the moment that was converted for.
                 unchanged = unchanged
                     && now_ns <= command.until_ns
-                    && (*slot).epoch == wanted.expected_epoch
+                    && (*head).epoch == wanted.expected_epoch
                     && current == total;
             }
             at += 1;
@@ -120,14 +120,13 @@ fn set_tenant(command: &Command) -> u32 {
                 // it is, or all of it goes to another run.
                 let source = slot_at(from, usize::from(old_first) + wanted.source as usize);
                 match wanted.change {
-                    change::CLEAR => copy(&raw const wanted.state, target),
+                    change::CLEAR => copy(parts(&wanted.state), target),
                     change::REPLACE => {
-                        let since = (*source).current.wrapping_sub(wanted.expected_current);
-                        copy(&raw const wanted.state, target);
-                        (*target).current = (*target).current.wrapping_add(since);
-                        (*target).total = (*target).total.wrapping_add(since);
+                        let since = (*source.0).current.wrapping_sub(wanted.expected_current);
+                        copy(parts(&wanted.state), target);
+                        (*target.0).count(since);
                     }
-                    change::MOVE => copy(source, target),
+                    change::MOVE => copy((source.0.cast_const(), source.1.cast_const()), target),
                     _ => {}
                 }
                 at += 1;
@@ -148,15 +147,27 @@ fn set_tenant(command: &Command) -> u32 {
     }
 }
 
-/// The slot at a place below [`BLOCK_SLOTS`].
+/// The two parts of the slot at a place below [`BLOCK_SLOTS`].
 ///
 /// # Safety
 ///
 /// `block` was looked up.
 #[inline(always)]
-unsafe fn slot_at(block: *mut Block, place: usize) -> *mut Slot {
+unsafe fn slot_at(block: *mut Block, place: usize) -> (*mut Head, *mut Ring) {
+    let place = place & SLOT_MASK;
     // SAFETY: as the caller promises, and masked.
-    unsafe { &raw mut (*block).slots[place & SLOT_MASK] }
+    unsafe {
+        (
+            &raw mut (*block).heads[place],
+            &raw mut (*block).rings[place],
+        )
+    }
+}
+
+/// The two parts of a slot in one piece.
+#[inline(always)]
+fn parts(slot: &Slot) -> (*const Head, *const Ring) {
+    (&raw const slot.head, &raw const slot.ring)
 }
 
 /// Copies a slot, word by word: a copy of the whole would become a call.
@@ -165,16 +176,16 @@ unsafe fn slot_at(block: *mut Block, place: usize) -> *mut Slot {
 ///
 /// `to` was looked up and its lock is held; `from` was too, or is in the command.
 #[inline(always)]
-unsafe fn copy(from: *const Slot, to: *mut Slot) {
+unsafe fn copy(from: (*const Head, *const Ring), to: (*mut Head, *mut Ring)) {
     // SAFETY: as the caller promises.
     unsafe {
-        (*to).epoch = (*from).epoch;
-        (*to).current = (*from).current;
-        (*to).total = (*from).total;
+        (*to.0).epoch = (*from.0).epoch;
+        (*to.0).current = (*from.0).current;
+        (*to.0).total = (*from.0).total;
         let mut index = 0;
         while index < BUCKETS {
-            let units = core::ptr::read_volatile(&raw const (*from).ring[index]);
-            core::ptr::write_volatile(&raw mut (*to).ring[index], units);
+            let units = core::ptr::read_volatile(&raw const (*from.1)[index]);
+            core::ptr::write_volatile(&raw mut (*to.1)[index], units);
             index += 1;
         }
     }

@@ -9,7 +9,7 @@ use limiter_common::{
     pace,
     tenant::{self, Tenant},
     verdict::PortGroup,
-    window::Slot,
+    window::{Head, Ring, State},
 };
 
 use crate::{kernel, maps};
@@ -188,10 +188,10 @@ impl Level {
                 match self.one::<$at>(first, demand) {
                     One::End => return true,
                     One::Other => {}
-                    One::Concerns(def, slot) => {
+                    One::Concerns(def, head, ring) => {
                         // SAFETY: see `one`; the scratch was looked up.
                         unsafe {
-                            if !admits(def, slot, demand) {
+                            if !admits(def, head, ring, demand) {
                                 core::ptr::write_volatile(&raw mut (*scratch).full_owner, owner);
                                 core::ptr::write_volatile(&raw mut (*scratch).full_limit, $at);
                                 return false;
@@ -217,7 +217,7 @@ impl Level {
                     One::End => return,
                     One::Other => {}
                     // SAFETY: see `one`.
-                    One::Concerns(def, slot) => unsafe { count(def, slot, demand) },
+                    One::Concerns(def, head, _) => unsafe { count(def, head, demand) },
                 }
             )*};
         }
@@ -234,11 +234,11 @@ impl Level {
                 match self.one::<$at>(first, demand) {
                     One::End => return,
                     One::Other => {}
-                    One::Concerns(def, slot) => {
+                    One::Concerns(def, head, ring) => {
                         // SAFETY: see `one`.
-                        let (def, slot) = unsafe { (&*def, &mut *slot) };
+                        let (def, head, ring) = unsafe { (&*def, &mut *head, &mut *ring) };
                         if def.kind == Kind::Window as u8 {
-                            slot.give_back(demand.now_ns, def.span_ns, demand.units);
+                            State { head, ring }.give_back(demand.now_ns, def.span_ns, demand.units);
                         }
                     }
                 }
@@ -265,7 +265,11 @@ impl Level {
                 return One::Other;
             }
             let place = ((first + u32::from((*def).slot)) & SLOT_MASK) as usize;
-            One::Concerns(def, &raw mut (*self.block).slots[place])
+            One::Concerns(
+                def,
+                &raw mut (*self.block).heads[place],
+                &raw mut (*self.block).rings[place],
+            )
         }
     }
 }
@@ -279,7 +283,7 @@ enum One {
     /// A limit of something else.
     Other,
     /// A limit of what is demanded, and its state.
-    Concerns(*const LimitDef, *mut Slot),
+    Concerns(*const LimitDef, *mut Head, *mut Ring),
 }
 
 /// Moves a limit to the present; whether it admits the demand.
@@ -288,15 +292,16 @@ enum One {
 ///
 /// Both were looked up, and the tree's lock is held.
 #[inline(always)]
-unsafe fn admits(def: *const LimitDef, slot: *mut Slot, demand: &Packed) -> bool {
+unsafe fn admits(def: *const LimitDef, head: *mut Head, ring: *mut Ring, demand: &Packed) -> bool {
     // SAFETY: as the caller promises.
-    let (def, slot) = unsafe { (&*def, &mut *slot) };
+    let (def, head, ring) = unsafe { (&*def, &mut *head, &mut *ring) };
     if def.kind == Kind::Window as u8 {
-        slot.advance(demand.now_ns, def.span_ns);
-        slot.admits(demand.units, def.max)
+        let mut state = State { head, ring };
+        state.advance(demand.now_ns, def.span_ns);
+        state.head.admits(demand.units, def.max)
     } else {
         pace::admits(
-            slot.epoch,
+            head.epoch,
             demand.now_ns,
             def.span_ns,
             def.max,
@@ -311,14 +316,14 @@ unsafe fn admits(def: *const LimitDef, slot: *mut Slot, demand: &Packed) -> bool
 ///
 /// As for [`admits`].
 #[inline(always)]
-unsafe fn count(def: *const LimitDef, slot: *mut Slot, demand: &Packed) {
+unsafe fn count(def: *const LimitDef, head: *mut Head, demand: &Packed) {
     // SAFETY: as the caller promises.
-    let (def, slot) = unsafe { (&*def, &mut *slot) };
+    let (def, head) = unsafe { (&*def, &mut *head) };
     if def.kind == Kind::Window as u8 {
-        slot.count(demand.units);
+        head.count(demand.units);
     } else {
-        slot.epoch = pace::count(
-            slot.epoch,
+        head.epoch = pace::count(
+            head.epoch,
             demand.now_ns,
             def.span_ns,
             def.max,
@@ -352,7 +357,7 @@ extern "C" fn limiter_approach(index: u32) -> u64 {
         }
         if let Some(block) = maps::BLOCKS.get_ptr((*tenant).block) {
             let place = u32::from((*tenant).first_slot) & SLOT_MASK;
-            core::ptr::read_volatile(&raw const (*block).slots[place as usize].epoch);
+            core::ptr::read_volatile(&raw const (*block).heads[place as usize].epoch);
         }
     }
     0

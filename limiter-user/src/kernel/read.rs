@@ -152,7 +152,7 @@ impl Maps {
                 Some(LimitUse {
                     limit: KnownLimit::from_def(def)?,
                     span_ns: def.span_ns,
-                    slot: block.as_ref()?.slots[place],
+                    slot: block.as_ref()?.slot(place),
                 })
             })
             .collect();

@@ -9,7 +9,11 @@ use std::{
 
 use jiff::Timestamp;
 use limiter_tests::{Agent, Config, Guest, Node, OUTSIDE_MX, Reached, Wiring, mx, process, wait};
-use limiter_user::{ledger::Ledger, offence::Moment, report::store::Reader};
+use limiter_user::{
+    ledger::Ledger,
+    offence::Moment,
+    report::{attempt::AttemptRecord, store::Reader},
+};
 use serde_json::Value;
 
 use crate::stage::{Stage, expect};
@@ -75,10 +79,15 @@ fn agent(node: &Node) -> Agent<'_> {
 fn send(stage: &Stage, agent: &Agent, uid: u32, tenant: &str) {
     let attempt = stage.node.sender(uid).attempt(mx(false));
     expect(agent, attempt, tenant, Reached::Outside);
+    recorded(agent, |attempt| attempt.tenant.as_deref() == Some(tenant));
+}
+
+/// Waits until an attempt is recorded.
+fn recorded(agent: &Agent, what: impl Fn(&AttemptRecord) -> bool) {
     wait::until_true("the attempt to be recorded", wait::SOON, || {
         let attempts = Reader::new(&agent.state_directory()).attempts(None, None);
         let mut attempts = attempts.into_iter().flatten().flatten();
-        attempts.any(|attempt| attempt.tenant.as_deref() == Some(tenant))
+        attempts.any(|attempt| what(&attempt))
     });
 }
 
@@ -362,6 +371,11 @@ fn what_is_not_clear_waits_until_a_person_says_whose_it_is() {
 /// Of those who shared an address it is the one from whose port the mail came; a report that does not
 /// say the port waits. Who they are, and from which ports the server outside saw them.
 fn shares(agent: &Agent, senders: [(&str, u16); 2]) {
+    for (_, port) in senders {
+        recorded(agent, |attempt| {
+            attempt.source.is_some_and(|from| from.port == Some(port))
+        });
+    }
     let [(first, port), (second, _)] = senders;
     let report = Arf {
         receiver: "somewhere",

@@ -207,7 +207,10 @@ impl Lab {
         let tenant = maps.tenants.get(self.index(name)).unwrap();
         let set = maps.limit_sets.get(tenant.limit_set).unwrap();
         let place = usize::from(tenant.first_slot) + usize::from(set.defs[limit].slot);
-        maps.blocks.get(tenant.block).unwrap().slots[place % BLOCK_SLOTS]
+        maps.blocks
+            .get(tenant.block)
+            .unwrap()
+            .slot(place % BLOCK_SLOTS)
     }
 
     pub fn counters(&self, name: &str) -> Stats {

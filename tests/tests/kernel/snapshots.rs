@@ -3,13 +3,13 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use limiter_common::{
     limit::{BLOCK_SLOTS, Block},
     settings::Settings,
-    window::{self, BUCKETS, Slot},
+    window::{self, BUCKETS, Head},
 };
 use limiter_user::{
     kernel::{
@@ -176,14 +176,14 @@ fn a_hundred_thousand_busy_tenants_are_kept() {
         lab.apply(&image);
         let plain = started.elapsed();
         // Everybody sent in every bucket.
-        let busy = Slot {
+        let head = Head {
             epoch: clock::monotonic_ns() / window::width_of(span),
             current: 9,
             total: 9 * 33,
-            ring: [9; BUCKETS],
         };
         let block = Block {
-            slots: [busy; BLOCK_SLOTS],
+            heads: [head; BLOCK_SLOTS],
+            rings: [[9; BUCKETS]; BLOCK_SLOTS],
         };
         let (mirror, kernel) = lab.both();
         for at in 0..kernel.maps.blocks.len() {

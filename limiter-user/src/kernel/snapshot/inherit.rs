@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use limiter_common::{
     command::{SlotChange, change},
     limit::{BLOCK_SLOTS, Kind, LimitDef, LimitSet},
-    window::Slot,
+    window::{Head, Slot},
 };
 
 use super::{Counts, Snapshot, is_long};
@@ -118,8 +118,12 @@ impl Inheritance {
                 let most_ns = def.span_ns.saturating_mul(u64::from(def.max));
                 let ahead_ns = ahead_s.saturating_mul(SECOND).min(most_ns);
                 let left_ns = ahead_ns.saturating_sub(self.elapsed_ns);
-                Slot {
+                let head = Head {
                     epoch: self.at_ns.saturating_add(left_ns),
+                    ..Head::EMPTY
+                };
+                Slot {
+                    head,
                     ..Slot::EMPTY
                 }
             }

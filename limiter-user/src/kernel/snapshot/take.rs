@@ -116,8 +116,8 @@ impl Consistent {
         for _ in 0..TRIES {
             let again = blocks.get(at)?;
             for (place, torn) in torn.iter_mut().enumerate() {
-                let (slot, next) = (&block.slots[place], &again.slots[place]);
-                *torn = slot.epoch != next.epoch || !adds_up(slot);
+                let (slot, next) = (block.slot(place), again.slot(place));
+                *torn = slot.epoch != next.epoch || !adds_up(&slot);
             }
             if torn.iter().all(|torn| !torn) {
                 break;
@@ -140,7 +140,7 @@ fn adds_up(slot: &Slot) -> bool {
 fn counts(read: &Consistent, run: Run, def: &LimitDef, now_ns: u64) -> Counts {
     const SECOND: u64 = 1_000_000_000;
     let place = (usize::from(run.first) + usize::from(def.slot)) % BLOCK_SLOTS;
-    let slot = &read.block.slots[place];
+    let slot = &read.block.slot(place);
     if def.kind == Kind::Pace as u8 {
         // One word, which is never torn.
         return Counts::Pace(slot.epoch.saturating_sub(now_ns).div_ceil(SECOND));

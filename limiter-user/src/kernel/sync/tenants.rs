@@ -271,7 +271,7 @@ fn write_policy(
             .map(|source| match source {
                 None => SlotChange::CLEARED,
                 Some(source) if source.converts() => {
-                    let state = block.slots[(first + usize::from(source.slot)) % BLOCK_SLOTS];
+                    let state = block.slot((first + usize::from(source.slot)) % BLOCK_SLOTS);
                     converted(state, source, at_ns)
                 }
                 Some(_) if layout.in_place => SlotChange {
