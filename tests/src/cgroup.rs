@@ -42,6 +42,24 @@ impl Cgroup {
         Self::make(self.directory.join(name))
     }
 
+    /// Those at the top that a process made for itself and could not remove: it has ended.
+    #[must_use]
+    pub fn left_by(pid: u32) -> Vec<Self> {
+        let entries = fs::read_dir(mount_point()).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                ["e2e", "ktest"]
+                    .iter()
+                    .any(|kind| name.starts_with(&format!("limiter-{kind}-{pid}-")))
+            })
+            .map(|entry| Self {
+                directory: entry.path(),
+            })
+            .collect()
+    }
+
     fn make(directory: PathBuf) -> Self {
         fs::create_dir_all(&directory)
             .unwrap_or_else(|error| panic!("cannot make the cgroup {directory:?}: {error}"));

@@ -15,6 +15,7 @@
 
 mod agent;
 mod attempt;
+pub mod bulk;
 mod capture;
 mod cgroup;
 mod checksums;
@@ -44,6 +45,7 @@ pub mod post;
 mod postfix;
 pub mod process;
 pub mod programs;
+mod refused;
 mod sink;
 mod smtp_sink;
 pub mod talk;

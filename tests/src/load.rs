@@ -26,7 +26,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Namespace, Place};
+use crate::{Namespace, Place, bulk, refused::Refused};
 
 /// The port on which [`LoadSink`] takes everything.
 pub const LOAD_PORT: u16 = 5201;
@@ -46,15 +46,24 @@ pub enum Load {
     Tcp,
     /// TCP connections, one after another, with nothing in them.
     Connects,
+    /// Messages, one after another in one session with a mail server: see [`crate::bulk`].
+    Mail,
+    /// TCP connections that are refused at once, one after another.
+    Refusals {
+        /// At most so many a second.
+        per_second: u64,
+    },
 }
 
 impl Load {
     /// What it is called on the command line.
-    const fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Udp { .. } => "udp",
-            Self::Tcp => "tcp",
-            Self::Connects => "connects",
+            Self::Udp { .. } => "udp".to_owned(),
+            Self::Tcp => "tcp".to_owned(),
+            Self::Connects => "connects".to_owned(),
+            Self::Mail => "mail".to_owned(),
+            Self::Refusals { per_second } => format!("refusals={per_second}"),
         }
     }
 }
@@ -169,7 +178,7 @@ impl LoadSink {
         let counter = match load {
             Load::Udp { .. } => &self.counts.packets,
             Load::Tcp => &self.counts.bytes,
-            Load::Connects => &self.counts.connections,
+            Load::Connects | Load::Mail | Load::Refusals { .. } => &self.counts.connections,
         };
         let before = counter.load(Ordering::SeqCst);
         let sent = from
@@ -217,7 +226,7 @@ impl Loader {
     pub fn start(place: &Place, program: &Path, to: SocketAddr, load: Load) -> Self {
         let mut child = place
             .command(program)
-            .args([to.to_string(), load.name().to_owned()])
+            .args([to.to_string(), load.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -233,7 +242,17 @@ impl Loader {
 
     /// Lets it send for `warm`, and then for `time`, which is what it tells of. Its sockets are new.
     pub fn send(&mut self, warm: Duration, time: Duration) -> Sent {
+        self.begin(warm, time);
+        self.end()
+    }
+
+    /// The same, and does not wait for the end.
+    pub fn begin(&mut self, warm: Duration, time: Duration) {
         writeln!(self.orders, "{} {}", warm.as_micros(), time.as_micros()).expect("it listens");
+    }
+
+    /// Waits for the end of what [began](Self::begin).
+    pub fn end(&mut self) -> Sent {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("it answers");
         let numbers: Vec<u64> = line
@@ -288,7 +307,7 @@ pub fn obey(
     Ok(())
 }
 
-fn stay_on_one_cpu() -> io::Result<()> {
+pub(crate) fn stay_on_one_cpu() -> io::Result<()> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
     let last = (0..CpuSet::count())
@@ -352,6 +371,15 @@ pub fn send(to: SocketAddr, load: Load, warm: Duration, time: Duration) -> io::R
             setsockopt(&stream, Linger, &linger)?;
             Ok(1)
         }),
+        Load::Mail => {
+            let mut session = bulk::Session::open(to)?;
+            // Of whom no more is taken has a session that ends.
+            go_on(warm, time, || Ok(u64::from(session.message().is_ok())))
+        }
+        Load::Refusals { per_second } => {
+            let mut refused = Refused::new(to, per_second)?;
+            go_on(warm, time, || refused.some())
+        }
     }
 }
 
@@ -380,7 +408,10 @@ fn go_on(
 }
 
 /// For how long this thread had a CPU.
-fn cpu_time() -> io::Result<Duration> {
+///
+/// # Errors
+/// What the system says.
+pub fn cpu_time() -> io::Result<Duration> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     let ns = u64::try_from(time.num_nanoseconds()).unwrap_or(0);
     Ok(Duration::from_nanos(ns))

@@ -54,12 +54,18 @@ enum Task {
     Demo,
     /// Measure limiter beside nftables and iptables, as ratios (as root, on an idle machine)
     Bench {
-        /// 1,000 and 100,000 accounts only, under half a minute once it is built
+        /// Fewer sizes and rounds: under three minutes once it is built, instead of under twenty
         #[arg(long)]
         quick: bool,
         /// Write the figures to this file, too
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Draw a chart for each question, into this directory
+        #[arg(long, value_name = "DIR")]
+        charts: Option<PathBuf>,
+        /// Only these parts: connect, hot, unrelated, messages, policies, watch, agent
+        #[arg(long, value_name = "PART,PART")]
+        only: Option<String>,
     },
     /// Compare sizes and relative run times of the kernel programs with the committed baseline (as root)
     Guard {
@@ -159,9 +165,16 @@ fn perform(task: Task) -> Result<()> {
             }
         }
         Task::Demo => test::demo(),
-        Task::Bench { quick, json } => bench::bench(bench::Plan {
+        Task::Bench {
+            quick,
+            json,
+            charts,
+            only,
+        } => bench::bench(bench::Plan {
             quick,
             json: json.as_deref(),
+            charts: charts.as_deref(),
+            only: only.as_deref(),
         }),
         Task::Guard {
             bless,

@@ -1,6 +1,6 @@
 //! One attempt to connect, and how long the kernel was busy with it.
 
-use std::{io, time::Instant};
+use std::{fmt, io, mem, time::Instant};
 
 /// How an attempt went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,35 +11,94 @@ pub enum Outcome {
     Refused,
 }
 
-/// Tries to connect to a mail server as this user: nanoseconds until it is known to be on its way, or, of whoever
-/// is to be refused, until it is known that it is not.
-pub fn attempt(uid: u32, expected: Outcome) -> f64 {
-    become_user(uid);
-    // SAFETY: takes numbers only.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0) };
-    assert!(socket >= 0, "{}", io::Error::last_os_error());
-    // SAFETY: all bytes may be zero.
-    let mut to: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    to.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
-    to.sin_port = 25_u16.to_be();
-    to.sin_addr.s_addr = u32::from_ne_bytes([198, 51, 100, 7]);
-    let length = libc::socklen_t::try_from(size_of_val(&to)).unwrap();
-    let start = Instant::now();
+/// By which protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// A socket that does not wait.
+    pub fn socket(self) -> i32 {
+        let domain = match self {
+            Self::V4 => libc::AF_INET,
+            Self::V6 => libc::AF_INET6,
+        };
+        // SAFETY: takes numbers only.
+        let socket = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0) };
+        assert!(socket >= 0, "{}", io::Error::last_os_error());
+        socket
+    }
+
+    /// Connects it to a mail server behind which nobody is: the error number.
+    pub fn connect(self, socket: i32) -> i32 {
+        match self {
+            Self::V4 => {
+                // SAFETY: all bytes may be zero.
+                let mut to: libc::sockaddr_in = unsafe { mem::zeroed() };
+                to.sin_family = libc::sa_family_t::try_from(libc::AF_INET).unwrap();
+                to.sin_port = 25_u16.to_be();
+                to.sin_addr.s_addr = u32::from_ne_bytes([198, 51, 100, 7]);
+                connect(socket, &to)
+            }
+            Self::V6 => {
+                // SAFETY: all bytes may be zero.
+                let mut to: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+                to.sin6_family = libc::sa_family_t::try_from(libc::AF_INET6).unwrap();
+                to.sin6_port = 25_u16.to_be();
+                to.sin6_addr.s6_addr = [0x20, 1, 0xd, 0xb8, 1, 0x98, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+                connect(socket, &to)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+fn connect<A>(socket: i32, to: &A) -> i32 {
+    let length = libc::socklen_t::try_from(size_of::<A>()).unwrap();
     // SAFETY: the address is as long as said, and outlives the call.
-    let result = unsafe { libc::connect(socket, (&raw const to).cast(), length) };
+    let result = unsafe { libc::connect(socket, std::ptr::from_ref(to).cast(), length) };
     let error = io::Error::last_os_error();
     assert_eq!(result, -1, "nobody answers");
-    let outcome = match error.raw_os_error() {
-        Some(libc::EPERM) => Outcome::Refused,
-        Some(libc::EINPROGRESS) if expected == Outcome::Refused => wait_for_refusal(socket),
-        Some(libc::EINPROGRESS) => Outcome::Allowed,
-        _ => panic!("connect: {error}"),
+    error.raw_os_error().unwrap()
+}
+
+/// Closes a socket that was opened here.
+pub fn close(socket: i32) {
+    // SAFETY: it was opened here, and nobody else has it.
+    unsafe { libc::close(socket) };
+}
+
+/// Tries to connect to a mail server as this user: nanoseconds until it is known to be on its way, or, of whoever
+/// is to be refused, until it is known that it is not.
+pub fn attempt(uid: u32, family: Family, expected: Outcome) -> f64 {
+    become_user(uid);
+    let socket = family.socket();
+    let start = Instant::now();
+    let outcome = match family.connect(socket) {
+        libc::EPERM => Outcome::Refused,
+        libc::EINPROGRESS if expected == Outcome::Refused => wait_for_refusal(socket),
+        libc::EINPROGRESS => Outcome::Allowed,
+        error => panic!("connect: {}", io::Error::from_raw_os_error(error)),
     };
     let took = start.elapsed();
-    // SAFETY: it was opened here.
-    unsafe { libc::close(socket) };
+    close(socket);
     become_root();
-    assert_eq!(outcome, expected);
+    assert_eq!(outcome, expected, "uid {uid}, {family}");
     took.as_secs_f64() * 1e9
 }
 
@@ -59,8 +118,8 @@ fn wait_for_refusal(socket: i32) -> Outcome {
     }
 }
 
-/// This thread alone takes the user on: real, effective, and for files and sockets.
-fn become_user(uid: u32) {
+/// This thread alone takes the user on: real, effective, and for files and sockets. It may become root again.
+pub fn become_user(uid: u32) {
     set_uids(uid, uid, 0);
 }
 

@@ -1,9 +1,9 @@
-//! Somebody who filters: by what stands in a network namespace, or by a program at `connect`.
+//! Somebody who filters: by what stands in a network namespace, or by programs at `connect`.
 
 use std::{any::Any, os::fd::OwnedFd, path::PathBuf};
 
 use crate::{
-    foreign::{self, CONNECT4},
+    foreign::{self, CONNECT4, CONNECT6},
     net::{Bench, Net},
 };
 
@@ -15,13 +15,14 @@ pub struct Contender {
     pub net: Net,
     /// Whether strangers are refused.
     pub refuses: bool,
-    program: Option<Program>,
+    programs: Option<Programs>,
 }
 
-struct Program {
-    program: OwnedFd,
+struct Programs {
+    /// For IPv4 and IPv6.
+    pair: [OwnedFd; 2],
     cgroup: PathBuf,
-    /// What it needs, as long as it may run.
+    /// What they need, as long as they may run.
     _needs: Box<dyn Any>,
 }
 
@@ -32,34 +33,37 @@ impl Contender {
             name,
             net,
             refuses,
-            program: None,
+            programs: None,
         }
     }
 
-    /// By a program at `connect`, which is attached only while it has its turn.
+    /// By programs at `connect`, for IPv4 and IPv6, which are attached only while it has its turn.
     pub fn at_connect(
         name: &'static str,
         bench: &Bench,
         net: Net,
         refuses: bool,
-        (program, needs): (OwnedFd, Box<dyn Any>),
+        (pair, needs): ([OwnedFd; 2], Box<dyn Any>),
     ) -> Self {
-        let program = Program {
-            program,
+        let programs = Programs {
+            pair,
             cgroup: bench.cgroup().directory().to_owned(),
             _needs: needs,
         };
         Self {
-            program: Some(program),
+            programs: Some(programs),
             ..Self::in_namespace(name, net, refuses)
         }
     }
 
     /// Does something in its namespace, while it filters there.
-    pub fn at_work(&self, work: impl FnOnce()) {
+    pub fn at_work<T>(&self, work: impl FnOnce() -> T) -> T {
         self.net.go();
-        let link = |it: &Program| foreign::attach_cgroup(&it.program, &it.cgroup, CONNECT4);
-        let _link = self.program.as_ref().map(link);
-        work();
+        let _links = self.programs.as_ref().map(|it| {
+            let [four, six] = &it.pair;
+            [(four, CONNECT4), (six, CONNECT6)]
+                .map(|(program, hook)| foreign::attach_cgroup(program, &it.cgroup, hook))
+        });
+        work()
     }
 }

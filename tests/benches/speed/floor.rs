@@ -6,18 +6,23 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use crate::{
     accounts::Accounts,
     contender::Contender,
-    foreign::{self, CONNECT4, SOCK_ADDR},
+    foreign::{self, CONNECT4, CONNECT6, SOCK_ADDR},
     net::{Bench, Net},
 };
+
+/// The one that does nothing.
+pub const EMPTY: &str = "empty program";
+/// The one that touches what has to be touched.
+pub const COLD: &str = "empty program, cold maps";
 
 /// Bytes of a state.
 const STATE: u32 = 64;
 
 /// It says yes.
 pub fn empty(bench: &Bench) -> Contender {
-    let program = foreign::program_for(SOCK_ADDR, CONNECT4, 1);
-    let program = (program, Box::new(()) as _);
-    Contender::at_connect("empty program", bench, Net::new(), false, program)
+    let pair = [CONNECT4, CONNECT6].map(|hook| foreign::program_for(SOCK_ADDR, hook, 1));
+    let programs = (pair, Box::new(()) as _);
+    Contender::at_connect(EMPTY, bench, Net::new(), false, programs)
 }
 
 /// It looks the uid up in an array, and counts in the state that this names.
@@ -29,10 +34,10 @@ pub fn cold(bench: &Bench, accounts: Accounts) -> Contender {
         let place = u32::try_from(place).unwrap();
         foreign::put(&places, uid, &place.to_ne_bytes());
     }
-    // It holds the maps.
-    let program = foreign::load(SOCK_ADDR, CONNECT4, &code(&places, &states));
-    let name = "empty program, cold maps";
-    Contender::at_connect(name, bench, Net::new(), false, (program, Box::new(())))
+    // They hold the maps.
+    let code = code(&places, &states);
+    let pair = [CONNECT4, CONNECT6].map(|hook| foreign::load(SOCK_ADDR, hook, &code));
+    Contender::at_connect(COLD, bench, Net::new(), false, (pair, Box::new(())))
 }
 
 /// `*states[*places[uid]] += 1; return 1`

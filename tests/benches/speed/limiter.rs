@@ -1,11 +1,9 @@
-//! limiter: its own programs, and a policy of one limit for each account.
-
-use std::time::Instant;
+//! limiter: its own programs, and a policy of limits for each account.
 
 use limiter_user::{
     kernel::Needs,
     policy::{
-        image::{Holder, Image, NODE_NAME, UidBinding},
+        image::{Holder, Image, ImageLimit, NODE_NAME, UidBinding},
         model::UidRange,
     },
 };
@@ -13,37 +11,47 @@ use limiter_user::{
 use crate::{
     accounts::Accounts,
     contender::Contender,
-    foreign::{self, CONNECT4},
+    foreign::{self, CONNECT4, CONNECT6},
     images::{Draft, HOUR, window},
     lab::Lab,
     net::{Bench, Net},
-    report::Report,
+    report::LIMITER,
 };
 
-/// The connect layer, loaded, and attached elsewhere.
-pub fn load(bench: &Bench, accounts: Accounts, report: &mut Report) -> Contender {
+/// What nobody comes to, in an hour.
+pub const MOST: u32 = 1_000_000;
+
+/// The connect layer with one limit for each account, loaded, and attached elsewhere.
+pub fn contender(bench: &Bench, accounts: Accounts) -> Contender {
     let net = Net::new();
     net.go();
+    let mut lab = loaded(accounts, 1);
+    lab.apply(&image(accounts, &limits(1, MOST)));
+    let cgroup = lab.cgroup().to_owned();
+    lab.kernel().attach(&cgroup).unwrap();
+    let pair = [CONNECT4, CONNECT6].map(|hook| foreign::cgroup_program(&cgroup, hook));
+    // The lab holds the policy.
+    Contender::at_connect(LIMITER, bench, net, true, (pair, Box::new(lab)))
+}
+
+/// A lab with room for so many accounts with so many limits each, and none yet.
+pub fn loaded(accounts: Accounts, limits: usize) -> Lab {
     let mut lab = Lab::new();
     let needs = Needs {
         tenants: accounts.count + 2,
-        slots: accounts.count,
+        slots: accounts.count * limits.next_power_of_two(),
     };
     lab.load(needs).unwrap();
-    let image = image(accounts);
-    let start = Instant::now();
-    lab.apply(&image);
-    report.loaded("limiter", accounts, start.elapsed());
-    let cgroup = lab.cgroup().to_owned();
-    lab.kernel().attach(&cgroup).unwrap();
-    let program = foreign::cgroup_program(&cgroup, CONNECT4);
-    // The lab holds the policy.
-    Contender::at_connect("limiter", bench, net, true, (program, Box::new(lab)))
+    lab
 }
 
-/// Each account may connect, up to a limit that it never comes to; nobody else may.
-fn image(accounts: Accounts) -> Image {
-    let limit = window(1_000_000, HOUR);
+/// So many limits: the first in an hour, each other in twice the time of the one before.
+pub fn limits(count: usize, max: u32) -> Vec<ImageLimit> {
+    (0..count).map(|at| window(max, HOUR << at)).collect()
+}
+
+/// Each account may connect within its limits; nobody else may.
+pub fn image(accounts: Accounts, limits: &[ImageLimit]) -> Image {
     let mut draft = Draft::new();
     for uid in accounts.uids() {
         // Added here, for the draft would look all of them through for the name.
@@ -55,7 +63,7 @@ fn image(accounts: Accounts) -> Image {
             holder: Holder::Tenant(draft.0.tenants.len()),
             by: format!("uids {uid}"),
         });
-        draft = draft.tenant(&format!("account{uid}"), NODE_NAME, &[limit]);
+        draft = draft.tenant(&format!("account{uid}"), NODE_NAME, limits);
     }
     draft.0
 }

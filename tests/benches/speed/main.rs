@@ -1,10 +1,14 @@
-//! The product and its peers side by side, in one run: what they add to a connection, by how many accounts
-//! there are, and how long it takes until they are loaded. `cargo xtask bench` builds and runs it.
+//! The product and its peers side by side, in one run. `cargo xtask bench` builds and runs it.
 //!
-//! A measurement is the time of one `connect(2)` that does not wait: the hooks at `connect` run in it, and the
-//! SYN is made, filtered and handed to an interface behind which nobody is. The account is drawn anew for each,
-//! so that what is kept of it is not in a cache. All contenders have their turn in every round, in random
-//! order, on one CPU, each in a network namespace of its own that looks like the others'.
+//! - [`rounds`]: what they add to a connection, by how many accounts there are. A measurement is the time of one
+//!   `connect(2)` that does not wait: the hooks at `connect` run in it, and the SYN is made, filtered and handed to
+//!   an interface behind which nobody is. The account is drawn anew for each, so that what is kept of it is not in
+//!   a cache. All contenders have their turn in every round, in random order, on one processor, each in a network
+//!   namespace of its own that looks like the others'.
+//! - [`hot`]: the same for always the same account, from one processor and from two at once.
+//! - [`unrelated`], [`messages`]: what other traffic, and a message of a bulk session, costs.
+//! - [`policies`]: how long it takes to load and to change policies, and what memory they take.
+//! - [`watch`], [`agent`]: the agent itself, while nothing and while much is refused, and with many accounts.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,7 +17,11 @@
 )]
 
 mod accounts;
+mod agent;
+#[path = "../../tests/kernel/cost/arms.rs"]
+mod arms;
 mod attempt;
+mod charts;
 mod contender;
 #[path = "../../tests/kernel/cost/figures.rs"]
 mod figures;
@@ -21,6 +29,8 @@ mod floor;
 #[path = "../../tests/kernel/foreign.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod foreign;
+mod goals;
+mod hot;
 #[path = "../../tests/kernel/images.rs"]
 #[allow(dead_code, reason = "shared with the tests")]
 mod images;
@@ -28,83 +38,108 @@ mod images;
 #[allow(dead_code, reason = "shared with the tests")]
 mod lab;
 mod limiter;
+mod machine;
+mod messages;
 mod net;
 mod peers;
+mod plan;
+mod policies;
+mod progress;
+mod question;
 mod report;
 mod rounds;
+mod supervise;
+#[path = "../../tests/kernel/cost/traffic.rs"]
+#[allow(dead_code, reason = "shared with the tests")]
+mod traffic;
+mod turns;
+mod unrelated;
+mod watch;
 
-use std::{env, path::PathBuf};
+use std::{io::Write as _, process::ExitCode};
 
 use self::{
     accounts::Accounts,
     contender::Contender,
     net::{Bench, Net},
+    peers::Peer,
+    plan::Plan,
+    progress::progress,
+    question::Case,
     report::{NOTHING, Report},
 };
 
-/// How much is measured.
-struct Plan {
-    /// How many accounts there are.
-    sizes: Vec<usize>,
-    rounds: usize,
-    /// Where the report goes, beside the terminal.
-    json: Option<PathBuf>,
-}
-
-impl Plan {
-    fn of_arguments() -> Self {
-        let mut plan = Self {
-            sizes: vec![1, 1_000, 10_000, 100_000, 1_000_000],
-            rounds: 101,
-            json: None,
-        };
-        let mut arguments = env::args().skip(1);
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--quick" => (plan.sizes, plan.rounds) = (vec![1_000, 100_000], 31),
-                "--sizes" => {
-                    let sizes = arguments.next().unwrap_or_default();
-                    plan.sizes = sizes.split(',').map(|it| it.parse().unwrap()).collect();
-                }
-                "--json" => plan.json = arguments.next().map(PathBuf::from),
-                // Cargo says so.
-                "--bench" => {}
-                other => panic!("{other} is none of --quick, --sizes N,M, --json FILE"),
-            }
-        }
-        plan
+fn main() -> ExitCode {
+    if !supervise::measures() {
+        return supervise::supervise();
     }
-}
-
-/// From how many accounts on rules one after the other take too long.
-const MOST_RULES: usize = 1_000;
-/// From how many accounts on nftables takes minutes to load.
-const MOST_ELEMENTS: usize = 100_000;
-
-fn main() {
     let plan = Plan::of_arguments();
-    let bench = Bench::take_seat();
     let mut report = Report::default();
-    for size in plan.sizes {
-        let accounts = Accounts::new(size);
-        let mut contenders = vec![
-            Contender::in_namespace(NOTHING, Net::new(), false),
-            floor::empty(&bench),
-            floor::cold(&bench, accounts),
-            limiter::load(&bench, accounts, &mut report),
-        ];
-        if size <= MOST_ELEMENTS {
-            contenders.push(peers::element_set(accounts, &mut report));
-            contenders.push(peers::verdict_map(accounts, &mut report));
-            contenders.push(peers::dynamic_set(accounts, &mut report));
-        }
-        if size <= MOST_RULES {
-            contenders.extend(peers::owners(accounts, &mut report));
-        }
-        rounds::run(&contenders, accounts, plan.rounds, &mut report);
+    measure(&plan, &mut report);
+    let _ = writeln!(std::io::stdout(), "{}", report.text());
+    if let Some(path) = &plan.json {
+        report.write(path);
     }
-    report.print();
-    if let Some(path) = plan.json {
-        report.write(&path);
+    if let Some(directory) = &plan.charts {
+        charts::draw(&report, directory);
     }
+    ExitCode::SUCCESS
+}
+
+/// All that the plan says, one part after the other.
+fn measure(plan: &Plan, report: &mut Report) {
+    let bench = Bench::take_seat();
+    if plan.has("connect") {
+        for size in &plan.sizes {
+            progress(&format!("connecting: {} accounts", Case::Accounts(*size)));
+            connects(&bench, Accounts::new(*size), plan.rounds, report);
+        }
+    }
+    if plan.has("hot") {
+        progress("connecting: one account, two processors");
+        hot::run(&bench, plan.traffic, report);
+    }
+    if plan.has("unrelated") {
+        progress("unrelated traffic");
+        unrelated::run(plan.traffic, report);
+    }
+    if plan.has("messages") {
+        progress("messages of bulk sessions");
+        messages::run(plan.traffic, report);
+    }
+    if plan.has("policies") {
+        for size in &plan.sizes {
+            progress(&format!("policies: {} accounts", Case::Accounts(*size)));
+            policies::run(Accounts::new(*size), plan.loads, report);
+        }
+        progress("policies: memory");
+        policies::memory(Accounts::new(100_000), plan.loads, report);
+    }
+    if plan.has("watch") {
+        progress("the agent, while nothing and while much is refused");
+        watch::run(&bench, plan.seconds, report);
+    }
+    if plan.has("agent") {
+        progress(&format!(
+            "the agent: {} accounts",
+            Case::Accounts(plan.files)
+        ));
+        agent::run(&bench, Accounts::new(plan.files), report);
+    }
+}
+
+/// All that filter connections, beside each other.
+fn connects(bench: &Bench, accounts: Accounts, rounds: usize, report: &mut Report) {
+    let mut contenders = vec![
+        Contender::in_namespace(NOTHING, Net::new(), false),
+        floor::empty(bench),
+        floor::cold(bench, accounts),
+        limiter::contender(bench, accounts),
+    ];
+    for peer in Peer::all() {
+        if accounts.count <= peer.most() {
+            contenders.push(peer.contender(accounts));
+        }
+    }
+    rounds::run(&contenders, accounts, rounds, report);
 }

@@ -1,10 +1,10 @@
 //! Where it is measured: networks that lead nowhere, and one CPU.
 
-use std::{fs, path::PathBuf, process};
+use std::{fs, path::PathBuf, process, thread};
 
 use limiter_tests::{Cgroup, Namespace};
 use nix::{
-    sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
+    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns},
     unistd::Pid,
 };
 
@@ -25,6 +25,9 @@ impl Net {
                 "addr add 192.0.2.1/24 dev v0",
                 "neigh add 192.0.2.2 lladdr 02:00:00:00:00:01 dev v0",
                 "route add default via 192.0.2.2",
+                "-6 addr add 2001:db8:192::1/64 dev v0 nodad",
+                "-6 neigh add 2001:db8:192::2 lladdr 02:00:00:00:00:01 dev v0",
+                "-6 route add default via 2001:db8:192::2",
             ] {
                 run(&format!("ip {line}"));
             }
@@ -47,13 +50,17 @@ impl Net {
 pub struct Bench {
     cgroup: Option<Cgroup>,
     before: PathBuf,
+    /// All that it may run on, ascending.
+    cpus: Vec<usize>,
 }
 
 impl Bench {
     pub fn take_seat() -> Self {
-        let mut cpus = CpuSet::new();
-        cpus.set(last_cpu()).unwrap();
-        sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
+        let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+        let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+        let cpus: Vec<usize> = cpus.collect();
+        // Interrupts go to the first, mostly.
+        stay_on(&cpus[cpus.len() - 1..]);
         let cgroup = Cgroup::at_top();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
         let path = own.lines().find_map(|line| line.strip_prefix("0::/"));
@@ -63,7 +70,27 @@ impl Bench {
         Self {
             cgroup: Some(cgroup),
             before,
+            cpus,
         }
+    }
+
+    /// Two of the processors, that of all measurements first; `None` if there is one alone.
+    pub fn two_cpus(&self) -> Option<[usize; 2]> {
+        match self.cpus[..] {
+            [.., other, last] => Some([last, other]),
+            _ => None,
+        }
+    }
+
+    /// Does something on all processors, in a thread of its own.
+    pub fn anywhere<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                stay_on(&self.cpus);
+                work()
+            });
+            thread.join().unwrap()
+        })
     }
 
     /// The cgroup of whoever connects.
@@ -80,10 +107,11 @@ impl Drop for Bench {
     }
 }
 
-/// Interrupts go to the first, mostly.
-fn last_cpu() -> usize {
-    let allowed = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
-    let mut all = (0..CpuSet::count()).rev();
-    all.find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .unwrap()
+/// The calling thread, and those that it starts, run on these processors alone.
+pub fn stay_on(cpus: &[usize]) {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu).unwrap();
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
 }

@@ -1,31 +1,120 @@
 //! What people would use instead, as a careful administrator sets it up: only what opens a connection to a
-//! mail server is looked at.
+//! mail server is looked at, by IPv4 and IPv6.
 
 use std::{
     fmt::Write as _,
     io::Write as _,
     process::{Command, Stdio},
-    time::Instant,
 };
 
-use crate::{accounts::Accounts, contender::Contender, net::Net, report::Report};
+use crate::{accounts::Accounts, contender::Contender, net::Net};
 
 /// What begins a connection to a mail server.
 const OPENS: &str = "tcp dport 25 tcp flags & (syn | ack) == syn";
 /// What nobody comes to.
 const LIMIT: &str = "limit rate 1000000/hour burst 100000 packets";
+/// Neither to this.
+const OTHER_LIMIT: &str = "limit rate 999999/hour burst 100000 packets";
+/// For IPv4 and IPv6.
+const RESTORE: [&str; 2] = ["iptables-legacy-restore", "ip6tables-legacy-restore"];
 
-/// nftables: a set whose elements have a limit each.
-pub fn element_set(accounts: Accounts, report: &mut Report) -> Contender {
-    let mut elements = String::new();
-    for uid in accounts.uids() {
-        let _ = write!(elements, "{uid} {LIMIT}, ");
+/// What people would use instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// nftables: a set whose elements have a limit each.
+    ElementSet,
+    /// nftables: a map from the account to a chain of its own.
+    VerdictMap,
+    /// nftables: a set that learns accounts as they come.
+    DynamicSet,
+    /// iptables: one rule after the other.
+    Owners,
+}
+
+impl Peer {
+    /// All that are installed.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::ElementSet, Self::VerdictMap, Self::DynamicSet];
+        if RESTORE
+            .iter()
+            .all(|it| Command::new(it).arg("--version").output().is_ok())
+        {
+            all.push(Self::Owners);
+        }
+        all
     }
-    let rules = format!(
-        "table ip bench {{
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ElementSet => "nftables, element set",
+            Self::VerdictMap => "nftables, verdict map",
+            Self::DynamicSet => "nftables, dynamic set",
+            Self::Owners => "iptables, owner rules",
+        }
+    }
+
+    /// From how many accounts on loading it takes minutes, or a connection milliseconds.
+    pub const fn most(self) -> usize {
+        match self {
+            Self::ElementSet | Self::VerdictMap | Self::DynamicSet => 100_000,
+            Self::Owners => 1_000,
+        }
+    }
+
+    /// Whether it refuses whoever it does not know.
+    const fn refuses(self) -> bool {
+        !matches!(self, Self::DynamicSet)
+    }
+
+    /// Everything, for its program.
+    pub fn rules(self, accounts: Accounts) -> String {
+        match self {
+            Self::ElementSet => element_set(accounts),
+            Self::VerdictMap => verdict_map(accounts),
+            Self::DynamicSet => dynamic_set(accounts),
+            Self::Owners => owners(accounts),
+        }
+    }
+
+    /// Loads rules, in the namespace that the calling thread is in.
+    pub fn load(self, rules: &str) {
+        match self {
+            Self::ElementSet | Self::VerdictMap | Self::DynamicSet => nft(rules),
+            Self::Owners => {
+                for program in RESTORE {
+                    feed(&mut Command::new(program), rules);
+                }
+            }
+        }
+    }
+
+    /// In a namespace of its own, loaded.
+    pub fn contender(self, accounts: Accounts) -> Contender {
+        let net = Net::new();
+        let rules = self.rules(accounts);
+        net.enter(|| self.load(&rules));
+        Contender::in_namespace(self.name(), net, self.refuses())
+    }
+}
+
+/// Loads nftables' rules, in the namespace that the calling thread is in.
+pub fn nft(rules: &str) {
+    feed(Command::new("nft").args(["-f", "-"]), rules);
+}
+
+/// Room for twice as many, as limiter has.
+const fn room(accounts: Accounts) -> usize {
+    accounts.count * 2
+}
+
+fn element_set(accounts: Accounts) -> String {
+    let (elements, room) = (elements(accounts, LIMIT), room(accounts));
+    format!(
+        "table inet bench {{
   set accounts {{
     typeof meta skuid
-    size 2000000
+    size {room}
     {LIMIT}
     elements = {{ {elements} }}
   }}
@@ -39,12 +128,38 @@ pub fn element_set(accounts: Accounts, report: &mut Report) -> Contender {
   }}
 }}
 "
-    );
-    nft("nftables, element set", &rules, true, accounts, report)
+    )
 }
 
-/// nftables: a map from the account to a chain of its own.
-pub fn verdict_map(accounts: Accounts, report: &mut Report) -> Contender {
+/// Another limit for one account of [`Peer::ElementSet`], or the first again.
+pub fn other_limit(uid: u32, other: bool) -> String {
+    let limit = if other { OTHER_LIMIT } else { LIMIT };
+    format!(
+        "delete element inet bench accounts {{ {uid} }}
+add element inet bench accounts {{ {uid} {limit} }}
+"
+    )
+}
+
+/// Another limit for everybody in [`Peer::ElementSet`], or the first again.
+pub fn other_limits(accounts: Accounts, other: bool) -> String {
+    let elements = elements(accounts, if other { OTHER_LIMIT } else { LIMIT });
+    format!(
+        "flush set inet bench accounts
+add element inet bench accounts {{ {elements} }}
+"
+    )
+}
+
+fn elements(accounts: Accounts, limit: &str) -> String {
+    let mut elements = String::new();
+    for uid in accounts.uids() {
+        let _ = write!(elements, "{uid} {limit}, ");
+    }
+    elements
+}
+
+fn verdict_map(accounts: Accounts) -> String {
     let (mut chains, mut elements) = (String::new(), String::new());
     for uid in accounts.uids() {
         let _ = writeln!(
@@ -53,8 +168,8 @@ pub fn verdict_map(accounts: Accounts, report: &mut Report) -> Contender {
         );
         let _ = write!(elements, "{uid} : jump u{uid}, ");
     }
-    let rules = format!(
-        "table ip bench {{
+    format!(
+        "table inet bench {{
 {chains}
   map accounts {{
     typeof meta skuid : verdict
@@ -70,17 +185,17 @@ pub fn verdict_map(accounts: Accounts, report: &mut Report) -> Contender {
   }}
 }}
 "
-    );
-    nft("nftables, verdict map", &rules, true, accounts, report)
+    )
 }
 
-/// nftables: a set that learns accounts as they come.
-pub fn dynamic_set(accounts: Accounts, report: &mut Report) -> Contender {
-    let rules = format!(
-        "table ip bench {{
+/// Everybody is welcome there.
+fn dynamic_set(accounts: Accounts) -> String {
+    let room = room(accounts);
+    format!(
+        "table inet bench {{
   set accounts {{
     typeof meta skuid
-    size 2000000
+    size {room}
     flags dynamic, timeout
     timeout 1h
   }}
@@ -94,30 +209,10 @@ pub fn dynamic_set(accounts: Accounts, report: &mut Report) -> Contender {
   }}
 }}
 "
-    );
-    // Everybody is welcome there.
-    nft("nftables, dynamic set", &rules, false, accounts, report)
+    )
 }
 
-/// nftables, by these rules.
-fn nft(
-    name: &'static str,
-    rules: &str,
-    refuses: bool,
-    accounts: Accounts,
-    report: &mut Report,
-) -> Contender {
-    let net = Net::new();
-    let start = Instant::now();
-    net.enter(|| feed(Command::new("nft").args(["-f", "-"]), rules));
-    report.loaded(name, accounts, start.elapsed());
-    Contender::in_namespace(name, net, refuses)
-}
-
-/// iptables, one rule after the other; none where there is no iptables.
-pub fn owners(accounts: Accounts, report: &mut Report) -> Option<Contender> {
-    let program = "iptables-legacy-restore";
-    Command::new(program).arg("--version").output().ok()?;
+fn owners(accounts: Accounts) -> String {
     let mut rules =
         "*filter\n:mail - [0:0]\n-A OUTPUT -p tcp --dport 25 --syn -j mail\n".to_owned();
     for uid in accounts.uids() {
@@ -126,13 +221,7 @@ pub fn owners(accounts: Accounts, report: &mut Report) -> Option<Contender> {
             "-A mail -m owner --uid-owner {uid} -m limit --limit 10000/second --limit-burst 10000 -j ACCEPT"
         );
     }
-    rules += "-A mail -p tcp -j REJECT --reject-with tcp-reset\nCOMMIT\n";
-    let net = Net::new();
-    let start = Instant::now();
-    net.enter(|| feed(&mut Command::new(program), &rules));
-    let name = "iptables, owner rules";
-    report.loaded(name, accounts, start.elapsed());
-    Some(Contender::in_namespace(name, net, true))
+    rules + "-A mail -p tcp -j REJECT --reject-with tcp-reset\nCOMMIT\n"
 }
 
 fn feed(command: &mut Command, input: &str) {

@@ -1,173 +1,190 @@
 //! What was found.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::{accounts::Accounts, figures::Estimate};
-
-/// What was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Question {
-    /// What a connection costs that may be.
-    Allowed,
-    /// What one costs that may not be.
-    Refused,
-}
-
-impl Question {
-    const fn in_words(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed connect",
-            Self::Refused => "refused connect",
-        }
-    }
-}
+use crate::{
+    figures::Estimate,
+    goals, machine,
+    question::{Case, Question},
+    turns::{Turns, paired},
+};
 
 /// Whom everybody is compared with.
 pub const NOTHING: &str = "no filter";
-const LIMITER: &str = "limiter";
+/// Whom this is about.
+pub const LIMITER: &str = "limiter";
 
-/// Nanoseconds of a contender's turns.
-type Turns = (&'static str, Vec<f64>);
+/// A figure.
+pub struct Finding {
+    /// What was asked.
+    pub question: Question,
+    /// In which case.
+    pub case: Case,
+    /// Who filtered.
+    pub with: &'static str,
+    /// What it was, in the question's unit.
+    pub value: Estimate,
+    /// What limiter's is of it.
+    pub part: Option<Estimate>,
+}
 
-/// Nanoseconds by question, size and contender, and how long loading took.
+/// All figures.
 #[derive(Default)]
 pub struct Report {
-    turns: BTreeMap<(Question, usize), Vec<Turns>>,
-    loads: BTreeMap<usize, Vec<(&'static str, Duration)>>,
+    findings: Vec<Finding>,
 }
 
 impl Report {
-    /// What a turn of a contender found.
-    pub fn add(&mut self, question: Question, name: &'static str, accounts: Accounts, ns: f64) {
-        let all = self.turns.entry((question, accounts.count)).or_default();
-        match all.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, turns)) => turns.push(ns),
-            None => all.push((name, vec![ns])),
-        }
-    }
-
-    /// How long loading took.
-    pub fn loaded(&mut self, name: &'static str, accounts: Accounts, took: Duration) {
-        self.loads
-            .entry(accounts.count)
-            .or_default()
-            .push((name, took));
-    }
-
-    /// What is added to doing without, turn by turn.
-    fn added(&self, size: usize, turns: &[f64]) -> Vec<f64> {
-        let nothing = &self.turns[&(Question::Allowed, size)];
-        let (_, nothing) = nothing.iter().find(|(name, _)| *name == NOTHING).unwrap();
-        turns
-            .iter()
-            .zip(nothing)
-            .map(|(with, without)| with - without)
-            .collect()
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (&(question, size), contenders) in &self.turns {
-            let of_limiter = contenders.iter().find(|(name, _)| *name == LIMITER);
-            let of_limiter = of_limiter.map(|(_, turns)| self.measure(question, size, turns));
-            for (name, turns) in contenders {
-                let cost = self.measure(question, size, turns);
-                let ratio = of_limiter.as_ref().map(|ours| {
-                    let pairs = ours.iter().zip(&cost);
-                    Estimate::of(
-                        &pairs
-                            .map(|(ours, theirs)| ours / theirs)
-                            .collect::<Vec<_>>(),
-                    )
-                });
-                rows.push(Row {
-                    question,
-                    size,
-                    name,
-                    total: Estimate::of(turns),
-                    cost: Estimate::of(&cost),
-                    ratio: ratio.filter(|_| ![NOTHING, LIMITER].contains(name)),
-                });
-            }
-        }
-        rows
-    }
-
-    /// Of what may be, what is added; of what may not be, all of it.
-    fn measure(&self, question: Question, size: usize, turns: &[f64]) -> Vec<f64> {
-        match question {
-            Question::Allowed => self.added(size, turns),
-            Question::Refused => turns.to_vec(),
-        }
-    }
-
-    pub fn print(&self) {
-        let mut text = String::from(
-            "| what | accounts | with | ns | added, ns (95 %) | limiter's part of it (95 %) |\n\
-             |---|---|---|---|---|---|\n",
-        );
-        for row in self.rows() {
-            let ratio = row.ratio.map_or_else(String::new, |it| it.to_string());
-            let Row {
+    /// Takes in what was found in rounds.
+    pub fn take(&mut self, question: Question, case: Case, turns: &Turns) {
+        let ours = turns.of(LIMITER).filter(|_| question.compares());
+        for (with, figures) in turns.iter() {
+            let part = ours.filter(|_| ![NOTHING, LIMITER].contains(&with));
+            self.findings.push(Finding {
                 question,
-                size,
-                name,
-                total,
-                cost,
-                ..
-            } = row;
-            text += &format!(
-                "| {} | {size} | {name} | {:.0} | {:.0} ({:.0}–{:.0}) | {ratio} |\n",
-                question.in_words(),
-                total.median,
-                cost.median,
-                cost.low,
-                cost.high,
-            );
+                case,
+                with,
+                value: Estimate::of(figures),
+                part: part.map(|ours| Estimate::of(&paired(ours, figures, |a, b| a / b))),
+            });
         }
-        text += "\n| loaded | accounts | ms |\n|---|---|---|\n";
-        for (size, loads) in &self.loads {
-            for (name, took) in loads {
-                text += &format!("| {name} | {size} | {:.1} |\n", took.as_secs_f64() * 1e3);
-            }
-        }
-        let _ = writeln!(std::io::stdout(), "{text}");
     }
 
+    /// Takes in a single figure.
+    pub fn note(&mut self, question: Question, case: Case, with: &'static str, figure: f64) {
+        let mut turns = Turns::default();
+        turns.add(with, figure);
+        self.take(question, case, &turns);
+    }
+
+    /// A figure.
+    pub fn find(&self, question: Question, case: Case, with: &str) -> Option<&Finding> {
+        self.findings
+            .iter()
+            .find(|it| it.question == question && it.case == case && it.with == with)
+    }
+
+    /// What was asked, in the order in which it was.
+    pub fn questions(&self) -> Vec<Question> {
+        distinct(self.findings.iter().map(|it| it.question))
+    }
+
+    /// In which cases.
+    pub fn cases(&self, question: Question) -> Vec<Case> {
+        distinct(self.about(question).map(|it| it.case))
+    }
+
+    /// Of whom.
+    pub fn rivals(&self, question: Question) -> Vec<&'static str> {
+        distinct(self.about(question).map(|it| it.with))
+    }
+
+    fn about(&self, question: Question) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(move |it| it.question == question)
+    }
+
+    /// All of it, as tables.
+    pub fn text(&self) -> String {
+        let mut text = format!("{}\n", machine::described());
+        for question in self.questions() {
+            let digits = question.digits();
+            let heading = format!("{}, {}", question.title(), question.unit());
+            self.table(&mut text, question, &heading, |it| {
+                Some(in_words(it.value, digits))
+            });
+            if question.compares() {
+                let heading = "limiter, as a part of";
+                self.table(&mut text, question, heading, |it| {
+                    it.part.map(|part| in_words(part, 2))
+                });
+            }
+        }
+        text += "\n| goal | at most | found | |\n|---|---|---|---|\n";
+        for goal in goals::all(self) {
+            let _ = writeln!(text, "{goal}");
+        }
+        text
+    }
+
+    /// A table with a column for each case; rows that would be empty are left out.
+    fn table(
+        &self,
+        text: &mut String,
+        question: Question,
+        heading: &str,
+        cell: impl Fn(&Finding) -> Option<String>,
+    ) {
+        let cases = self.cases(question);
+        let mut rows = String::new();
+        for with in self.rivals(question) {
+            let cells: Vec<Option<String>> = cases
+                .iter()
+                .map(|case| self.find(question, *case, with).and_then(&cell))
+                .collect();
+            if cells.iter().all(Option::is_none) {
+                continue;
+            }
+            let _ = write!(rows, "| {with} |");
+            for cell in cells {
+                let _ = write!(rows, " {} |", cell.unwrap_or_default());
+            }
+            rows.push('\n');
+        }
+        if rows.is_empty() {
+            return;
+        }
+        let _ = write!(text, "\n| {heading} |");
+        for case in &cases {
+            let _ = write!(text, " {case} |");
+        }
+        let _ = writeln!(text, "\n|---|{}", "---|".repeat(cases.len()));
+        text.push_str(&rows);
+    }
+
+    /// Writes all of it for programs.
     pub fn write(&self, path: &Path) {
         let estimate = |it: Estimate| json!({"median": it.median, "low": it.low, "high": it.high});
-        let rows: Vec<Value> = self
-            .rows()
-            .into_iter()
-            .map(|row| {
+        let findings: Vec<Value> = self
+            .findings
+            .iter()
+            .map(|it| {
                 json!({
-                    "what": row.question.in_words(),
-                    "accounts": row.size,
-                    "with": row.name,
-                    "ns": estimate(row.total),
-                    "cost_ns": estimate(row.cost),
-                    "limiter_ratio": row.ratio.map(estimate),
+                    "what": it.question.title(),
+                    "unit": it.question.unit(),
+                    "case": it.case.to_string(),
+                    "accounts": it.case.accounts(),
+                    "with": it.with,
+                    "value": estimate(it.value),
+                    "limiter_part": it.part.map(estimate),
                 })
             })
             .collect();
-        let loads = self.loads.iter().flat_map(|(size, loads)| {
-            loads.iter().map(move |(name, took)| {
-                json!({"accounts": size, "with": name, "seconds": took.as_secs_f64()})
-            })
-        });
-        let all = json!({"connects": rows, "loads": loads.collect::<Vec<_>>()});
+        let goals: Vec<Value> = goals::all(self).iter().map(goals::Goal::json).collect();
+        let all = json!({"machine": machine::described(), "findings": findings, "goals": goals});
         fs::write(path, format!("{all:#}\n")).unwrap();
     }
 }
 
-struct Row {
-    question: Question,
-    size: usize,
-    name: &'static str,
-    total: Estimate,
-    cost: Estimate,
-    /// What limiter costs, of what this one does.
-    ratio: Option<Estimate>,
+/// A median, and how far it can be trusted if it is more than one figure.
+fn in_words(it: Estimate, digits: usize) -> String {
+    let Estimate { median, low, high } = it;
+    if low.to_bits() == high.to_bits() {
+        format!("{median:.digits$}")
+    } else {
+        format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
+    }
+}
+
+fn distinct<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for one in all {
+        if !distinct.contains(&one) {
+            distinct.push(one);
+        }
+    }
+    distinct
 }

@@ -1,6 +1,6 @@
 //! Sends what has nothing to do with mail, as whoever starts it.
 //!
-//! `ADDRESS:PORT udp|tcp|connects`: for each line of the input as long as that says, see
+//! `ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND`: for each line of the input as long as that says, see
 //! `limiter_tests::load::obey`. `ADDRESS mixture [OWN-ADDRESS]`: once, see
 //! `limiter_tests::mixture::send`.
 
@@ -21,13 +21,20 @@ fn main() {
         [to, "udp"] => (to, Load::Udp { bytes: 64 }),
         [to, "tcp"] => (to, Load::Tcp),
         [to, "connects"] => (to, Load::Connects),
+        [to, "mail"] => (to, Load::Mail),
+        [to, load] if load.starts_with("refusals=") => {
+            let per_second = load["refusals=".len()..].parse().expect("a number");
+            (to, Load::Refusals { per_second })
+        }
         [to, "mixture", ref from @ ..] => {
             let address = |text: &str| text.parse().expect("an address");
             let from = from.first().map(|from| address(from));
             mixture::send(address(to), from).expect("the mixture can be sent");
             return;
         }
-        _ => panic!("ADDRESS:PORT udp|tcp|connects, or ADDRESS mixture [OWN-ADDRESS]"),
+        _ => panic!(
+            "ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND, or ADDRESS mixture [OWN-ADDRESS]"
+        ),
     };
     let to = to.parse().expect("an address and a port");
     load::obey(to, load, io::stdin().lock(), io::stdout()).expect("the load can be sent");

@@ -43,6 +43,9 @@ enum At {
     Interface(u32),
 }
 
+/// What is attached where nothing is.
+pub const NOTHING: &str = "no programs";
+
 /// Programs that are attached together.
 #[derive(Clone)]
 pub struct Arm {
@@ -170,7 +173,7 @@ impl Programs {
 
 fn nothing() -> Arm {
     Arm {
-        name: "no programs",
+        name: NOTHING,
         hooks: Vec::new(),
     }
 }

@@ -11,9 +11,12 @@
 //! asserted holds on a busy one too.
 //!
 //! - [`runs`]: the programs alone, run by the kernel on one packet again and again.
-//! - [`traffic`]: real packets over a pair of interfaces, with and without the programs.
+//! - [`unrelated`]: real packets over a pair of interfaces, with and without the programs.
+//!
+//! The bench measures with [`arms`], [`figures`] and [`traffic`], too.
 
 mod arms;
 pub mod figures;
 mod runs;
 mod traffic;
+mod unrelated;

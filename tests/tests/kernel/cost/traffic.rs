@@ -6,9 +6,7 @@
 //! everything else stays the same. Nobody is suspended; the sender is a tenant with a limit.
 
 use std::{
-    env,
     fs::{self, File},
-    io::Write as _,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     path::PathBuf,
     thread,
@@ -18,31 +16,22 @@ use std::{
 use limiter_tests::{
     Cgroup, LOAD_PORT, Load, LoadSink, Loader, Namespace, Place, forge::Rng, programs,
 };
-use limiter_user::policy::image::NODE_NAME;
 use tempfile::TempDir;
 
 use super::{
-    arms::{Arm, Programs},
-    figures::{Estimate, median, shuffled},
+    arms::Arm,
+    figures::{median, shuffled},
 };
-use crate::{
-    foreign::run,
-    images::{Draft, HOUR, window},
-    lab::in_lab,
-};
+use crate::foreign::run;
 
-/// Rounds of measuring, in each of which every arm has its turn; `LIMITER_COST_ROUNDS` says
-/// otherwise.
-const ROUNDS: usize = 7;
 /// Measurements in a turn, of which the median counts.
 const TIMES: usize = 3;
 /// How long each takes.
 const TIME: Duration = Duration::from_millis(2);
 /// And before it, so that what was just attached is warm.
 const WARM: Duration = Duration::from_micros(400);
-/// Far more than is ever paid: on a busy machine ratios are rough. The figures are printed.
-const MOST: f64 = 1.5;
-const LOADS: [(Load, &str); 3] = [
+/// What is sent.
+pub const LOADS: [(Load, &str); 3] = [
     (Load::Udp { bytes: 64 }, "UDP packet, 64 bytes"),
     (Load::Connects, "TCP connection"),
     (Load::Tcp, "64 KiB of a TCP stream"),
@@ -50,25 +39,29 @@ const LOADS: [(Load, &str); 3] = [
 /// Where packets end that nobody reads.
 const UNREAD_PORT: u16 = 5202;
 /// The tenant who sends.
-const UID: u32 = 2001;
+pub const UID: u32 = 2001;
+
+/// Its addresses outside, by family.
+pub const OUTSIDE: [&str; 2] = ["203.0.113.2", "2001:db8:113::2"];
 
 /// The networks around a node, whose own is the calling thread's.
-struct World {
-    outside: Namespace,
+pub struct World {
+    pub outside: Namespace,
     sink: LoadSink,
     _unread: UdpSocket,
-    cgroup: Cgroup,
-    users: Place,
-    guests: Place,
-    program: PathBuf,
+    pub cgroup: Cgroup,
+    pub users: Place,
+    pub guests: Place,
+    /// `limiter-load`, where everybody can execute it.
+    pub program: PathBuf,
     _directory: TempDir,
 }
 
-const UPLINK: &str = "up0";
-const GUEST: &str = "guest0";
+pub const UPLINK: &str = "up0";
+pub const GUEST: &str = "guest0";
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (outside, guest) = (Namespace::network(), Namespace::network());
         for (name, peer, of, four, six) in [
             (UPLINK, "out0", &outside, "203.0.113", "2001:db8:113:"),
@@ -130,6 +123,7 @@ impl World {
             }),
             Load::Tcp => self.sink.bytes() / 65_536,
             Load::Connects => self.sink.connections(),
+            Load::Mail | Load::Refusals { .. } => panic!("{load:?} does not come there"),
         }
     }
 }
@@ -141,7 +135,7 @@ fn send(world: &World, loader: &mut Loader, load: Load) -> f64 {
     let (taken, warm) = match load {
         // Who takes a stream works for it as much as who sends it, also while it begins.
         Load::Tcp => (world.sink.cpu(), Duration::ZERO),
-        Load::Udp { .. } | Load::Connects => (Duration::ZERO, WARM),
+        _ => (Duration::ZERO, WARM),
     };
     let sent = loader.send(warm, TIME);
     let all = sent.count + sent.warm;
@@ -157,16 +151,20 @@ fn send(world: &World, loader: &mut Loader, load: Load) -> f64 {
     }
     let taken = match load {
         Load::Tcp => world.sink.cpu() - taken,
-        Load::Udp { .. } | Load::Connects => Duration::ZERO,
+        _ => Duration::ZERO,
     };
     (sent.cpu + taken).as_secs_f64() * 1e9 / sent.count.max(1) as f64
 }
 
-/// Lets every arm have its turn in every round; the costs of each.
-fn measure(world: &World, from: &Place, v6: bool, load: Load, arms: &[Arm]) -> Vec<Vec<f64>> {
-    let to: IpAddr = if v6 { "2001:db8:113::2" } else { "203.0.113.2" }
-        .parse()
-        .unwrap();
+/// Lets every arm have its turn in every one of so many rounds; the costs of each.
+pub fn measure(
+    world: &World,
+    from: &Place,
+    (v6, load): (bool, Load),
+    arms: &[Arm],
+    rounds: usize,
+) -> Vec<Vec<f64>> {
+    let to: IpAddr = OUTSIDE[usize::from(v6)].parse().unwrap();
     let port = if matches!(load, Load::Udp { .. }) {
         UNREAD_PORT
     } else {
@@ -175,7 +173,6 @@ fn measure(world: &World, from: &Place, v6: bool, load: Load, arms: &[Arm]) -> V
     let mut loader = Loader::start(from, &world.program, SocketAddr::new(to, port), load);
     let mut rng = Rng::new(7);
     let mut costs = vec![Vec::new(); arms.len()];
-    let rounds = env::var("LIMITER_COST_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap());
     for _ in 0..rounds {
         for at in shuffled(&mut rng, arms.len()) {
             let turn: Vec<f64> =
@@ -184,54 +181,4 @@ fn measure(world: &World, from: &Place, v6: bool, load: Load, arms: &[Arm]) -> V
         }
     }
     costs
-}
-
-/// Prints a row and looks at it.
-fn report(text: &mut String, name: &str, arms: &[Arm], costs: &[Vec<f64>]) {
-    *text += &format!("\n| {name} | {:.0} ns |", median(&costs[0]));
-    for (arm, cost) in arms.iter().zip(costs).skip(1) {
-        let pairs = cost.iter().zip(&costs[0]);
-        let ratios: Vec<f64> = pairs.map(|(with, without)| with / without).collect();
-        let ratio = Estimate::of(&ratios);
-        *text += &format!(" {ratio} |");
-        assert!(ratio.low < MOST, "{name}, {}: {ratio}", arm.name);
-    }
-}
-
-fn heading(arms: &[Arm]) -> String {
-    let mut text = String::from("\n| traffic |");
-    for arm in arms {
-        text += &format!(" {} |", arm.name);
-    }
-    text + "\n|---|" + &"---|".repeat(arms.len())
-}
-
-#[test]
-fn unrelated_traffic_pays_next_to_nothing() {
-    in_lab(|lab| {
-        let draft = Draft::new()
-            .tenant("alice", NODE_NAME, &[window(300, HOUR)])
-            .uid(UID, "alice");
-        lab.apply(&draft.0);
-        let world = World::new();
-        let programs = Programs::take(lab, world.cgroup.directory(), UPLINK, GUEST);
-        for (who, place, arms) in [
-            ("a user's", &world.users, programs.for_users()),
-            ("a guest's", &world.guests, programs.for_guests()),
-        ] {
-            let mut text = heading(&arms);
-            for (load, what) in LOADS {
-                // How long a stream's pieces take does not hang on the family.
-                for v6 in [false, true]
-                    .into_iter()
-                    .take(1 + usize::from(load != Load::Tcp))
-                {
-                    let family = if v6 { "IPv6" } else { "IPv4" };
-                    let costs = measure(&world, place, v6, load, &arms);
-                    report(&mut text, &format!("{who} {what}, {family}"), &arms, &costs);
-                }
-            }
-            let _ = writeln!(std::io::stdout(), "{text}\n");
-        }
-    });
 }
