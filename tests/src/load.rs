@@ -52,6 +52,8 @@ pub enum Load {
     Refusals {
         /// At most so many a second.
         per_second: u64,
+        /// By users with this uid and the next ones, by turns: so many. Whoever sends is root.
+        by: (u32, u32),
     },
 }
 
@@ -63,7 +65,10 @@ impl Load {
             Self::Tcp => "tcp".to_owned(),
             Self::Connects => "connects".to_owned(),
             Self::Mail => "mail".to_owned(),
-            Self::Refusals { per_second } => format!("refusals={per_second}"),
+            Self::Refusals {
+                per_second,
+                by: (first, count),
+            } => format!("refusals={per_second},{first},{count}"),
         }
     }
 }
@@ -376,8 +381,8 @@ pub fn send(to: SocketAddr, load: Load, warm: Duration, time: Duration) -> io::R
             // Of whom no more is taken has a session that ends.
             go_on(warm, time, || Ok(u64::from(session.message().is_ok())))
         }
-        Load::Refusals { per_second } => {
-            let mut refused = Refused::new(to, per_second)?;
+        Load::Refusals { per_second, by } => {
+            let mut refused = Refused::new(to, per_second, by);
             go_on(warm, time, || refused.some())
         }
     }

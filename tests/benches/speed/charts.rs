@@ -116,7 +116,7 @@ fn lines(report: &Report, question: Question, area: &Area<'_>) -> Drawn {
     chart
         .configure_mesh()
         .bold_line_style(GRID)
-        .light_line_style(PAPER)
+        .light_line_style(TRANSPARENT)
         .axis_style(INK)
         .label_style(font(SMALL, INK))
         .x_desc("accounts")

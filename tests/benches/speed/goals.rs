@@ -5,11 +5,13 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::{
+    agent,
     attempt::Family,
-    floor,
+    floor, hot,
     peers::Peer,
     question::{Case, Question},
     report::{LIMITER, Report},
+    watch,
 };
 
 /// What is aimed at.
@@ -169,13 +171,13 @@ fn policies(report: &Report) -> Vec<Goal> {
             "starting with 100,000 accounts",
             2_000.0,
             " ms",
-            time(crate::agent::READY),
+            time(agent::READY),
         ),
         Goal::in_unit(
             "changing one of 100,000 accounts",
             5.0,
             " ms",
-            time(crate::agent::CHANGED),
+            time(agent::CHANGED),
         ),
         Goal::ratio(
             "kernel memory of an account, one limit, of nftables' element set",
@@ -190,29 +192,36 @@ fn busy(report: &Report) -> Vec<Goal> {
         let found = report.find(Question::Hot, case, Peer::DynamicSet.name());
         found.and_then(|it| Some(it.part?.median))
     };
-    let told = value(report, Question::FloodTold, crate::watch::PACED, LIMITER);
+    let question = Question::FloodTold;
+    let wrong = report.cases(question).into_iter().flat_map(|case| {
+        let all = report.rivals(question).into_iter();
+        all.filter_map(move |with| value(report, question, case, with))
+    });
+    let wrong = wrong.map(|told| (1.0 - told).abs()).reduce(f64::max);
     vec![
         Goal::ratio(
             "one hot account, of nftables' dynamic set",
             0.5,
-            hot(crate::hot::ONE),
+            hot(hot::ONE),
         ),
         Goal::ratio(
             "one hot account on two processors, of nftables' dynamic set",
             0.5,
-            hot(crate::hot::TWO),
+            hot(hot::TWO),
         ),
         Goal::in_unit(
-            "the agent while 500,000 are refused in a second, of a processor",
+            "the agent while 500,000 of one account are refused in a second, of a processor",
             10.0,
             " %",
-            value(report, Question::AgentCpu, crate::watch::PACED, LIMITER),
+            value(report, Question::AgentCpu, watch::PACED, LIMITER),
         ),
-        Goal::ratio(
-            "refusals that were told of wrongly, of all",
-            0.0,
-            told.map(|told| (1.0 - told).abs()),
+        Goal::in_unit(
+            "the agent while 500,000 of 1,000 accounts are refused in a second, of a processor",
+            10.0,
+            " %",
+            value(report, Question::AgentCpu, watch::CROWD, LIMITER),
         ),
+        Goal::ratio("refusals that were told of wrongly, of all", 0.0, wrong),
     ]
 }
 

@@ -23,7 +23,7 @@ pub const ONE: Case = Case::Named("one processor");
 pub const TWO: Case = Case::Named("two processors");
 
 /// How long a turn takes.
-const TIME: Duration = Duration::from_millis(2);
+const TIME: Duration = Duration::from_millis(6);
 /// Attempts between looking at the clock.
 const AT_ONCE: u32 = 16;
 

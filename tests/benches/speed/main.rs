@@ -94,6 +94,7 @@ fn measure(plan: &Plan, report: &mut Report) {
             progress(&format!("connecting: {} accounts", Case::Accounts(*size)));
             connects(&bench, Accounts::new(*size), plan.rounds, report);
         }
+        report.growth(1_000, 100_000);
     }
     if plan.has("hot") {
         progress("connecting: one account, two processors");

@@ -47,7 +47,6 @@ impl Plan {
             rounds: 31,
             loads: 1,
             traffic: 9,
-            files: 10_000,
             seconds: 2,
             ..Self::full()
         }

@@ -13,6 +13,8 @@ pub enum Question {
     Allowed(Family),
     /// What a connection costs in all that may not be.
     Refused(Family),
+    /// How much more is added where there are more accounts.
+    Growth,
     /// What unrelated traffic costs, of what it costs without a filter.
     Unrelated,
     /// What a message of a bulk session costs, from its first command to the answer to its last dot.
@@ -50,6 +52,7 @@ impl Question {
             Self::Added(family) => format!("an allowed connect, added, {family}"),
             Self::Allowed(family) => format!("an allowed connect, all of it, {family}"),
             Self::Refused(family) => format!("a refused connect, all of it, {family}"),
+            Self::Growth => "what 100,000 accounts add beyond what 1,000 do".to_owned(),
             Self::Unrelated => {
                 "unrelated traffic, as a part of what it costs without programs".to_owned()
             }
@@ -75,9 +78,12 @@ impl Question {
     /// What its figures count.
     pub const fn unit(self) -> &'static str {
         match self {
-            Self::Added(_) | Self::Allowed(_) | Self::Refused(_) | Self::Message | Self::Hot => {
-                "ns"
-            }
+            Self::Added(_)
+            | Self::Allowed(_)
+            | Self::Refused(_)
+            | Self::Growth
+            | Self::Message
+            | Self::Hot => "ns",
             Self::Load | Self::ChangeOne | Self::ChangeAll | Self::AgentTime => "ms",
             Self::Unrelated | Self::MessageRatio | Self::TwoCpus | Self::FloodTold => "ratio",
             Self::Memory | Self::AgentMemory => "bytes",
@@ -103,6 +109,7 @@ impl Question {
             self,
             Self::Added(_)
                 | Self::Refused(_)
+                | Self::Growth
                 | Self::Hot
                 | Self::Load
                 | Self::ChangeOne

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
+    attempt::Family,
     figures::Estimate,
     goals, machine,
     question::{Case, Question},
@@ -41,7 +42,7 @@ impl Report {
     pub fn take(&mut self, question: Question, case: Case, turns: &Turns) {
         let ours = turns.of(LIMITER).filter(|_| question.compares());
         for (with, figures) in turns.iter() {
-            let part = ours.filter(|_| ![NOTHING, LIMITER].contains(&with));
+            let part = ours.filter(|_| with != NOTHING && !with.starts_with(LIMITER));
             self.findings.push(Finding {
                 question,
                 case,
@@ -57,6 +58,25 @@ impl Report {
         let mut turns = Turns::default();
         turns.add(with, figure);
         self.take(question, case, &turns);
+    }
+
+    /// How much more is added to a connection where there are so many accounts than where there are fewer.
+    pub fn growth(&mut self, few: usize, many: usize) {
+        for family in Family::ALL {
+            let at = |with, accounts| {
+                let found = self.find(Question::Added(family), Case::Accounts(accounts), with);
+                found.map(|it| it.value.median)
+            };
+            let mut all = Vec::new();
+            for with in self.rivals(Question::Added(family)) {
+                if let (Some(few), Some(many)) = (at(with, few), at(with, many)) {
+                    all.push((with, many - few));
+                }
+            }
+            for (with, growth) in all {
+                self.note(Question::Growth, Case::Named(family.name()), with, growth);
+            }
+        }
     }
 
     /// A figure.

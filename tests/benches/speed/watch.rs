@@ -26,9 +26,11 @@ const IDLE: Case = Case::Named("nothing happens");
 pub const PACED: Case = Case::Named("500,000 a second are refused");
 /// As fast as it goes.
 const UNBOUND: Case = Case::Named("as many as go are refused");
+/// At that pace, but never the same account again and again.
+pub const CROWD: Case = Case::Named("500,000 a second of 1,000 accounts are refused");
 
-/// Who is refused, and as whom.
-const REFUSED: (&str, u32) = ("flood", 65_000);
+/// Who is refused: the uid of the first, and how many at most.
+const REFUSED: (u32, u32) = (70_000, 1_000);
 /// Refusals in a second that are aimed at.
 const PACE: u64 = 500_000;
 /// How long the agent may take to tell of the last.
@@ -39,11 +41,14 @@ pub fn run(bench: &Bench, seconds: u64, report: &mut Report) {
     let Some(cpus) = bench.two_cpus() else {
         return;
     };
-    let all = cpus;
     bench.anywhere(|| {
         let node = Node::new();
-        let (name, uid) = REFUSED;
-        let tenants = format!("tenant: {name}\nmatch: {{uids: [{uid}]}}\ndirect_smtp: block\n");
+        let (first, count) = REFUSED;
+        let tenants: String = (first..first + count)
+            .map(|uid| {
+                format!("---\ntenant: u{uid}\nmatch: {{uids: [{uid}]}}\ndirect_smtp: block\n")
+            })
+            .collect();
         let agent = Agent::start(&node, &Config::new("mode: enforce", &tenants));
         let time = Duration::from_secs(seconds);
         // What a start leaves to be done is done.
@@ -55,12 +60,20 @@ pub fn run(bench: &Bench, seconds: u64, report: &mut Report) {
 
         let program = node.directory().join("limiter-load");
         programs::copy_sender("limiter-load", &program);
-        for (case, pace) in [(PACED, PACE), (UNBOUND, u64::MAX)] {
+        for (case, pace, count) in [
+            (PACED, PACE, 1),
+            (UNBOUND, u64::MAX, 1),
+            (CROWD, PACE, count),
+        ] {
             let flood = Flood {
-                place: node.user(uid),
+                // Each attempt is made by the user that it is made for.
+                place: node.user(0),
                 program: &program,
-                cpus: all,
-                each: pace / 2,
+                cpus,
+                load: Load::Refusals {
+                    per_second: pace / 2,
+                    by: (first, count),
+                },
             };
             flooded(&agent, &flood, time, case, report);
         }
@@ -72,20 +85,17 @@ struct Flood<'p> {
     place: Place,
     program: &'p std::path::Path,
     cpus: [usize; 2],
-    /// How many a second each tries.
-    each: u64,
+    /// What each does.
+    load: Load,
 }
 
 impl Flood<'_> {
     /// Lets them try for so long: how often they did, and how long it took.
     fn go(&self, time: Duration) -> (u64, Duration) {
         let to: SocketAddr = mx(false);
-        let load = Load::Refusals {
-            per_second: self.each,
-        };
         let mut loaders = self.cpus.map(|cpu| {
             stay_on(&[cpu]);
-            Loader::start(&self.place, self.program, to, load)
+            Loader::start(&self.place, self.program, to, self.load)
         });
         stay_on(&self.cpus);
         let start = Instant::now();
@@ -99,14 +109,13 @@ impl Flood<'_> {
 
 #[expect(clippy::cast_precision_loss, reason = "there are not that many")]
 fn flooded(agent: &Agent, flood: &Flood, time: Duration, case: Case, report: &mut Report) {
-    let (name, _) = REFUSED;
-    let events = || repeated(&agent.events(&["--tenant", name]));
-    let before = (agent.counter(name, "denied"), events());
+    let events = || repeated(&agent.events(&[]));
+    let before = (denied(agent), events());
     let cpu = cpu(agent);
     let (made, took) = flood.go(time);
     thread::sleep(TOLD);
     let taken = self::cpu(agent) - cpu;
-    let counted = agent.counter(name, "denied") - before.0;
+    let counted = denied(agent) - before.0;
     wait::until_true("the events to be complete", wait::SOON, || {
         events() - before.1 >= made
     });
@@ -126,6 +135,13 @@ fn flooded(agent: &Agent, flood: &Flood, time: Duration, case: Case, report: &mu
         "limiter, by its events",
         told as f64 / made,
     );
+}
+
+/// Refusals that it has counted, of everybody together.
+fn denied(agent: &Agent) -> u64 {
+    let status = agent.status();
+    let tenants = status["tenants"].as_array().unwrap();
+    tenants.iter().filter_map(|it| it["denied"].as_u64()).sum()
 }
 
 /// For how long all threads of the agent together had a processor.

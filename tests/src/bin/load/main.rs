@@ -1,6 +1,6 @@
 //! Sends what has nothing to do with mail, as whoever starts it.
 //!
-//! `ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND`: for each line of the input as long as that says, see
+//! `ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND,UID,COUNT`: for each line of the input as long as that says, see
 //! `limiter_tests::load::obey`. `ADDRESS mixture [OWN-ADDRESS]`: once, see
 //! `limiter_tests::mixture::send`.
 
@@ -23,8 +23,14 @@ fn main() {
         [to, "connects"] => (to, Load::Connects),
         [to, "mail"] => (to, Load::Mail),
         [to, load] if load.starts_with("refusals=") => {
-            let per_second = load["refusals=".len()..].parse().expect("a number");
-            (to, Load::Refusals { per_second })
+            let numbers = load["refusals=".len()..].split(',');
+            let numbers: Vec<u64> = numbers.map(|it| it.parse().expect("a number")).collect();
+            let [per_second, first, count] = numbers[..] else {
+                panic!("three numbers, not {load}");
+            };
+            let by = [first, count].map(|it| u32::try_from(it).expect("a uid"));
+            let by = by.into();
+            (to, Load::Refusals { per_second, by })
         }
         [to, "mixture", ref from @ ..] => {
             let address = |text: &str| text.parse().expect("an address");
@@ -33,7 +39,7 @@ fn main() {
             return;
         }
         _ => panic!(
-            "ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND, or ADDRESS mixture [OWN-ADDRESS]"
+            "ADDRESS:PORT udp|tcp|connects|mail|refusals=PER-SECOND,UID,COUNT, or ADDRESS mixture [OWN-ADDRESS]"
         ),
     };
     let to = to.parse().expect("an address and a port");
