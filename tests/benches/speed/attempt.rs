@@ -128,7 +128,8 @@ pub fn become_user(uid: u32) {
     set_uids(uid, uid, 0);
 }
 
-fn become_root() {
+/// This thread is root again.
+pub fn become_root() {
     set_uids(0, 0, 0);
 }
 

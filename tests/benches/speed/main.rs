@@ -56,7 +56,11 @@ mod turns;
 mod unrelated;
 mod watch;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::Write as _,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
 
 use self::{
     accounts::Accounts,
@@ -75,59 +79,88 @@ fn main() -> ExitCode {
     }
     let plan = Plan::of_arguments();
     let mut report = Report::default();
-    measure(&plan, &mut report);
-    let _ = writeln!(std::io::stdout(), "{}", report.text());
+    let failed = measure(&plan, &mut report);
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{}", report.text());
     if let Some(path) = &plan.json {
         report.write(path);
     }
     if let Some(directory) = &plan.charts {
         charts::draw(&report, directory);
     }
-    ExitCode::SUCCESS
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let _ = writeln!(out, "could not be measured: {}", failed.join(", "));
+    ExitCode::FAILURE
 }
 
-/// All that the plan says, one part after the other.
-fn measure(plan: &Plan, report: &mut Report) {
+/// All that the plan says, one part after the other; the parts that could not be measured to their end.
+fn measure(plan: &Plan, report: &mut Report) -> Vec<&'static str> {
     let bench = Bench::take_seat();
-    if plan.has("connect") {
+    let known = PARTS.map(|(name, _)| name);
+    for name in &plan.only {
+        assert!(
+            known.contains(&name.as_str()),
+            "{name} is none of {known:?}"
+        );
+    }
+    let mut failed = Vec::new();
+    for (name, part) in PARTS {
+        let measured = || part(&bench, plan, report);
+        // What it panics with has been said.
+        if plan.has(name) && panic::catch_unwind(AssertUnwindSafe(measured)).is_err() {
+            failed.push(name);
+            attempt::become_root();
+        }
+    }
+    failed
+}
+
+/// Something that can be measured by itself.
+type Part = fn(&Bench, &Plan, &mut Report);
+
+/// The parts, by name.
+const PARTS: [(&str, Part); 7] = [
+    ("connect", |bench, plan, report| {
         for size in &plan.sizes {
             progress(&format!("connecting: {} accounts", Case::Accounts(*size)));
-            connects(&bench, Accounts::new(*size), plan.rounds, report);
+            connects(bench, Accounts::new(*size), plan.rounds, report);
         }
         report.growth(1_000, 100_000);
-    }
-    if plan.has("hot") {
+    }),
+    ("hot", |bench, plan, report| {
         progress("connecting: one account, two processors");
-        hot::run(&bench, plan.traffic, report);
-    }
-    if plan.has("unrelated") {
+        hot::run(bench, plan.traffic, report);
+    }),
+    ("unrelated", |_, plan, report| {
         progress("unrelated traffic");
         unrelated::run(plan.traffic, report);
-    }
-    if plan.has("messages") {
+    }),
+    ("messages", |_, plan, report| {
         progress("messages of bulk sessions");
         messages::run(plan.traffic, report);
-    }
-    if plan.has("policies") {
+    }),
+    ("policies", |_, plan, report| {
         for size in &plan.sizes {
             progress(&format!("policies: {} accounts", Case::Accounts(*size)));
             policies::run(Accounts::new(*size), plan.loads, report);
         }
         progress("policies: memory");
         policies::memory(Accounts::new(100_000), plan.loads, report);
-    }
-    if plan.has("watch") {
+    }),
+    ("watch", |bench, plan, report| {
         progress("the agent, while nothing and while much is refused");
-        watch::run(&bench, plan.seconds, report);
-    }
-    if plan.has("agent") {
+        watch::run(bench, plan.seconds, report);
+    }),
+    ("agent", |bench, plan, report| {
         progress(&format!(
             "the agent: {} accounts",
             Case::Accounts(plan.files)
         ));
-        agent::run(&bench, Accounts::new(plan.files), report);
-    }
-}
+        agent::run(bench, Accounts::new(plan.files), report);
+    }),
+];
 
 /// All that filter connections, beside each other.
 fn connects(bench: &Bench, accounts: Accounts, rounds: usize, report: &mut Report) {
