@@ -41,11 +41,11 @@ pub fn bench(plan: Plan<'_>) -> Result<()> {
     programs::install_peers()?;
     build::object(&toolchain)?;
     progress("building the agent, the bench and what it sends with");
-    let agent = ["--release", "-p", "limiter-user", "--bin", "limiter"];
-    let senders = ["--release", "-p", "limiter-tests", "--bins"];
+    // Together, so that what both need is built once.
+    let programs = ["-p", "limiter-user", "-p", "limiter-tests", "--bins"];
     let bench = ["-p", "limiter-tests", "--bench", "speed"];
-    cargo("building the agent", "build").args(agent).run()?;
-    cargo("building the senders", "build").args(senders).run()?;
+    let compile = cargo("building the agent and the senders", "build");
+    compile.arg("--release").args(programs).run()?;
     let compile = cargo("building the bench", "bench").args(bench);
     compile.arg("--no-run").run()?;
     progress("bench");

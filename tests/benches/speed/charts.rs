@@ -69,13 +69,15 @@ fn chart(report: &Report, question: Question) -> Result<String, Box<dyn Error>> 
     let height = if by_accounts {
         480
     } else {
-        90 + 26 * u32::try_from(rows)?
+        100 + 26 * u32::try_from(rows)?
     };
     {
         let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
         area.fill(&PAPER)?;
         let heading = format!("{}, {}", question.title(), question.unit());
-        let area = area.titled(&heading, font(SMALL + 6, INK))?;
+        let area = area
+            .margin(10, 0, 0, 0)
+            .titled(&heading, font(SMALL + 6, INK))?;
         if by_accounts {
             lines(report, question, &area)?;
         } else {

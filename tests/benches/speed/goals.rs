@@ -100,7 +100,7 @@ fn connects(report: &Report, family: Family) -> Vec<Goal> {
         };
         let mut goal = |of: &str, bound| {
             let what = format!(
-                "added to an allowed connect, {family}, {}, of {of}",
+                "added to an allowed connect, {family}, {} accounts, beside {of}",
                 Case::Accounts(accounts)
             );
             goals.push(Goal::ratio(what, bound, part(of)));
@@ -119,7 +119,7 @@ fn connects(report: &Report, family: Family) -> Vec<Goal> {
     let refused = |of: &str| value(report, Question::Refused(family), case, of);
     let allowed = value(report, Question::Allowed(family), case, LIMITER);
     let of = |other: Option<f64>| Some(refused(LIMITER)? / other?);
-    let what = |of| format!("a refused connect, {family}, of {of}");
+    let what = |of| format!("a refused connect, {family}, beside {of}");
     goals.push(Goal::ratio(
         what("reject with tcp reset"),
         0.1,
@@ -143,7 +143,7 @@ fn unrelated(report: &Report) -> Vec<Goal> {
                 .filter(|case| case.to_string().contains(kind))
                 .filter_map(|case| value(report, question, case, with))
                 .reduce(f64::max);
-            let what = format!("an unrelated {what}, {with}, of no filter");
+            let what = format!("an unrelated {what}, {with}, beside no filter");
             goals.push(Goal::ratio(what, bound, found));
         }
     }
@@ -163,7 +163,7 @@ fn policies(report: &Report) -> Vec<Goal> {
     };
     vec![
         Goal::ratio(
-            "loading 100,000 accounts, of nft -f",
+            "loading 100,000 accounts, beside nft -f",
             0.1,
             part(Question::Load, case),
         ),
@@ -180,7 +180,7 @@ fn policies(report: &Report) -> Vec<Goal> {
             time(agent::CHANGED),
         ),
         Goal::ratio(
-            "kernel memory of an account, one limit, of nftables' element set",
+            "kernel memory of an account, one limit, beside nftables' element set",
             0.6,
             part(Question::Memory, memory),
         ),
@@ -200,12 +200,12 @@ fn busy(report: &Report) -> Vec<Goal> {
     let wrong = wrong.map(|told| (1.0 - told).abs()).reduce(f64::max);
     vec![
         Goal::ratio(
-            "one hot account, of nftables' dynamic set",
+            "one hot account, beside nftables' dynamic set",
             0.5,
             hot(hot::ONE),
         ),
         Goal::ratio(
-            "one hot account on two processors, of nftables' dynamic set",
+            "one hot account on two processors, beside nftables' dynamic set",
             0.5,
             hot(hot::TWO),
         ),
