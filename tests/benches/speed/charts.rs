@@ -11,8 +11,10 @@ use plotters::{
 };
 
 use crate::{
+    floor,
+    peers::Peer,
     question::{Case, Question},
-    report::{Finding, LIMITER, Report},
+    report::{Finding, LIMITER, NOTHING, Report},
 };
 
 const INK: RGBColor = RGBColor(0x24, 0x29, 0x2F);
@@ -27,7 +29,7 @@ const IN_THE_DARK: &str = r##"<style>@media (prefers-color-scheme: dark) {
 "##;
 /// limiter's.
 const OURS: RGBColor = RGBColor(0xE8, 0x59, 0x0C);
-/// Everybody else's, in the order of the rows.
+/// Everybody else's.
 const OTHERS: [RGBColor; 7] = [
     RGBColor(0x8A, 0x93, 0x9C),
     RGBColor(0xB5, 0x89, 0x00),
@@ -196,17 +198,26 @@ fn found(report: &Report, question: Question, case: Case) -> Vec<&Finding> {
         .collect()
 }
 
-/// Always the same for the same contender.
+/// Always the same for the same contender; others by their row.
 fn colour(report: &Report, question: Question, with: &str) -> RGBColor {
     if with == LIMITER || with.starts_with("connect") {
         return OURS;
     }
-    let others = report
-        .rivals(question)
-        .into_iter()
-        .filter(|it| *it != LIMITER);
-    let at = others.into_iter().position(|it| it == with).unwrap_or(0);
-    OTHERS[at % OTHERS.len()]
+    let known = [
+        floor::EMPTY,
+        floor::COLD,
+        Peer::ElementSet.name(),
+        Peer::VerdictMap.name(),
+        Peer::DynamicSet.name(),
+        Peer::Owners.name(),
+        NOTHING,
+    ];
+    let row = || {
+        let mut rivals = report.rivals(question).into_iter();
+        rivals.position(|it| it == with)
+    };
+    let at = known.iter().position(|it| *it == with).or_else(row);
+    OTHERS[at.unwrap_or(0) % OTHERS.len()]
 }
 
 fn font(size: u32, colour: RGBColor) -> TextStyle<'static> {
