@@ -41,7 +41,8 @@ impl Goal {
             what: what.into(),
             bound,
             unit,
-            found,
+            // Nothing costs less than nothing: that is noise.
+            found: found.filter(|found| *found >= 0.0),
         }
     }
 
