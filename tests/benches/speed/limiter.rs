@@ -1,12 +1,18 @@
 //! limiter: its own programs, and a policy of limits for each account.
 
+use limiter_common::settings::flags::NO_UPLINKS;
 use limiter_user::{
-    kernel::Needs,
+    kernel::{
+        Needs, Wanted,
+        attach::{Place, Side},
+    },
     policy::{
         image::{Holder, Image, ImageLimit, NODE_NAME, UidBinding},
         model::UidRange,
     },
 };
+
+use nix::net::if_::if_nametoindex;
 
 use crate::{
     accounts::Accounts,
@@ -23,15 +29,41 @@ pub const MOST: u32 = 1_000_000;
 
 /// The connect layer with one limit for each account, loaded, and attached elsewhere.
 pub fn contender(bench: &Bench, accounts: Accounts) -> Contender {
+    with_layers(LIMITER, bench, accounts, false)
+}
+
+/// The same, and the uplink layer where packets go out, to which connect says what it let go.
+pub fn with_uplink(bench: &Bench, accounts: Accounts) -> Contender {
+    with_layers("limiter, uplink too", bench, accounts, true)
+}
+
+fn with_layers(name: &'static str, bench: &Bench, accounts: Accounts, uplink: bool) -> Contender {
     let net = Net::new();
     net.go();
     let mut lab = loaded(accounts, 1);
     lab.apply(&image(accounts, &limits(1, MOST)));
     let cgroup = lab.cgroup().to_owned();
     lab.kernel().attach(&cgroup).unwrap();
+    if uplink {
+        let wanted = Wanted {
+            uplinks: vec![Place {
+                index: if_nametoindex("v0").unwrap(),
+                name: "v0".to_owned(),
+                ethernet: true,
+                side: Side::Egress,
+            }],
+            ..Wanted::default()
+        };
+        let outcome = lab.kernel().reconcile(&wanted);
+        assert_eq!(outcome.uplinks().len(), 1, "{outcome:?}");
+    } else {
+        // As the agent does where nothing leads out.
+        let (mirror, kernel) = lab.both();
+        mirror.set_flags(NO_UPLINKS, NO_UPLINKS, kernel).unwrap();
+    }
     let pair = [CONNECT4, CONNECT6].map(|hook| foreign::cgroup_program(&cgroup, hook));
     // The lab holds the policy.
-    Contender::at_connect(LIMITER, bench, net, true, (pair, Box::new(lab)))
+    Contender::at_connect(name, bench, net, true, (pair, Box::new(lab)))
 }
 
 /// A lab with room for so many accounts with so many limits each, and none yet.

@@ -169,6 +169,7 @@ fn connects(bench: &Bench, accounts: Accounts, rounds: usize, report: &mut Repor
         floor::empty(bench),
         floor::cold(bench, accounts),
         limiter::contender(bench, accounts),
+        limiter::with_uplink(bench, accounts),
     ];
     for peer in Peer::all() {
         if accounts.count <= peer.most() {
