@@ -4,7 +4,7 @@ use std::path::Path;
 
 use log::{error, warn};
 
-use super::AgentError;
+use super::{AgentError, stages::Stages};
 use crate::policy::{
     self,
     compile::compile_what_holds,
@@ -38,11 +38,14 @@ pub struct Ready {
 /// `Ok(Err(faults))` if the files are bad or contradict the machine; an error if the machine
 /// cannot be looked at.
 pub fn read(config: &Path, sources: &Sources) -> Result<Result<Ready, Vec<Fault>>, AgentError> {
+    let mut stages = Stages::begin("reload");
     let loaded = policy::load(config);
+    stages.done("reading the files");
     let Some(policy) = loaded.policy else {
         return Ok(Err(loaded.faults));
     };
     let ready = for_this_machine(policy, loaded.faults, sources)?;
+    stages.done("compiling");
     Ok(if any_error(&ready.faults) {
         Err(ready.faults)
     } else {
@@ -61,8 +64,11 @@ pub fn for_this_machine(
     mut faults: Vec<Fault>,
     sources: &Sources,
 ) -> Result<Ready, AgentError> {
+    let mut stages = Stages::begin("compiling");
     let system = System::snapshot(&policy, sources)?;
+    stages.done("looking at the machine");
     let (image, more) = compile_what_holds(&policy, &system);
+    stages.done("the image");
     faults.extend(more);
     Ok(Ready {
         policy,
@@ -80,7 +86,9 @@ pub fn for_this_machine(
 ///
 /// The files are bad and no earlier policy is kept, or the machine cannot be looked at.
 pub fn start(config: &Path, sources: &Sources) -> Result<Ready, AgentError> {
+    let mut stages = Stages::begin("start");
     let loaded = policy::load(config);
+    stages.done("reading the files");
     if let Some(policy) = loaded.policy {
         return for_this_machine(policy, loaded.faults, sources);
     }

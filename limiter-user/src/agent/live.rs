@@ -15,6 +15,7 @@ use super::{
     AgentError, boot,
     chambers::Door,
     clerk::Errands,
+    stages::Stages,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -91,8 +92,10 @@ impl LiveNode {
                     summary = format!("{summary}; but {restart}");
                 }
                 drop(state);
+                let mut stages = Stages::begin("reload");
                 info!("reloaded: {changes}");
                 let stranded = self.stranded();
+                stages.done("looking who is stranded");
                 let warnings = stranded::warnings(&stranded, &self.config);
                 boot::say_warnings(&warnings);
                 faults.extend(warnings.iter().map(FaultReport::from));

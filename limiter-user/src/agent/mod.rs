@@ -33,6 +33,7 @@ mod run;
 mod sent;
 mod services;
 mod spread;
+mod stages;
 mod state;
 mod tally;
 mod warden;

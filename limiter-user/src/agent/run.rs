@@ -30,6 +30,7 @@ use super::{
     queues,
     services::Services,
     spread::SharedSpread,
+    stages::Stages,
     state::{Shared, State, Trouble},
 };
 use crate::{
@@ -83,7 +84,9 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || boot::start(&config, &sources)
     })
     .await?;
+    let mut stages = Stages::begin("start");
     let policy = ready.policy.clone();
+    stages.done("copying the policy");
     // Whoever answers there already enforces: two agents must not take turns.
     let control = options
         .control
@@ -110,17 +113,20 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Watched before it is looked at again, so that nothing changes unseen in between.
     let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
     let interfaces = interfaces::Watch::open();
-    let (state, reports) = blocking(move || {
+    let (state, reports, mut stages) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
+        stages.done("watching, and loading the programs");
         let netns = namespace::own_netns()?;
         let clock = clock::choose(options.simulation, &kernel)?;
         let state = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
-        Ok((state, reports))
+        stages.done("enforcing");
+        Ok((state, reports, stages))
     })
     .await?;
     let shared = Shared::new(state);
     follow_machine(&shared).await;
+    stages.done("following the machine");
 
     let store = open_store(&shared);
     let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
@@ -141,6 +147,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         door: Arc::clone(&door),
     };
     let mut staff = porter.open().await?;
+    stages.done("the record book");
     // Where the record book cannot be opened, it is tried again.
     let mut late = tokio::spawn({
         let is_open = staff.is_some();
@@ -158,6 +165,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(queues::start(&shared))
     })
     .await?;
+    stages.done("the queues");
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
@@ -167,6 +175,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         spread,
     };
     let mut services = open_services(&shared, names_at_the_gate, &places).await;
+    stages.done("the services");
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
     let audit = Arc::new(Audit::new(&policy.places.state_dir));
@@ -193,6 +202,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         Mode::Enforce => "enforcing",
         Mode::Observe => "observing, except for tenants set to enforce:",
     };
+    stages.done("the control socket");
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
     if staff.is_some() {

@@ -22,6 +22,7 @@ use super::{
     names::TenantNames,
     networks::Networks,
     queues::Bell,
+    stages::Stages,
 };
 use crate::{
     inspect::{self, View},
@@ -173,7 +174,9 @@ impl State {
         sources: Sources,
         tenant_names: TenantNames,
     ) -> Result<Self, AgentError> {
+        let mut stages = Stages::begin("enforcing");
         let mut mirror = Mirror::read(&kernel.maps, netns)?;
+        stages.done("reading what stands in the kernel");
         let attach_point = ready.policy.places.attach_point(&sources.cgroup_mount);
         if let Some((id, depth)) = cgroups::place_of(&attach_point, &sources.cgroup_mount) {
             mirror.set_scope(id, depth);
@@ -181,9 +184,11 @@ impl State {
         // What was counted before goes in with the tenants, and before anything counts anew.
         let lost = counts::inherit(&ready.policy.places.state_dir, &clock, &mut mirror, &kernel)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
+        stages.done("writing the policy into the kernel");
         info!("policy loaded: {changes}");
         mirror.set_flags(RESTORED, RESTORED, &mut kernel)?;
         kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
+        stages.done("attaching");
         let mut state = Self {
             places: ready.policy.places.clone(),
             policy: ready.policy,
@@ -210,14 +215,18 @@ impl State {
         // Before anybody waits for it: the verifier takes its time, for several at once no more
         // than for the slowest.
         state.kernel.prepare();
+        stages.done("loading the programs that may be needed");
         state.follow_interfaces();
+        stages.done("following the interfaces");
         state.publish_names();
+        stages.done("names");
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));
         } else {
             boot::say_warnings(&ready.faults);
             state.say_contested(&ready.faults);
             state.keep_last_good();
+            stages.done("keeping the last good policy");
         }
         Ok(state)
     }
@@ -321,7 +330,9 @@ impl State {
     ///
     /// It does not fit, or the kernel refuses; the policy in force stays.
     pub fn adopt(&mut self, ready: Ready) -> Result<Changes, AgentError> {
+        let mut stages = Stages::begin("reload");
         let changes = self.write(&ready.image)?;
+        stages.done("writing the policy into the kernel");
         boot::say_warnings(&ready.faults);
         self.mended(Trouble::Configuration);
         // Which interfaces are looked at is followed at once.
@@ -343,9 +354,13 @@ impl State {
         self.image = ready.image;
         self.users = ready.users;
         self.book_changed = true;
+        stages.done("letting go of the policy before");
         self.other_identities();
+        stages.done("telling the gate");
         self.follow_interfaces();
+        stages.done("following the interfaces");
         self.keep_last_good();
+        stages.done("keeping the last good policy");
         Ok(changes)
     }
 

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod attach;
 mod batch;
 pub mod btf;
+pub mod calls;
 pub mod charge;
 pub mod clock;
 mod command;
@@ -26,6 +27,7 @@ pub mod reports;
 pub mod snapshot;
 mod sync;
 mod sys;
+mod typed;
 pub mod verifier;
 
 pub use attach::{LayerState, Outcome, Wanted};

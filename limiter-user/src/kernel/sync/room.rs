@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use limiter_common::{
-    abi::FIRST_TENANT,
+    abi::{DENSE_UIDS, FIRST_TENANT},
     limit::{BLOCK_SLOTS, LimitSet},
     owner::Owner,
 };
 
-use super::{Entry, Mirror, identities_of};
+use super::{Mirror, claims_of, entries::Entry};
 use crate::{
     kernel::{
         KernelError,
@@ -28,8 +28,8 @@ impl Mirror {
         self.room_for_slots(image)?;
         self.room_for_sets(image, usize_of(maps.limit_sets.len()))?;
         self.room_for_exempt(image, maps.exempt.room())?;
-        // Whose they are does not matter here.
-        let wanted = identities_of(image, |_| Owner::MTA);
+        // Whose they are does not matter here, and there is room for every ordinary uid.
+        let wanted = claims_of(image, DENSE_UIDS, |_| Owner::MTA);
         match self.identities.lacks_room(&wanted, maps) {
             None => Ok(()),
             Some((what, needed, room)) => Err(KernelError::NoRoom { what, needed, room }),
@@ -57,7 +57,11 @@ impl Mirror {
     /// Takes and gives back the same runs of slots in the same order as the pass will, in a copy.
     fn room_for_slots(&self, image: &Image) -> Result<(), KernelError> {
         let mut copy: Option<Slots> = None;
-        for tenant in &image.tenants {
+        let (known, new): (Vec<&ImageTenant>, Vec<&ImageTenant>) = image
+            .tenants
+            .iter()
+            .partition(|tenant| self.entry_of(tenant).is_some());
+        for tenant in new.into_iter().chain(known) {
             let old = self.entry_of(tenant).and_then(|entry| entry.run);
             let size = size_for(tenant.limits.len());
             if size == old.map(|run| run.size) {
@@ -89,14 +93,10 @@ impl Mirror {
         if self.sets.len() + image.tenants.len() <= room {
             return Ok(());
         }
-        let mut users: HashMap<LimitSet, usize> = self
-            .sets
-            .iter()
-            .map(|(set, (_, users))| (*set, *users))
-            .collect();
+        let mut users: HashMap<LimitSet, usize> = self.sets.users();
         for tenant in &image.tenants {
             let old = self.entry_of(tenant);
-            let old_set = old.map_or(LimitSet::default(), |entry| entry.set);
+            let old_set = old.map_or(LimitSet::default(), |entry| *self.sets.get(entry.tenant.limit_set));
             let old_size = old.and_then(|entry| entry.run).map_or(0, |run| run.size);
             let set = lay_out(&tenant.limits, &old_set, old_size).set;
             if set.count != 0 {
@@ -120,7 +120,7 @@ impl Mirror {
     }
 
     fn entry_of(&self, tenant: &ImageTenant) -> Option<&Entry> {
-        self.entries.get(self.by_name.get(&tenant.name)?)
+        self.entries.get(*self.by_name.get(&tenant.name)?)
     }
 }
 
