@@ -24,6 +24,7 @@ mod heard;
 mod herald;
 mod hints;
 mod judiciary;
+mod kept;
 mod lists;
 mod live;
 mod names;

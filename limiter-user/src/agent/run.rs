@@ -3,7 +3,7 @@
 use std::{
     future, io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -42,6 +42,7 @@ use crate::{
     kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
     notice::CourierSettings,
     policy::{
+        Kept,
         image::Image,
         model::{Mode, Policy},
         services::ServicePlaces,
@@ -79,14 +80,17 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     }
     let mut signals = Signals::new()?;
     let sources = Sources::find()?;
-    let ready = blocking({
+    let (ready, kept) = blocking({
         let (config, sources) = (options.config.clone(), sources.clone());
-        move || boot::start(&config, &sources)
+        move || {
+            let mut kept = Kept::default();
+            let ready = boot::start(&config, &sources, &mut kept)?;
+            Ok((ready, kept))
+        }
     })
     .await?;
     let mut stages = Stages::begin("start");
-    let policy = ready.policy.clone();
-    stages.done("copying the policy");
+    let policy = Arc::clone(&ready.policy);
     // Whoever answers there already enforces: two agents must not take turns.
     let control = options
         .control
@@ -113,15 +117,15 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Watched before it is looked at again, so that nothing changes unseen in between.
     let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
     let interfaces = interfaces::Watch::open();
-    let (state, reports, mut stages) = blocking(move || {
+    let ((state, keeping), reports, mut stages) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
         stages.done("watching, and loading the programs");
         let netns = namespace::own_netns()?;
         let clock = clock::choose(options.simulation, &kernel)?;
-        let state = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
+        let enforced = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
         stages.done("enforcing");
-        Ok((state, reports, stages))
+        Ok((enforced, reports, stages))
     })
     .await?;
     let shared = Shared::new(state);
@@ -183,6 +187,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let node = Arc::new(LiveNode {
         shared: shared.clone(),
         config: options.config,
+        kept: Mutex::new(kept),
         store,
         audit: OnceLock::from(Arc::clone(&audit)),
         follow,
@@ -202,7 +207,11 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         Mode::Enforce => "enforcing",
         Mode::Observe => "observing, except for tenants set to enforce:",
     };
-    stages.done("the control socket");
+    if let Some(keeping) = keeping {
+        let kept = blocking(move || Ok(keeping.finish())).await?;
+        shared.lock().say_kept(kept);
+    }
+    stages.done("keeping the last good policy");
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
     if staff.is_some() {
@@ -245,7 +254,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
             }
             Some(()) = policy_changes.recv() => {
-                let policy = shared.lock().policy.clone();
+                let policy = Arc::clone(&shared.lock().policy);
                 directory.follow(&policy);
                 directory.ask({
                     let shared = shared.clone();
@@ -285,7 +294,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             opened = &mut late, if staff.is_none() => {
                 let mut opened = opened
                     .map_err(|error| AgentError::io("open the record book")(io::Error::other(error)))??;
-                let policy = shared.lock().policy.clone();
+                let policy = Arc::clone(&shared.lock().policy);
                 opened.follow(&policy).await;
                 staff = Some(opened);
                 tell_court(&shared, &door);

@@ -324,10 +324,7 @@ fn differing_uids<'a>(now: &'a [u32], wanted: &'a [u32]) -> impl Iterator<Item =
 }
 
 /// What is in `wanted` and not the same in `now`.
-fn differing<K: Ord + Copy>(
-    now: &BTreeMap<K, u32>,
-    wanted: &BTreeMap<K, u32>,
-) -> Vec<(K, u32)> {
+fn differing<K: Ord + Copy>(now: &BTreeMap<K, u32>, wanted: &BTreeMap<K, u32>) -> Vec<(K, u32)> {
     wanted
         .iter()
         .filter(|(key, wire)| now.get(key) != Some(wire))

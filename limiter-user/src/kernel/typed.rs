@@ -76,11 +76,22 @@ impl<V: Pod> TypedArray<V> {
     /// An index is out of range.
     pub fn set_many(&mut self, entries: &[(u32, V)]) -> Result<(), KernelError> {
         let (indices, values): (Vec<u32>, Vec<V>) = entries.iter().copied().unzip();
-        if batch::update(self.fd.as_fd(), &indices, &values)? {
+        self.set_all(&indices, &values)
+    }
+
+    /// Replaces the entries at `indices` by the values in the same places. For arrays whose values
+    /// have no lock.
+    ///
+    /// # Errors
+    ///
+    /// An index is out of range.
+    pub fn set_all(&mut self, indices: &[u32], values: &[V]) -> Result<(), KernelError> {
+        if batch::update(self.fd.as_fd(), indices, values)? {
             return Ok(());
         }
-        entries
+        indices
             .iter()
+            .zip(values)
             .try_for_each(|(index, value)| self.set(*index, value))
     }
 
@@ -150,11 +161,20 @@ impl<K: Pod, V: Pod> TypedHash<K, V> {
     /// The map is full; those before are written.
     pub fn insert_many(&mut self, entries: &[(K, V)]) -> Result<(), KernelError> {
         let (keys, values): (Vec<K>, Vec<V>) = entries.iter().copied().unzip();
-        if batch::update(self.fd.as_fd(), &keys, &values)? {
+        self.insert_all(&keys, &values)
+    }
+
+    /// Sets the values of many keys, each of them once, to those in the same places.
+    ///
+    /// # Errors
+    ///
+    /// The map is full; those before are written.
+    pub fn insert_all(&mut self, keys: &[K], values: &[V]) -> Result<(), KernelError> {
+        if batch::update(self.fd.as_fd(), keys, values)? {
             return Ok(());
         }
-        entries
-            .iter()
+        keys.iter()
+            .zip(values)
             .try_for_each(|(key, value)| self.insert(*key, *value))
     }
 
@@ -400,4 +420,3 @@ fn once_more(map: &Map, name: &'static str) -> Result<(OwnedFd, MapInfo), Kernel
 fn room(info: &MapInfo) -> usize {
     usize::try_from(info.max_entries()).unwrap_or(usize::MAX)
 }
-

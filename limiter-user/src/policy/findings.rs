@@ -21,7 +21,7 @@ pub(super) struct NotYet {
 }
 
 /// The faults found so far, and the file that is being read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     /// The file that marks refer to.
     file: PathBuf,

@@ -1,24 +1,27 @@
 //! Tenants that come where none ever was, written many at once: nobody's identity leads to them
 //! yet, so that no program reads what is being written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limiter_common::{
-    limit::{BLOCK_SLOTS, Block},
+    command::SlotChange,
+    limit::{BLOCK_SLOTS, Block, LimitSet},
     tenant::{Tenant, TenantName},
 };
 
 use super::Mirror;
-use crate::kernel::{
-    Kernel, KernelError,
-    alloc::Run,
-    limits::Layout,
-    maps::name_key,
+use crate::{
+    kernel::{
+        Kernel, KernelError,
+        alloc::Run,
+        limits::{Layout, lay_out},
+        maps::name_key,
+    },
+    policy::image::ImageLimit,
 };
-use limiter_common::command::SlotChange;
 
-/// How many are written at once: what is held beside the policy stays small.
-const AT_ONCE: usize = 1 << 15;
+/// How many wait at most: what is held beside the policy stays small.
+const AT_ONCE: usize = 1 << 13;
 
 /// What waits to be written.
 #[derive(Debug)]
@@ -27,9 +30,15 @@ pub(super) struct Fresh {
     first_block: u32,
     /// Whether everything in the maps is zero where nothing was written by this agent.
     maps_are_new: bool,
-    tenants: Vec<(u32, Tenant)>,
-    names: Vec<(TenantName, u32)>,
+    indices: Vec<u32>,
+    tenants: Vec<Tenant>,
+    names: Vec<TenantName>,
+    /// What stands in the blocks of those who wait and of those who were written.
     blocks: BTreeMap<u32, Block>,
+    /// Which of the blocks wait.
+    unwritten: BTreeSet<u32>,
+    /// The limits of the last tenant: mostly they are those of the next.
+    last: Option<(Vec<ImageLimit>, Layout)>,
 }
 
 impl Fresh {
@@ -38,20 +47,36 @@ impl Fresh {
         Self {
             first_block,
             maps_are_new,
+            indices: Vec::new(),
             tenants: Vec::new(),
             names: Vec::new(),
             blocks: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
+            last: None,
+        }
+    }
+
+    /// The limits of a tenant that has no state yet, laid out.
+    pub(super) fn lay_out(&mut self, limits: &[ImageLimit]) -> Layout {
+        match &self.last {
+            Some((last, layout)) if last == limits => layout.clone(),
+            _ => {
+                let layout = lay_out(limits, &LimitSet::default(), 0);
+                self.last = Some((limits.to_vec(), layout.clone()));
+                layout
+            }
         }
     }
 
     /// Whether a tenant with its state there can be written with the others: the rest of its block
-    /// is nobody's who stands in the kernel.
+    /// is nobody's who counts already.
     pub(super) fn takes(&self, run: Option<Run>) -> bool {
         run.is_none_or(|run| run.block >= self.first_block)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.tenants.is_empty()
+    /// Whether as many wait as are written at once.
+    pub(super) const fn is_full(&self) -> bool {
+        self.indices.len() >= AT_ONCE
     }
 
     /// Adds a tenant, with what its slots begin with.
@@ -60,25 +85,27 @@ impl Fresh {
         index: u32,
         name: &str,
         policy: Tenant,
-        (run, layout): (Option<Run>, &Layout),
+        run: Option<Run>,
         begins_with: Option<&[SlotChange]>,
     ) {
-        let policy = Tenant {
+        self.indices.push(index);
+        self.tenants.push(Tenant {
             generation: 1,
             ..policy
-        };
-        self.tenants.push((index, policy));
-        self.names.push((name_key(name), index));
+        });
+        self.names.push(name_key(name));
         let Some(run) = run else {
             return;
         };
         if self.maps_are_new && begins_with.is_none() {
             return;
         }
+        self.unwritten.insert(run.block);
         let block = self.blocks.entry(run.block).or_default();
-        let begins_with = begins_with.unwrap_or_default();
-        for (at, change) in begins_with.iter().take(layout.slots.len()).enumerate() {
-            block.slots[(usize::from(run.first) + at) % BLOCK_SLOTS] = change.state;
+        for at in 0..usize::from(run.size) {
+            let change = begins_with.and_then(|slots| slots.get(at));
+            block.slots[(usize::from(run.first) + at) % BLOCK_SLOTS] =
+                change.map(|change| change.state).unwrap_or_default();
         }
     }
 }
@@ -93,7 +120,7 @@ impl Mirror {
     ) -> Result<(), KernelError> {
         let result = self.try_fresh(fresh, kernel);
         if result.is_err() {
-            for (index, tenant) in &fresh.tenants {
+            for (index, tenant) in fresh.indices.iter().zip(&fresh.tenants) {
                 if let Some(entry) = self.entries.remove(*index) {
                     self.sets.release(tenant.limit_set);
                     if let Some(run) = entry.run {
@@ -103,30 +130,28 @@ impl Mirror {
                 self.worn.insert(*index);
             }
         }
+        fresh.indices.clear();
         fresh.tenants.clear();
         fresh.names.clear();
-        fresh.blocks.clear();
+        fresh.unwritten.clear();
         result
     }
 
     /// State first, then those whose it is, then their names: whoever reads the maps finds a tenant
     /// behind every name, wherever the agent was killed.
     fn try_fresh(&mut self, fresh: &Fresh, kernel: &mut Kernel) -> Result<(), KernelError> {
-        if fresh.is_empty() {
+        if fresh.indices.is_empty() {
             return Ok(());
         }
         let maps = &mut kernel.maps;
         self.sets.write(&mut maps.limit_sets)?;
-        let blocks: Vec<(u32, Block)> = fresh.blocks.iter().map(|(at, block)| (*at, *block)).collect();
-        for some in blocks.chunks(AT_ONCE) {
-            maps.blocks.set_many(some)?;
-        }
-        for some in fresh.tenants.chunks(AT_ONCE) {
-            maps.tenants.set_many(some)?;
-        }
-        for some in fresh.names.chunks(AT_ONCE) {
-            maps.names.insert_many(some)?;
-        }
-        Ok(())
+        let (places, blocks): (Vec<u32>, Vec<Block>) = fresh
+            .unwritten
+            .iter()
+            .filter_map(|at| Some((*at, *fresh.blocks.get(at)?)))
+            .unzip();
+        maps.blocks.set_all(&places, &blocks)?;
+        maps.tenants.set_all(&fresh.indices, &fresh.tenants)?;
+        maps.names.insert_all(&fresh.names, &fresh.indices)
     }
 }

@@ -84,12 +84,7 @@ impl Mirror {
 
     /// The lock under which a tenant of the image is to change: that of the topmost ancestor with
     /// which it shares state.
-    fn lock_of(
-        &self,
-        image: &Image,
-        indices: &[u32],
-        at: TenantRef,
-    ) -> Result<u32, KernelError> {
+    fn lock_of(&self, image: &Image, indices: &[u32], at: TenantRef) -> Result<u32, KernelError> {
         let top = if shares_node(image) {
             0
         } else {
@@ -123,7 +118,10 @@ impl Mirror {
 
 /// Whether the node itself has limits, which all tenants share then.
 fn shares_node(image: &Image) -> bool {
-    image.tenants.first().is_some_and(|node| !node.limits.is_empty())
+    image
+        .tenants
+        .first()
+        .is_some_and(|node| !node.limits.is_empty())
 }
 
 /// The topmost ancestor of a tenant below the node.

@@ -103,8 +103,6 @@ pub struct Mirror {
     sanctions_in_force: bool,
     /// Whether the maps were made by this agent: what it did not write is zero.
     maps_are_new: bool,
-    /// Whether an earlier life of the agent may have left something at free indices.
-    adopted: bool,
     /// Free indices at which there was a tenant once, or part of one.
     worn: BTreeSet<u32>,
     /// The indices of the tenants of the last image, in its order.
@@ -142,7 +140,6 @@ impl Mirror {
             own: BTreeMap::new(),
             sanctions_in_force: false,
             maps_are_new: maps.are_new,
-            adopted: false,
             worn: BTreeSet::new(),
             order: Vec::new(),
             ports: Vec::new(),
@@ -197,7 +194,6 @@ impl Mirror {
             self.insert(index, Entry { name, tenant, run });
             self.fresh = self.fresh.max(index.saturating_add(1));
         }
-        self.adopted = true;
         // Whoever was killed in the middle of adding or removing tenants left parts of them.
         self.worn = (0_u32..)
             .zip(tenants.iter().zip(&own))
@@ -253,7 +249,8 @@ impl Mirror {
     fn apply_policy(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
         // Of no use any more if this pass does not come to its end.
         let before = std::mem::take(&mut self.order);
-        self.check_room(image, &kernel.maps)?;
+        let places = self.places(image, &before);
+        self.check_room(image, &places, &kernel.maps)?;
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
         let blocked = self.plan_blocked(&image.blocked, &kernel.maps)?;
         let mut changes = Changes::default();
@@ -266,7 +263,7 @@ impl Mirror {
             changes.blocked = self.write_blocked(plan, kernel)?;
         }
         let retired = self.write_exempt_sets(image, kernel)?;
-        let indices = self.assign_indices(image, &before)?;
+        let indices = self.assign_indices(image, places)?;
         self.merge_locks(image, &indices, kernel)?;
         self.write_tenants(image, &indices, kernel, &mut changes)?;
         // Before anybody's identities lead to tenants with other ancestors.
@@ -299,10 +296,14 @@ impl Mirror {
         let counts_mail = image.counts_mail();
         let all = || {
             let places = indices.iter().zip(&counts_mail);
-            image.tenants.iter().zip(places).map(|(tenant, (index, counts))| {
-                let parent = tenant.parent.map_or(NOBODY, |parent| indices[parent]);
-                ((*index, parent), tenant, *counts)
-            })
+            image
+                .tenants
+                .iter()
+                .zip(places)
+                .map(|(tenant, (index, counts))| {
+                    let parent = tenant.parent.map_or(NOBODY, |parent| indices[parent]);
+                    ((*index, parent), tenant, *counts)
+                })
         };
         let mut fresh = Fresh::new(self.slots.first_unused(), self.maps_are_new);
         let new: Vec<_> = all()
@@ -351,30 +352,49 @@ impl Mirror {
         })
     }
 
-    /// Finds or assigns the index of every tenant of the image. `before` are those of the last one.
-    fn assign_indices(&mut self, image: &Image, before: &[u32]) -> Result<Vec<u32>, KernelError> {
-        let mut indices = Vec::with_capacity(image.tenants.len());
+    /// The index of every tenant of the image that has one. `before` are those of the last image.
+    fn places(&self, image: &Image, before: &[u32]) -> Vec<Option<u32>> {
+        let at_the_same_place = |at: usize, name: &str| {
+            let index = *before.get(at)?;
+            (self.entries.get(index)?.name == name).then_some(index)
+        };
+        image
+            .tenants
+            .iter()
+            .enumerate()
+            .map(|(at, tenant)| match at {
+                0 => Some(NODE),
+                1 => Some(DEFAULT),
+                // Most stand where they stood last time.
+                _ => at_the_same_place(at, &tenant.name)
+                    .or_else(|| self.by_name.get(&tenant.name).copied()),
+            })
+            .collect()
+    }
+
+    /// The index of every tenant of the image, assigned where there is none in `places`.
+    fn assign_indices(
+        &mut self,
+        image: &Image,
+        places: Vec<Option<u32>>,
+    ) -> Result<Vec<u32>, KernelError> {
         let missing = image.tenants.len().saturating_sub(self.by_name.len());
         self.by_name.reserve(missing);
-        for (at, tenant) in image.tenants.iter().enumerate() {
-            // Most stand where they stood last time.
-            if let Some(index) = before.get(at).copied()
-                && let Some(entry) = self.entries.get(index)
-                && entry.name == tenant.name
-            {
-                indices.push(index);
-                continue;
-            }
-            let known = self.by_name.get(&tenant.name).copied();
-            let index = match (at, known) {
-                (0, _) => NODE,
-                (1, _) => DEFAULT,
-                (_, Some(index)) => index,
-                (_, None) => self.free_index()?,
+        let mut indices = Vec::with_capacity(places.len());
+        for (tenant, place) in image.tenants.iter().zip(places) {
+            let index = match place {
+                // The node and the default have theirs before they have a name.
+                Some(index) if index >= FIRST_TENANT => index,
+                Some(index) => {
+                    self.by_name.entry(tenant.name.clone()).or_insert(index);
+                    index
+                }
+                None => {
+                    let index = self.free_index()?;
+                    self.by_name.insert(tenant.name.clone(), index);
+                    index
+                }
             };
-            if known.is_none() {
-                self.by_name.insert(tenant.name.clone(), index);
-            }
             indices.push(index);
         }
         Ok(indices)

@@ -113,7 +113,9 @@ impl Sets {
         if id == 0 {
             return;
         }
-        let Some((set, users)) = usize::try_from(id).ok().and_then(|at| self.known.get_mut(at))
+        let Some((set, users)) = usize::try_from(id)
+            .ok()
+            .and_then(|at| self.known.get_mut(at))
         else {
             return;
         };
@@ -130,7 +132,8 @@ impl Sets {
         if self.unwritten.is_empty() {
             return Ok(());
         }
-        let new: Vec<(u32, LimitSet)> = self.unwritten.iter().map(|(id, set)| (*id, *set)).collect();
+        let new: Vec<(u32, LimitSet)> =
+            self.unwritten.iter().map(|(id, set)| (*id, *set)).collect();
         map.set_many(&new)?;
         self.unwritten.clear();
         Ok(())

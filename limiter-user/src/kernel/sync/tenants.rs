@@ -36,7 +36,7 @@ impl Mirror {
         fresh: &mut Fresh,
         kernel: &mut Kernel,
     ) -> Result<(), KernelError> {
-        let layout = lay_out(&tenant.limits, &LimitSet::default(), 0);
+        let layout = fresh.lay_out(&tenant.limits);
         let lock = self.new_lock(index, parent, image)?;
         let mut policy = Tenant {
             sanctions: self.inherited(parent),
@@ -45,14 +45,15 @@ impl Mirror {
         let run = self.place(&layout, None)?;
         policy.block = run.map_or(0, |run| run.block);
         policy.first_slot = run.map_or(0, |run| run.first);
-        policy.limit_set = self.sets.intern(&layout.set, kernel.maps.limit_sets.len())?;
+        policy.limit_set = self
+            .sets
+            .intern(&layout.set, kernel.maps.limit_sets.len())?;
         let inheritance = self.inheritance.as_ref();
         let begins_with =
             inheritance.and_then(|it| it.slots(&tenant.name, &tenant.limits, &layout));
         let together = !self.worn.contains(&index) && fresh.takes(run);
         if together {
-            let begins_with = begins_with.as_deref();
-            fresh.add(index, &tenant.name, policy, (run, &layout), begins_with);
+            fresh.add(index, &tenant.name, policy, run, begins_with.as_deref());
         } else {
             // Its parent may wait.
             self.write_fresh(fresh, kernel)?;
@@ -75,6 +76,9 @@ impl Mirror {
             run,
         };
         self.insert(index, entry);
+        if fresh.is_full() {
+            self.write_fresh(fresh, kernel)?;
+        }
         Ok(())
     }
 
@@ -107,7 +111,9 @@ impl Mirror {
         let run = self.place(&layout, old_run)?;
         policy.block = run.map_or(0, |run| run.block);
         policy.first_slot = run.map_or(0, |run| run.first);
-        policy.limit_set = self.sets.intern(&layout.set, kernel.maps.limit_sets.len())?;
+        policy.limit_set = self
+            .sets
+            .intern(&layout.set, kernel.maps.limit_sets.len())?;
         self.sets.write(&mut kernel.maps.limit_sets)?;
         write_policy(kernel, index, &policy, &layout, old_run)?;
         self.sets.release(old_policy.limit_set);
@@ -177,7 +183,7 @@ impl Mirror {
     /// Takes away what an agent that was killed in the middle of removing a tenant left at its
     /// index: a new one inherits nothing.
     fn sweep(&self, index: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
-        if !self.adopted {
+        if !self.worn.contains(&index) {
             return Ok(());
         }
         let left = kernel.maps.tenants.get(index)?;
