@@ -75,7 +75,7 @@ fn read_all(
             return None;
         }
     };
-    out.enter(config.clone());
+    out.enter(config.as_path().into());
     files.push(config.clone());
     if config.to_str().is_none() {
         let problem = "the path of the main file is not UTF-8";
@@ -155,7 +155,7 @@ fn overlooked(pattern: &str, read: &[PathBuf], out: &mut Findings) {
     files.sort();
     for file in files.iter().take(MOST_OVERLOOKED) {
         let origin = Origin {
-            file: file.clone(),
+            file: file.as_path().into(),
             line: 0,
             column: 0,
         };
@@ -174,7 +174,7 @@ pub(super) fn file_error(path: &Path, error: ReadError, out: &mut Findings) {
         _ => 0,
     };
     let origin = Origin {
-        file: path.to_owned(),
+        file: path.into(),
         line,
         column: usize::from(line > 0),
     };
@@ -305,10 +305,11 @@ fn try_tenant_file(
     let (text, metadata) = read::opened(path)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let parts = yaml::split(text, PART);
+    let name: Arc<Path> = path.into();
     if kept.is_none() {
         let mut read = ReadFile::nothing(Findings::default());
         for (mut tenants, findings) in parallel::map(&parts, |(lines, text)| {
-            tenant_documents(path, Documents::after(*lines, text))
+            tenant_documents(&name, Documents::after(*lines, text))
         }) {
             read.tenants.append(&mut tenants);
             read.findings.absorb(findings);
@@ -322,7 +323,7 @@ fn try_tenant_file(
             Some(part) => (*part).clone(),
             None => KeptPart {
                 sum,
-                read: Arc::new(tenant_documents(path, Documents::after(*lines, text))),
+                read: Arc::new(tenant_documents(&name, Documents::after(*lines, text))),
             },
         }
     });
@@ -333,9 +334,9 @@ fn try_tenant_file(
     Ok(ReadFile::again(&Arc::new(file)))
 }
 
-fn tenant_documents(path: &Path, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
+fn tenant_documents(path: &Arc<Path>, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
     let mut out = Findings::default();
-    out.enter(path.to_owned());
+    out.enter(Arc::clone(path));
     let mut tenants = Vec::new();
     while let Some(document) = documents.next_document() {
         report(&mut documents, &mut out);
