@@ -13,7 +13,7 @@ use limiter_common::{
     owner::Owner,
 };
 
-use super::{KernelError, maps::Maps, own, prefixes, sys};
+use super::{KernelError, dense, maps::Maps, own, prefixes, sys};
 use crate::policy::{
     image::{AddressBinding, UidBinding},
     model::Exempt,
@@ -23,7 +23,7 @@ use crate::policy::{
 /// What stands in the identity maps, as encoded owners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identities {
-    /// Owners by uid, ordinary uids; 0 for none, nothing at all for none of them.
+    /// Owners by uid, ordinary uids; 0 for none, and behind the end.
     uids: Vec<u32>,
     /// Owners by prefix, high uids.
     uid_ranges: BTreeMap<(u32, u32), u32>,
@@ -52,8 +52,9 @@ impl Identities {
             let wire = owner(binding).to_wire();
             let (first, last) = (binding.range.first, binding.range.last);
             if first < DENSE_UIDS {
-                wanted.uids.resize(dense(DENSE_UIDS), 0);
-                let range = dense(first)..=dense(last.min(DENSE_UIDS - 1));
+                let range = dense::place(first)..=dense::place(last.min(DENSE_UIDS - 1));
+                let length = wanted.uids.len().max(range.end() + 1);
+                wanted.uids.resize(length, 0);
                 wanted.uids[range].fill(wire);
             }
             if last >= DENSE_UIDS {
@@ -276,7 +277,9 @@ impl Identities {
             || prefixes
             || addresses
             || management
-            || differing_uids(&self.uids, &wanted.uids).any(|(_, wire)| wire == 0)
+            || dense::differing(&self.uids, &wanted.uids)
+                .iter()
+                .any(|(_, wire)| *wire == 0)
     }
 
     /// Writes those uids that are not what they are to be and that `which` says. Returns how many.
@@ -286,19 +289,18 @@ impl Identities {
         which: impl Fn(u32) -> bool,
         maps: &mut Maps,
     ) -> Result<usize, KernelError> {
-        let new: Vec<(u32, u32)> = differing_uids(&self.uids, wanted)
-            .filter(|(_, wire)| which(*wire))
-            .collect();
+        let mut new = dense::differing(&self.uids, wanted);
+        new.retain(|(_, wire)| which(*wire));
         if new.is_empty() {
             return Ok(0);
         }
-        self.uids.resize(dense(DENSE_UIDS), 0);
+        self.uids.resize(self.uids.len().max(wanted.len()), 0);
         for (uid, _) in &new {
-            self.uids[dense(*uid)] = UNSURE;
+            self.uids[dense::place(*uid)] = UNSURE;
         }
         maps.uids.set_many(&new)?;
         for (uid, wire) in &new {
-            self.uids[dense(*uid)] = *wire;
+            self.uids[dense::place(*uid)] = *wire;
         }
         Ok(new.len())
     }
@@ -308,20 +310,6 @@ impl Identities {
 /// MTA's, and no map holds so many tenants), so that it is written or removed again, whatever
 /// stands there.
 const UNSURE: u32 = u32::MAX - 1;
-
-/// A uid as a place in the dense array.
-fn dense(uid: u32) -> usize {
-    usize::try_from(uid).unwrap_or(usize::MAX)
-}
-
-/// The uids whose owner is not what it is to be, with what it is to be; 0 for nobody's.
-fn differing_uids<'a>(now: &'a [u32], wanted: &'a [u32]) -> impl Iterator<Item = (u32, u32)> + 'a {
-    (0..DENSE_UIDS).filter_map(|uid| {
-        let at = dense(uid);
-        let wanted = wanted.get(at).copied().unwrap_or_default();
-        (now.get(at).copied().unwrap_or_default() != wanted).then_some((uid, wanted))
-    })
-}
 
 /// What is in `wanted` and not the same in `now`.
 fn differing<K: Ord + Copy>(now: &BTreeMap<K, u32>, wanted: &BTreeMap<K, u32>) -> Vec<(K, u32)> {

@@ -10,6 +10,7 @@ pub mod charge;
 pub mod clock;
 mod command;
 mod debug;
+mod dense;
 pub mod detach;
 pub mod doctor;
 mod error;

@@ -127,6 +127,8 @@ fn without_calls_for_many_they_come_one_by_one() {
         assert_town(lab);
         lab.stop();
         lab.load(NEEDS).unwrap();
+        // The first look reads everything.
+        assert!(!apply(lab, &town(100)).0.any());
         let (changes, made) = apply(lab, &town(7));
         // SAFETY: as above.
         unsafe { std::env::remove_var("LIMITER_TEST_NO_BATCH") };
