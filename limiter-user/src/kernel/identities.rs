@@ -138,8 +138,10 @@ impl Identities {
     ///
     /// A map cannot be read.
     pub fn read(maps: &Maps) -> Result<Self, KernelError> {
-        let mut found = Self::default();
-        found.uids = maps.uids.all()?;
+        let mut found = Self {
+            uids: maps.uids.all()?,
+            ..Self::default()
+        };
         for (bits, data, wire) in maps.uid_ranges.entries()? {
             found
                 .uid_ranges
