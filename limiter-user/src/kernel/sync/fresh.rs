@@ -104,8 +104,8 @@ impl Fresh {
         let block = self.blocks.entry(run.block).or_default();
         for at in 0..usize::from(run.size) {
             let change = begins_with.and_then(|slots| slots.get(at));
-            block.slots[(usize::from(run.first) + at) % BLOCK_SLOTS] =
-                change.map(|change| change.state).unwrap_or_default();
+            let place = (usize::from(run.first) + at) % BLOCK_SLOTS;
+            block.set_slot(place, change.map(|change| change.state).unwrap_or_default());
         }
     }
 }
