@@ -173,7 +173,7 @@ impl Porter {
         };
         self.shared.lock().mended(Trouble::Ledger);
         let (judiciary, clerk) = self.start_clerk(opened);
-        let policy = self.shared.lock().policy.clone();
+        let policy = Arc::clone(&self.shared.lock().policy);
         let outbox = Arc::new(CourtOutbox(Arc::clone(&judiciary.court)));
         let settings = courier_settings(&policy);
         let clock = Arc::new(kernel_clock::timestamp);

@@ -1,6 +1,9 @@
 //! Watching the machine, also when watching fails: then everything is looked at now and again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::state::{Shared, Trouble};
 use crate::{
@@ -50,7 +53,7 @@ impl Eyes {
             return changes.map_err(|error| error.to_string());
         }
         self.not_before = Instant::now().checked_add(BLINK);
-        let policy = shared.lock().policy.clone();
+        let policy = Arc::clone(&shared.lock().policy);
         let sources = Sources::find().map_err(|error| error.to_string())?;
         self.watcher = Some(Watcher::start(&policy, &sources).map_err(|error| error.to_string())?);
         self.not_before = None;

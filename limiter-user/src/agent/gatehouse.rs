@@ -202,7 +202,7 @@ impl Gatehouse {
 
 /// Who is who by what the agent holds.
 pub fn directory(state: &State) -> Directory {
-    let who = MailTenants::of(&state.policy, &state.image, &state.users);
+    let who = MailTenants::of(&state.policy, &state.image, &state.system.users);
     let mut hosts = vec![state.policy.node.name.clone()];
     if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
         hosts.push(host.trim().to_owned());

@@ -136,7 +136,7 @@ impl Counter {
     fn count(&self) {
         let who = {
             let state = self.shared.lock();
-            MailTenants::of(&state.policy, &state.image, &state.users)
+            MailTenants::of(&state.policy, &state.image, &state.system.users)
         };
         let (counts, nobodys, faults) = count(&self.what, &who);
         {

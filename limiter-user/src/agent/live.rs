@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use super::{
     AgentError, boot,
     chambers::Door,
     clerk::Errands,
+    stages::Stages,
     state::{Shared, Trouble, bad_files},
 };
 use crate::{
@@ -34,6 +35,7 @@ use crate::{
     kernel::clock,
     ledger::held_counts,
     offence,
+    policy::Kept,
     report::{
         case::{CaseDetails, CaseSummary, HeardOutcome, NoteOutcome},
         dossier::Dossier,
@@ -56,6 +58,8 @@ const GLANCE: Duration = Duration::from_secs(3);
 pub struct LiveNode {
     pub(super) shared: Shared,
     pub(super) config: PathBuf,
+    /// What was read of the tenant files last. One reload at a time.
+    pub(super) kept: Mutex<Kept>,
     pub(super) store: Option<Arc<Store>>,
     pub(super) audit: OnceLock<Arc<Audit>>,
     pub(super) follow: broadcast::Sender<Arc<EventRecord>>,
@@ -79,20 +83,27 @@ impl LiveNode {
     /// Reads the files again, all or nothing.
     pub(super) fn reload_files(&self) -> Result<ReloadOutcome, AgentError> {
         let sources = Sources::find()?;
-        let read = boot::read(&self.config, &sources)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = boot::read(&self.config, &sources, &mut kept)?;
         let mut state = self.shared.lock();
         match read {
             Ok(ready) => {
                 let mut faults: Vec<FaultReport> =
                     ready.faults.iter().map(FaultReport::from).collect();
-                let changes = state.adopt(ready)?;
+                let (changes, keeping) = state.adopt(ready)?;
+                drop(kept);
                 let mut summary = changes.to_string();
                 if let Some(restart) = state.needs_restart() {
                     summary = format!("{summary}; but {restart}");
                 }
                 drop(state);
+                let mut stages = Stages::begin("reload");
                 info!("reloaded: {changes}");
                 let stranded = self.stranded();
+                stages.done("looking who is stranded");
+                let kept = keeping.finish();
+                self.shared.lock().say_kept(kept);
+                stages.done("keeping the last good policy");
                 let warnings = stranded::warnings(&stranded, &self.config);
                 boot::say_warnings(&warnings);
                 faults.extend(warnings.iter().map(FaultReport::from));

@@ -94,7 +94,7 @@ fn try_start(shared: &Shared, places: Places) -> io::Result<Queues> {
     let (tenants, identities, state_dir) = {
         let mut state = shared.lock();
         state.bell = bell.clone();
-        let tenants = MailTenants::of(&state.policy, &state.image, &state.users);
+        let tenants = MailTenants::of(&state.policy, &state.image, &state.system.users);
         (tenants, state.identities, state.state_dir())
     };
     let faults = Arc::new(Mutex::new(Faults::default()));
@@ -262,7 +262,7 @@ impl Room {
         let (tenants, held) = {
             let state = self.shared.lock();
             let tenants = (self.identities != state.identities)
-                .then(|| MailTenants::of(&state.policy, &state.image, &state.users));
+                .then(|| MailTenants::of(&state.policy, &state.image, &state.system.users));
             self.identities = state.identities;
             let now_ns = clock::monotonic_ns();
             let same = state

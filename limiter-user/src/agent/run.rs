@@ -3,7 +3,7 @@
 use std::{
     future, io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,7 @@ use super::{
     queues,
     services::Services,
     spread::SharedSpread,
+    stages::Stages,
     state::{Shared, State, Trouble},
 };
 use crate::{
@@ -41,6 +42,7 @@ use crate::{
     kernel::{Kernel, Needs, alloc::size_for, pins::Pins},
     notice::CourierSettings,
     policy::{
+        Kept,
         image::Image,
         model::{Mode, Policy},
         services::ServicePlaces,
@@ -78,12 +80,17 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     }
     let mut signals = Signals::new()?;
     let sources = Sources::find()?;
-    let ready = blocking({
+    let (ready, kept) = blocking({
         let (config, sources) = (options.config.clone(), sources.clone());
-        move || boot::start(&config, &sources)
+        move || {
+            let mut kept = Kept::default();
+            let ready = boot::start(&config, &sources, &mut kept)?;
+            Ok((ready, kept))
+        }
     })
     .await?;
-    let policy = ready.policy.clone();
+    let mut stages = Stages::begin("start");
+    let policy = Arc::clone(&ready.policy);
     // Whoever answers there already enforces: two agents must not take turns.
     let control = options
         .control
@@ -110,17 +117,20 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     // Watched before it is looked at again, so that nothing changes unseen in between.
     let mut eyes = Eyes::open(Watcher::start(&policy, &sources)?);
     let interfaces = interfaces::Watch::open();
-    let (state, reports) = blocking(move || {
+    let ((state, keeping), reports, mut stages) = blocking(move || {
         let needs = needs(&ready.image);
         let (kernel, reports) = Kernel::load(&ready.policy.places.pin_dir, needs)?;
+        stages.done("watching, and loading the programs");
         let netns = namespace::own_netns()?;
         let clock = clock::choose(options.simulation, &kernel)?;
-        let state = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
-        Ok((state, reports))
+        let enforced = State::enforce(ready, kernel, clock, netns, sources, tenant_names)?;
+        stages.done("enforcing");
+        Ok((enforced, reports, stages))
     })
     .await?;
     let shared = Shared::new(state);
     follow_machine(&shared).await;
+    stages.done("following the machine");
 
     let store = open_store(&shared);
     let cutter: Arc<dyn Cutter> = Arc::new(SessionCutter::new(shared.clone()));
@@ -141,6 +151,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         door: Arc::clone(&door),
     };
     let mut staff = porter.open().await?;
+    stages.done("the record book");
     // Where the record book cannot be opened, it is tried again.
     let mut late = tokio::spawn({
         let is_open = staff.is_some();
@@ -158,6 +169,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         move || Ok(queues::start(&shared))
     })
     .await?;
+    stages.done("the queues");
     let (follow, _) = broadcast::channel(FOLLOW_BACKLOG);
     let sink = Sink {
         store: store.clone(),
@@ -167,6 +179,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         spread,
     };
     let mut services = open_services(&shared, names_at_the_gate, &places).await;
+    stages.done("the services");
     let reader = tokio::spawn(Reader::new(reports, sink, names).run(shared.clone()));
 
     let audit = Arc::new(Audit::new(&policy.places.state_dir));
@@ -174,6 +187,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
     let node = Arc::new(LiveNode {
         shared: shared.clone(),
         config: options.config,
+        kept: Mutex::new(kept),
         store,
         audit: OnceLock::from(Arc::clone(&audit)),
         follow,
@@ -193,6 +207,11 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
         Mode::Enforce => "enforcing",
         Mode::Observe => "observing, except for tenants set to enforce:",
     };
+    if let Some(keeping) = keeping {
+        let kept = blocking(move || Ok(keeping.finish())).await?;
+        shared.lock().say_kept(kept);
+    }
+    stages.done("keeping the last good policy");
     info!("ready: {doing} {}", policy.places.config.display());
     tell_systemd(&[NotifyState::Ready]);
     if staff.is_some() {
@@ -235,7 +254,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
                 }
             }
             Some(()) = policy_changes.recv() => {
-                let policy = shared.lock().policy.clone();
+                let policy = Arc::clone(&shared.lock().policy);
                 directory.follow(&policy);
                 directory.ask({
                     let shared = shared.clone();
@@ -275,7 +294,7 @@ pub async fn run(options: RunOptions) -> Result<(), AgentError> {
             opened = &mut late, if staff.is_none() => {
                 let mut opened = opened
                     .map_err(|error| AgentError::io("open the record book")(io::Error::other(error)))??;
-                let policy = shared.lock().policy.clone();
+                let policy = Arc::clone(&shared.lock().policy);
                 opened.follow(&policy).await;
                 staff = Some(opened);
                 tell_court(&shared, &door);

@@ -280,5 +280,9 @@ impl Services {
 }
 
 fn callers_of(state: &State) -> BTreeSet<u32> {
-    allowed(&state.policy.node.services, &state.image, &state.users)
+    allowed(
+        &state.policy.node.services,
+        &state.image,
+        &state.system.users,
+    )
 }

@@ -19,9 +19,11 @@ use super::{
     AgentError,
     boot::{self, Ready},
     counts, gatehouse,
+    kept::{Keeping, LastGood},
     names::TenantNames,
     networks::Networks,
     queues::Bell,
+    stages::Stages,
 };
 use crate::{
     inspect::{self, View},
@@ -34,21 +36,20 @@ use crate::{
         self,
         fault::{Fault, Severity},
         image::Image,
-        last_good,
         model::{Places, Policy},
     },
     report::problem::Problem,
     service::watch::Watch,
     submission::gate::NodeGate,
-    system::{Sources, Users, cgroups, clock::MachineClock},
+    system::{Sources, System, cgroups, clock::MachineClock},
 };
 
 /// What the agent holds.
 pub struct State {
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
     pub(super) image: Image,
-    /// The users of the machine when the image was made.
-    pub(super) users: Users,
+    /// What the machine was like when the image was made.
+    pub(super) system: System,
     /// How often the policy, the image or the users changed.
     pub(super) identities: u64,
     /// Rung when somebody may have come under a sanction, or out of one, or other identities hold.
@@ -69,6 +70,8 @@ pub struct State {
     pub(super) layers: Vec<LayerState>,
     sources: Sources,
     tenant_names: TenantNames,
+    /// Keeps the policy in force.
+    last_good: LastGood,
     /// Whether tenants or policies changed and the court was not told.
     book_changed: bool,
     /// Where things were at the start, and still are.
@@ -160,7 +163,8 @@ impl Shared {
 }
 
 impl State {
-    /// Puts a policy into the kernel and attaches the programs.
+    /// Puts a policy into the kernel and attaches the programs. Gives beside the state the policy
+    /// that is being kept as the last good one, unless that is where it came from.
     ///
     /// # Errors
     ///
@@ -172,8 +176,10 @@ impl State {
         netns: u32,
         sources: Sources,
         tenant_names: TenantNames,
-    ) -> Result<Self, AgentError> {
+    ) -> Result<(Self, Option<Keeping>), AgentError> {
+        let mut stages = Stages::begin("enforcing");
         let mut mirror = Mirror::read(&kernel.maps, netns)?;
+        stages.done("reading what stands in the kernel");
         let attach_point = ready.policy.places.attach_point(&sources.cgroup_mount);
         if let Some((id, depth)) = cgroups::place_of(&attach_point, &sources.cgroup_mount) {
             mirror.set_scope(id, depth);
@@ -181,14 +187,16 @@ impl State {
         // What was counted before goes in with the tenants, and before anything counts anew.
         let lost = counts::inherit(&ready.policy.places.state_dir, &clock, &mut mirror, &kernel)?;
         let changes = mirror.apply(&ready.image, &mut kernel)?;
+        stages.done("writing the policy into the kernel");
         info!("policy loaded: {changes}");
         mirror.set_flags(RESTORED, RESTORED, &mut kernel)?;
         kernel.attach(&ready.policy.places.attach_point(&sources.cgroup_mount))?;
+        stages.done("attaching");
         let mut state = Self {
             places: ready.policy.places.clone(),
             policy: ready.policy,
             image: ready.image,
-            users: ready.users,
+            system: ready.system,
             identities: 0,
             gate: None,
             watch: Arc::default(),
@@ -202,24 +210,28 @@ impl State {
             sources,
             tenant_names,
             problems: HashMap::new(),
+            last_good: LastGood::default(),
             book_changed: false,
         };
         if let Some(problem) = lost {
             state.trouble(Trouble::CountsLost, problem);
         }
+        let keeping = (!ready.is_fallback).then(|| state.last_good.begin(&state.policy, ()));
         // Before anybody waits for it: the verifier takes its time, for several at once no more
         // than for the slowest.
         state.kernel.prepare();
+        stages.done("loading the programs that may be needed");
         state.follow_interfaces();
+        stages.done("following the interfaces");
         state.publish_names();
+        stages.done("names");
         if ready.is_fallback {
             state.trouble(Trouble::Configuration, bad_files(&ready.faults));
         } else {
             boot::say_warnings(&ready.faults);
             state.say_contested(&ready.faults);
-            state.keep_last_good();
         }
-        Ok(state)
+        Ok((state, keeping))
     }
 
     /// Where everything is that must survive the agent.
@@ -315,13 +327,16 @@ impl State {
         self.problems.remove(&about);
     }
 
-    /// Puts another policy into force.
+    /// Puts another policy into force. Gives beside the changes the policy that is being kept as
+    /// the last good one.
     ///
     /// # Errors
     ///
     /// It does not fit, or the kernel refuses; the policy in force stays.
-    pub fn adopt(&mut self, ready: Ready) -> Result<Changes, AgentError> {
+    pub fn adopt(&mut self, ready: Ready) -> Result<(Changes, Keeping), AgentError> {
+        let mut stages = Stages::begin("reload");
         let changes = self.write(&ready.image)?;
+        stages.done("writing the policy into the kernel");
         boot::say_warnings(&ready.faults);
         self.mended(Trouble::Configuration);
         // Which interfaces are looked at is followed at once.
@@ -339,37 +354,28 @@ impl State {
             );
         }
         self.mended(Trouble::Contested);
-        self.policy = ready.policy;
-        self.image = ready.image;
-        self.users = ready.users;
+        let before = (
+            mem::replace(&mut self.policy, ready.policy),
+            mem::replace(&mut self.image, ready.image),
+        );
+        self.system = ready.system;
         self.book_changed = true;
+        let keeping = self.last_good.begin(&self.policy, before);
         self.other_identities();
+        stages.done("telling the gate");
         self.follow_interfaces();
-        self.keep_last_good();
-        Ok(changes)
+        stages.done("following the interfaces");
+        Ok((changes, keeping))
     }
 
-    /// Compiles the policy in force again, because the machine changed.
+    /// Looks at the machine, and compiles the policy in force again if it changed.
     pub fn follow_machine(&mut self) {
-        let ready = boot::for_this_machine(self.policy.clone(), Vec::new(), &self.sources);
-        let written = ready.and_then(|ready| {
-            if ready.image != self.image {
-                let changes = self.write(&ready.image)?;
-                info!("the machine changed: {changes}");
-                self.image = ready.image;
-                self.book_changed = true;
-                self.users = ready.users;
-                self.other_identities();
-            } else if ready.users != self.users {
-                self.users = ready.users;
-                self.other_identities();
-            }
-            Ok(ready.faults)
-        });
-        match written {
+        match self.try_follow_machine() {
             Ok(faults) => {
                 self.mended(Trouble::Watching);
-                self.say_contested(&faults);
+                if let Some(faults) = faults {
+                    self.say_contested(&faults);
+                }
             }
             Err(error) => self.trouble(
                 Trouble::Watching,
@@ -379,6 +385,31 @@ impl State {
                 ),
             ),
         }
+    }
+
+    /// What the machine contradicts, if it changed.
+    fn try_follow_machine(&mut self) -> Result<Option<Vec<Fault>>, AgentError> {
+        let system = System::snapshot(&self.policy, &self.sources)?;
+        // The same facts make the same image.
+        if system == self.system {
+            return Ok(None);
+        }
+        let ready = boot::compiled(Arc::clone(&self.policy), Vec::new(), system);
+        let other_users = ready.system.users != self.system.users;
+        if ready.image != self.image {
+            let changes = self.write(&ready.image)?;
+            info!("the machine changed: {changes}");
+            self.image = ready.image;
+            self.book_changed = true;
+            self.system = ready.system;
+            self.other_identities();
+        } else {
+            self.system = ready.system;
+            if other_users {
+                self.other_identities();
+            }
+        }
+        Ok(Some(ready.faults))
     }
 
     fn other_identities(&mut self) {
@@ -418,7 +449,13 @@ impl State {
 
     fn write(&mut self, image: &Image) -> Result<Changes, AgentError> {
         let written = self.mirror.apply(image, &mut self.kernel);
-        self.publish_names();
+        // What failed may have been written in part.
+        if !written
+            .as_ref()
+            .is_ok_and(|changes| changes.added + changes.removed == 0)
+        {
+            self.publish_names();
+        }
         match written {
             Ok(changes) => {
                 self.mended(Trouble::Kernel);
@@ -436,20 +473,11 @@ impl State {
         }
     }
 
-    fn keep_last_good(&mut self) {
-        match last_good::keep(&self.policy) {
+    /// Says what came of keeping the last good policy.
+    pub fn say_kept(&mut self, kept: Result<(), Problem>) {
+        match kept {
             Ok(()) => self.mended(Trouble::LastGood),
-            Err(error) => self.trouble(
-                Trouble::LastGood,
-                Problem::error(
-                    format!(
-                        "cannot keep the policy in {}: {error}; after a reboot with bad files \
-                         there is nothing to go by",
-                        last_good::path(&self.policy.places.state_dir).display()
-                    ),
-                    "make room or repair the directory, then `limiter reload`",
-                ),
-            ),
+            Err(problem) => self.trouble(Trouble::LastGood, problem),
         }
     }
 

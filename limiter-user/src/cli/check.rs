@@ -109,7 +109,7 @@ pub fn run(_args: Arguments, global: &Global) -> Result<ExitCode, CliError> {
 /// claims that clash once names have become numbers. And who is exempt here as the MTA.
 fn on_this_machine(policy: &Policy) -> (Vec<Fault>, Option<Vec<String>>) {
     let origin = Origin {
-        file: policy.places.config.clone(),
+        file: policy.places.config.as_path().into(),
         line: 0,
         column: 0,
     };
@@ -168,7 +168,7 @@ fn stranded(policy: &Policy, image: &Image) -> Vec<Fault> {
         }
         Err(error) => {
             let origin = Origin {
-                file: config.clone(),
+                file: config.as_path().into(),
                 line: 0,
                 column: 0,
             };

@@ -102,6 +102,12 @@ impl Slots {
         self.free[class].insert((run.block, first));
     }
 
+    /// The first of the blocks that were never used.
+    #[must_use]
+    pub const fn first_unused(&self) -> u32 {
+        self.fresh
+    }
+
     /// How many slots are in use.
     #[must_use]
     pub fn used(&self) -> usize {

@@ -13,7 +13,7 @@ use limiter_common::{
     verdict::PortGroup,
 };
 
-use super::{Kernel, KernelError, load::loaded_classifier};
+use super::{Kernel, KernelError, calls, load::loaded_classifier};
 
 /// A command with nothing in it.
 const EMPTY: Command = Command {
@@ -179,6 +179,7 @@ impl Kernel {
                 size_of::<Command>(),
             )
         };
+        calls::count();
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytes);
         let result = program

@@ -13,7 +13,7 @@ use limiter_common::{
     owner::Owner,
 };
 
-use super::{KernelError, maps::Maps, own, prefixes, sys};
+use super::{KernelError, dense, maps::Maps, own, prefixes, sys};
 use crate::policy::{
     image::{AddressBinding, UidBinding},
     model::Exempt,
@@ -23,8 +23,8 @@ use crate::policy::{
 /// What stands in the identity maps, as encoded owners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identities {
-    /// Owners by uid, ordinary uids.
-    uids: BTreeMap<u32, u32>,
+    /// Owners by uid, ordinary uids; 0 for none, and behind the end.
+    uids: Vec<u32>,
     /// Owners by prefix, high uids.
     uid_ranges: BTreeMap<(u32, u32), u32>,
     /// Owners by cgroup id.
@@ -40,8 +40,8 @@ pub struct Identities {
 impl Identities {
     /// What is to stand in the maps. `owner` gives the encoded owner of a binding.
     #[must_use]
-    pub fn wanted(
-        uids: &[UidBinding],
+    pub fn wanted<'b>(
+        uids: impl IntoIterator<Item = &'b UidBinding>,
         owner: impl Fn(&UidBinding) -> Owner,
         cgroups: impl IntoIterator<Item = (u64, Owner)>,
         own_addresses: &[IpAddr],
@@ -51,8 +51,11 @@ impl Identities {
         for binding in uids {
             let wire = owner(binding).to_wire();
             let (first, last) = (binding.range.first, binding.range.last);
-            for uid in first..=last.min(DENSE_UIDS - 1) {
-                wanted.uids.insert(uid, wire);
+            if first < DENSE_UIDS {
+                let range = dense::place(first)..=dense::place(last.min(DENSE_UIDS - 1));
+                let length = wanted.uids.len().max(range.end() + 1);
+                wanted.uids.resize(length, 0);
+                wanted.uids[range].fill(wire);
             }
             if last >= DENSE_UIDS {
                 high.push((first.max(DENSE_UIDS), last, wire));
@@ -135,13 +138,10 @@ impl Identities {
     ///
     /// A map cannot be read.
     pub fn read(maps: &Maps) -> Result<Self, KernelError> {
-        let mut found = Self::default();
-        for uid in 0..maps.uids.len() {
-            let wire = maps.uids.get(uid)?;
-            if wire != 0 {
-                found.uids.insert(uid, wire);
-            }
-        }
+        let mut found = Self {
+            uids: maps.uids.all()?,
+            ..Self::default()
+        };
         for (bits, data, wire) in maps.uid_ranges.entries()? {
             found
                 .uid_ranges
@@ -177,28 +177,27 @@ impl Identities {
     /// A map is full or refuses; what was written until then is remembered.
     pub fn become_in(&mut self, wanted: Self, maps: &mut Maps) -> Result<usize, KernelError> {
         let mut touched = 0;
-        for (id, wire) in &wanted.cgroups {
-            if self.cgroups.get(id) != Some(wire) {
-                maps.cgroups.insert(*id, *wire)?;
-                self.cgroups.insert(*id, *wire);
-                touched += 1;
-            }
+        let new = differing(&self.cgroups, &wanted.cgroups);
+        if !new.is_empty() {
+            // Should that fail, nobody knows which stand there.
+            self.cgroups.extend(new.iter().map(|(id, _)| (*id, UNSURE)));
+            maps.cgroups.insert_many(&new)?;
+            touched += new.len();
+            self.cgroups.extend(new);
         }
-        for (prefix, wire) in &wanted.uid_ranges {
-            if self.uid_ranges.get(prefix) != Some(wire) {
-                maps.uid_ranges
-                    .insert(prefix.1, prefix.0.to_be_bytes(), *wire)?;
-                self.uid_ranges.insert(*prefix, *wire);
-                touched += 1;
-            }
+        let new = differing(&self.uid_ranges, &wanted.uid_ranges);
+        if !new.is_empty() {
+            self.uid_ranges
+                .extend(new.iter().map(|(prefix, _)| (*prefix, UNSURE)));
+            let entries: Vec<_> = new
+                .iter()
+                .map(|((first, bits), wire)| (*bits, first.to_be_bytes(), *wire))
+                .collect();
+            maps.uid_ranges.set_many(&entries)?;
+            touched += new.len();
+            self.uid_ranges.extend(new);
         }
-        for (uid, wire) in &wanted.uids {
-            if self.uids.get(uid) != Some(wire) {
-                maps.uids.set(*uid, wire)?;
-                self.uids.insert(*uid, *wire);
-                touched += 1;
-            }
-        }
+        touched += self.write_uids(&wanted.uids, |wire| wire != 0, maps)?;
         let both = self.own_addresses.union(&wanted.own_addresses).copied();
         own::pass(&both.collect(), maps)?;
         for address in wanted.own_addresses.difference(&self.own_addresses.clone()) {
@@ -206,12 +205,17 @@ impl Identities {
             self.own_addresses.insert(*address);
             touched += 1;
         }
-        for (prefix, wire) in &wanted.addresses {
-            if self.addresses.get(prefix) != Some(wire) {
-                maps.addresses.insert(prefix.0, prefix.1, *wire)?;
-                self.addresses.insert(*prefix, *wire);
-                touched += 1;
-            }
+        let new = differing(&self.addresses, &wanted.addresses);
+        if !new.is_empty() {
+            self.addresses
+                .extend(new.iter().map(|(prefix, _)| (*prefix, UNSURE)));
+            let entries: Vec<_> = new
+                .iter()
+                .map(|((bits, data), wire)| (*bits, *data, *wire))
+                .collect();
+            maps.addresses.set_many(&entries)?;
+            touched += new.len();
+            self.addresses.extend(new);
         }
         for prefix in wanted.management.difference(&self.management.clone()) {
             maps.management.insert(prefix.0, prefix.1, 1)?;
@@ -234,11 +238,7 @@ impl Identities {
             self.uid_ranges.remove(&prefix);
             touched += 1;
         }
-        for uid in gone(&self.uids, &wanted.uids) {
-            maps.uids.set(uid, 0)?;
-            self.uids.remove(&uid);
-            touched += 1;
-        }
+        touched += self.write_uids(&wanted.uids, |wire| wire == 0, maps)?;
         for address in self.own_addresses.clone().difference(&wanted.own_addresses) {
             maps.own_addresses.remove(address)?;
             self.own_addresses.remove(address);
@@ -279,8 +279,47 @@ impl Identities {
             || prefixes
             || addresses
             || management
-            || self.uids.keys().any(|uid| !wanted.uids.contains_key(uid))
+            || dense::differing(&self.uids, &wanted.uids)
+                .iter()
+                .any(|(_, wire)| *wire == 0)
     }
+
+    /// Writes those uids that are not what they are to be and that `which` says. Returns how many.
+    fn write_uids(
+        &mut self,
+        wanted: &[u32],
+        which: impl Fn(u32) -> bool,
+        maps: &mut Maps,
+    ) -> Result<usize, KernelError> {
+        let mut new = dense::differing(&self.uids, wanted);
+        new.retain(|(_, wire)| which(*wire));
+        if new.is_empty() {
+            return Ok(0);
+        }
+        self.uids.resize(self.uids.len().max(wanted.len()), 0);
+        for (uid, _) in &new {
+            self.uids[dense::place(*uid)] = UNSURE;
+        }
+        maps.uids.set_many(&new)?;
+        for (uid, wire) in &new {
+            self.uids[dense::place(*uid)] = *wire;
+        }
+        Ok(new.len())
+    }
+}
+
+/// What is remembered of an entry whose writing failed: no owner's number (the highest is the
+/// MTA's, and no map holds so many tenants), so that it is written or removed again, whatever
+/// stands there.
+const UNSURE: u32 = u32::MAX - 1;
+
+/// What is in `wanted` and not the same in `now`.
+fn differing<K: Ord + Copy>(now: &BTreeMap<K, u32>, wanted: &BTreeMap<K, u32>) -> Vec<(K, u32)> {
+    wanted
+        .iter()
+        .filter(|(key, wire)| now.get(key) != Some(wire))
+        .map(|(key, wire)| (*key, *wire))
+        .collect()
 }
 
 /// How many keys of `wanted` are not in `now`.
@@ -407,7 +446,7 @@ mod tests {
             Holder::Mta => Owner::MTA,
         };
         let wanted = Identities::wanted(&bindings, owner, [], &[]);
-        assert_eq!(wanted.uids.len(), 2);
+        assert_eq!(wanted.uids.iter().filter(|wire| **wire != 0).count(), 2);
         assert_eq!(wanted.uid_ranges[&(DENSE_UIDS, 31)], 5);
         let high: u64 = wanted
             .uid_ranges

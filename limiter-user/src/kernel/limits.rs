@@ -107,6 +107,19 @@ pub fn lay_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> Layout {
     }
 }
 
+/// Whether the limits `new` are those of the set `old` in a run of `old_size` slots, each in its
+/// place: [`lay_out`] would change nothing.
+#[must_use]
+pub fn is_laid_out(new: &[ImageLimit], old: &LimitSet, old_size: u8) -> bool {
+    let old_defs = defs(old);
+    new.len() == old_defs.len()
+        && old_size == super::alloc::size_for(new.len()).unwrap_or(0)
+        && new
+            .iter()
+            .zip(old_defs)
+            .all(|(limit, old)| def(limit, old.slot) == *old)
+}
+
 /// The limits of a set.
 #[must_use]
 pub fn defs(set: &LimitSet) -> &[LimitDef] {

@@ -82,13 +82,14 @@ impl Kernel {
         let pins = Pins::new(pin_dir);
         pins.prepare()?;
         let adopted = pins.exist();
+        let are_new = !maps::ALL.iter().any(|name| pins.map(name).exists());
         let mount = mounts::find_bpf(pin_dir).ok();
         let mut ebpf = load_object(needs, Some(&pins))?;
         let pinned = maps::ALL
             .iter()
             .map(|name| Keepsake::open(pins.map(name)))
             .collect::<Result<_, KernelError>>()?;
-        let maps = Maps::take(&mut ebpf)?;
+        let maps = Maps::take(&mut ebpf, are_new)?;
         // Opened apart: the object keeps its own, for the programs that are loaded later.
         let events = ring(&pins, maps::EVENTS)?;
         let attempts = ring(&pins, maps::ATTEMPTS)?;

@@ -11,7 +11,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type};
 
-use super::KernelError;
+use super::{KernelError, calls};
 
 const CGROUP: u32 = bpf_link_type::BPF_LINK_TYPE_CGROUP as u32;
 const TCX: u32 = bpf_link_type::BPF_LINK_TYPE_TCX as u32;
@@ -354,6 +354,7 @@ pub(super) fn bpf(
     command: bpf_cmd,
     attr: &mut bpf_attr,
 ) -> Result<i64, KernelError> {
+    calls::count();
     // SAFETY: the attributes are of the right type and live until the call returns; all pointers
     // in them are null or point to memory that does so too.
     let result = unsafe {

@@ -32,7 +32,7 @@ pub fn check(notices: &Notices) -> Vec<Fault> {
 
 fn warning(path: &Path, problem: String, advice: &str) -> Fault {
     let origin = Origin {
-        file: path.to_owned(),
+        file: path.into(),
         line: 0,
         column: 0,
     };

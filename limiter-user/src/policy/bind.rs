@@ -44,7 +44,7 @@ fn bound(policy: &Policy, troubles: &mut Troubles) -> (Option<Rules>, Vec<Option
     let mut sets = Sets::of(policy);
     let accounts = policy.accounts.as_ref().and_then(|accounts| {
         let origin = Origin {
-            file: policy.places.config.clone(),
+            file: policy.places.config.as_path().into(),
             ..Origin::default()
         };
         let (rules, ladders) = sets.rules(0, &accounts.rules, true)?;

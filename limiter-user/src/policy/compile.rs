@@ -59,7 +59,7 @@ pub fn compile_what_holds(policy: &Policy, system: &System) -> (Image, Vec<Fault
         .map(|warning| Fault::warning(&warning.origin, &warning.problem, &warning.advice))
         .collect();
     let nowhere = Origin {
-        file: policy.places.config.clone(),
+        file: policy.places.config.as_path().into(),
         line: 0,
         column: 0,
     };

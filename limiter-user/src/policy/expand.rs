@@ -51,9 +51,11 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>, ExpandError> {
         }
         found = next;
     }
-    // A literal last part need not exist.
-    found.retain(|path| path.symlink_metadata().is_ok());
-    found.sort();
+    // A literal last part need not exist; what was listed was there.
+    let last = pattern.rsplit('/').find(|part| !part.is_empty());
+    if last.is_some_and(|part| Glob::new(part).is_ok_and(|glob| glob.literal().is_some())) {
+        found.retain(|path| path.symlink_metadata().is_ok());
+    }
     Ok(found)
 }
 
@@ -74,8 +76,13 @@ fn list(directory: &Path, glob: &Glob, found: &mut Vec<PathBuf>) -> Result<(), E
         }
         Err(error) => return Err(failed(error)),
     };
+    let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
+        names.push(entry.map_err(failed)?.file_name());
+    }
+    // Directories come sorted, and so do all files then.
+    names.sort_unstable();
+    for name in names {
         let lossy = name.to_string_lossy();
         let hidden = lossy.starts_with('.') && !glob.names_hidden();
         if hidden || !glob.matches(&lossy) {

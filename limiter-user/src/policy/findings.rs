@@ -1,6 +1,6 @@
 //! Where faults are gathered while all files are read.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{
     fault::{Fault, Severity},
@@ -21,10 +21,10 @@ pub(super) struct NotYet {
 }
 
 /// The faults found so far, and the file that is being read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Findings {
     /// The file that marks refer to.
-    file: PathBuf,
+    file: Arc<Path>,
     faults: Vec<Fault>,
     /// How many there are of each, kept or not.
     errors: usize,
@@ -37,16 +37,30 @@ pub(super) struct Findings {
     pub incomplete: bool,
 }
 
+impl Default for Findings {
+    fn default() -> Self {
+        Self {
+            file: Path::new("").into(),
+            faults: Vec::new(),
+            errors: 0,
+            warnings: 0,
+            not_yet: BTreeMap::new(),
+            redirect: None,
+            incomplete: false,
+        }
+    }
+}
+
 impl Findings {
     /// Marks are from here on places in `file`.
-    pub fn enter(&mut self, file: PathBuf) {
+    pub fn enter(&mut self, file: Arc<Path>) {
         self.file = file;
     }
 
     /// The place `mark` in the file that is being read.
     pub fn origin(&self, mark: Mark) -> Origin {
         Origin {
-            file: self.file.clone(),
+            file: Arc::clone(&self.file),
             line: mark.line,
             column: mark.column,
         }
@@ -155,7 +169,7 @@ impl Findings {
                 self.faults.push(Fault {
                     severity,
                     origin: Origin {
-                        file: self.file.clone(),
+                        file: Arc::clone(&self.file),
                         ..Origin::default()
                     },
                     problem: format!("{} more faults are not listed", count - MAX_KEPT),

@@ -1,8 +1,10 @@
 //! All files of a configuration → the policy, or everything that is wrong with them.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -11,6 +13,7 @@ use super::{
     fault::Fault,
     findings::Findings,
     item::Item,
+    kept::{Kept, KeptFile, KeptPart, SafeDirectories, Stamp, Sum},
     model::{Origin, Policy},
     node::{Mark, Node},
     parallel,
@@ -22,7 +25,7 @@ use super::{
 };
 
 /// Larger files are read in parts of about so many bytes, side by side.
-const PART: usize = 1 << 20;
+const PART: usize = 1 << 16;
 
 /// Everything that came of reading a configuration.
 #[derive(Clone, Debug)]
@@ -38,9 +41,20 @@ pub struct Loaded {
 /// Reads the main file at `config` and the tenant files that it names, and checks all of them.
 #[must_use]
 pub fn load(config: &Path) -> Loaded {
+    loaded(config, None)
+}
+
+/// As [`load`], but of the tenant files only what is not as it was when `kept` was filled; it is
+/// filled anew.
+#[must_use]
+pub fn load_changed(config: &Path, kept: &mut Kept) -> Loaded {
+    loaded(config, Some(kept))
+}
+
+fn loaded(config: &Path, kept: Option<&mut Kept>) -> Loaded {
     let mut out = Findings::default();
     let mut files = Vec::new();
-    let policy = read_all(config, &mut files, &mut out);
+    let policy = read_all(config, kept, &mut files, &mut out);
     Loaded {
         policy: policy.filter(|_| !out.any_error()),
         faults: out.finish(),
@@ -48,7 +62,12 @@ pub fn load(config: &Path) -> Loaded {
     }
 }
 
-fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Option<Policy> {
+fn read_all(
+    config: &Path,
+    kept: Option<&mut Kept>,
+    files: &mut Vec<PathBuf>,
+    out: &mut Findings,
+) -> Option<Policy> {
     let config = match std::path::absolute(config) {
         Ok(absolute) => absolute,
         Err(error) => {
@@ -56,7 +75,7 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
             return None;
         }
     };
-    out.enter(config.clone());
+    out.enter(config.as_path().into());
     files.push(config.clone());
     if config.to_str().is_none() {
         let problem = "the path of the main file is not UTF-8";
@@ -87,14 +106,7 @@ fn read_all(config: &Path, files: &mut Vec<PathBuf>, out: &mut Findings) -> Opti
                 ));
                 found.retain(|path| *path != config);
             }
-            let read = parallel::map(&found, |path| tenant_file(path));
-            for (path, read) in found.into_iter().zip(read) {
-                if let Some((mut part, findings)) = read {
-                    tenants.append(&mut part);
-                    out.absorb(findings);
-                    files.push(path);
-                }
-            }
+            tenants = tenant_files(found, kept, files, out);
         }
         Err(error) => {
             out.incomplete = true;
@@ -125,7 +137,7 @@ fn overlooked(pattern: &str, read: &[PathBuf], out: &mut Findings) {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
-    let read: HashSet<&Path> = read.iter().map(PathBuf::as_path).collect();
+    let read: HashSet<&OsStr> = read.iter().map(|path| path.as_os_str()).collect();
     let mut files: Vec<PathBuf> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -137,13 +149,13 @@ fn overlooked(pattern: &str, read: &[PathBuf], out: &mut Findings) {
             let hidden = path
                 .file_name()
                 .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-            looks && !hidden && !read.contains(path.as_path())
+            looks && !hidden && !read.contains(path.as_os_str())
         })
         .collect();
     files.sort();
     for file in files.iter().take(MOST_OVERLOOKED) {
         let origin = Origin {
-            file: file.clone(),
+            file: file.as_path().into(),
             line: 0,
             column: 0,
         };
@@ -162,7 +174,7 @@ pub(super) fn file_error(path: &Path, error: ReadError, out: &mut Findings) {
         _ => 0,
     };
     let origin = Origin {
-        file: path.to_owned(),
+        file: path.into(),
         line,
         column: usize::from(line > 0),
     };
@@ -204,33 +216,127 @@ fn main_file(text: &str, config: &Path, out: &mut Findings) -> RawNode {
     raw
 }
 
-/// The tenants of the file at `path`, and what is wrong with them. `None`: the file is gone.
-fn tenant_file(path: &Path) -> Option<(Vec<RawTenant>, Findings)> {
-    let mut out = Findings::default();
-    let text = match read::text(path) {
-        Ok(text) => text,
-        // It was removed after it was listed.
-        Err(ReadError::Missing) if path.symlink_metadata().is_err() => return None,
-        Err(error) => {
-            file_error(path, error, &mut out);
-            return Some((Vec::new(), out));
-        }
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let parts = yaml::split(text, PART);
-    let mut tenants = Vec::new();
-    for (mut part, findings) in parallel::map(&parts, |(lines, text)| {
-        tenant_documents(path, Documents::after(*lines, text))
-    }) {
-        tenants.append(&mut part);
-        out.absorb(findings);
-    }
-    Some((tenants, out))
+/// What came of a file.
+struct ReadFile {
+    tenants: Vec<RawTenant>,
+    findings: Findings,
+    /// To be kept; none where nothing is kept, or it could not be read.
+    file: Option<Arc<KeptFile>>,
 }
 
-fn tenant_documents(path: &Path, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
+impl ReadFile {
+    /// What was read before, and is as it was.
+    fn again(file: &Arc<KeptFile>) -> Self {
+        let mut read = Self::nothing(Findings::default());
+        for part in &file.parts {
+            read.tenants.extend_from_slice(&part.read.0);
+            read.findings.absorb(part.read.1.clone());
+        }
+        read.file = Some(Arc::clone(file));
+        read
+    }
+
+    /// No tenants.
+    const fn nothing(findings: Findings) -> Self {
+        Self {
+            tenants: Vec::new(),
+            findings,
+            file: None,
+        }
+    }
+}
+
+/// The tenants of all files, in their order.
+fn tenant_files(
+    found: Vec<PathBuf>,
+    kept: Option<&mut Kept>,
+    files: &mut Vec<PathBuf>,
+    out: &mut Findings,
+) -> Vec<RawTenant> {
+    let safe = SafeDirectories::default();
+    let before = kept.as_deref();
+    let read = parallel::map(&found, |path| tenant_file(path, before, &safe));
+    let mut tenants = Vec::with_capacity(read.len());
+    let mut keep = HashMap::new();
+    for (path, read) in found.into_iter().zip(read) {
+        let Some(mut read) = read else {
+            continue;
+        };
+        tenants.append(&mut read.tenants);
+        out.absorb(read.findings);
+        if let Some(file) = read.file {
+            keep.insert(path.clone(), file);
+        }
+        files.push(path);
+    }
+    if let Some(kept) = kept {
+        kept.replace(keep);
+    }
+    tenants
+}
+
+/// The tenants of the file at `path`, and what is wrong with them. `None`: the file is gone.
+fn tenant_file(path: &Path, kept: Option<&Kept>, safe: &SafeDirectories) -> Option<ReadFile> {
+    match try_tenant_file(path, kept, safe) {
+        Ok(read) => Some(read),
+        // It was removed after it was listed.
+        Err(ReadError::Missing) if path.symlink_metadata().is_err() => None,
+        Err(error) => {
+            let mut out = Findings::default();
+            file_error(path, error, &mut out);
+            Some(ReadFile::nothing(out))
+        }
+    }
+}
+
+fn try_tenant_file(
+    path: &Path,
+    kept: Option<&Kept>,
+    safe: &SafeDirectories,
+) -> Result<ReadFile, ReadError> {
+    let metadata = read::metadata(path, safe)?;
+    let before = kept.and_then(|kept| kept.file(path));
+    if let Some(before) = before
+        && before.stamp.is_some()
+        && before.stamp == Stamp::of(&metadata)
+    {
+        return Ok(ReadFile::again(before));
+    }
+    let (text, metadata) = read::opened(path)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let parts = yaml::split(text, PART);
+    let name: Arc<Path> = path.into();
+    if kept.is_none() {
+        let mut read = ReadFile::nothing(Findings::default());
+        for (mut tenants, findings) in parallel::map(&parts, |(lines, text)| {
+            tenant_documents(&name, Documents::after(*lines, text))
+        }) {
+            read.tenants.append(&mut tenants);
+            read.findings.absorb(findings);
+        }
+        return Ok(read);
+    }
+    let known = before.map(|before| before.by_sum()).unwrap_or_default();
+    let parts = parallel::map(&parts, |(lines, text)| {
+        let sum = Sum::of(*lines, text);
+        match known.get(&sum) {
+            Some(part) => (*part).clone(),
+            None => KeptPart {
+                sum,
+                read: Arc::new(tenant_documents(&name, Documents::after(*lines, text))),
+            },
+        }
+    });
+    let file = KeptFile {
+        stamp: Stamp::of(&metadata),
+        parts,
+    };
+    Ok(ReadFile::again(&Arc::new(file)))
+}
+
+fn tenant_documents(path: &Arc<Path>, mut documents: Documents<'_>) -> (Vec<RawTenant>, Findings) {
     let mut out = Findings::default();
-    out.enter(path.to_owned());
+    out.enter(Arc::clone(path));
     let mut tenants = Vec::new();
     while let Some(document) = documents.next_document() {
         report(&mut documents, &mut out);

@@ -25,6 +25,7 @@ mod check;
 mod claims;
 mod findings;
 mod item;
+mod kept;
 mod ladder;
 mod load;
 pub mod mailman;
@@ -53,8 +54,9 @@ mod yaml_frame;
 
 pub use bind::said;
 pub use bounds::Amount;
+pub use kept::Kept;
 pub use ladder::{LoadedLadder, load_ladder};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, load_changed};
 
 #[cfg(test)]
 mod tests;

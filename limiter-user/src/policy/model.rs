@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -361,10 +362,11 @@ pub struct Located<T> {
 }
 
 /// Where something is written: `file:line:column`, both counted from 1.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Origin {
-    /// The file.
-    pub file: PathBuf,
+    /// The file: one path for all places in it.
+    #[serde(with = "path")]
+    pub file: Arc<Path>,
     /// The line, 0 where only the file is known.
     pub line: usize,
     /// The column.
@@ -427,6 +429,17 @@ impl Default for Rules {
     }
 }
 
+impl Default for Origin {
+    /// Nowhere.
+    fn default() -> Self {
+        Self {
+            file: Path::new("").into(),
+            line: 0,
+            column: 0,
+        }
+    }
+}
+
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.file.display())?;
@@ -468,6 +481,24 @@ impl Limit {
     #[must_use]
     pub fn is_of_distinct_recipients(&self) -> bool {
         self.unit == Unit::DistinctRecipients
+    }
+}
+
+/// Serde for a path that is shared.
+mod path {
+    use std::{
+        path::{Path, PathBuf},
+        sync::Arc,
+    };
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Arc<Path>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Path>, D::Error> {
+        PathBuf::deserialize(deserializer).map(Arc::from)
     }
 }
 

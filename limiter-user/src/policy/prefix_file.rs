@@ -65,7 +65,7 @@ fn prefixes(text: &str, path: &std::path::Path, out: &mut Findings) -> Vec<IpNet
         if bad <= TOLD {
             let blanks = before.chars().take_while(|c| c.is_whitespace()).count();
             let origin = Origin {
-                file: path.to_owned(),
+                file: path.into(),
                 line: index + 1,
                 column: blanks + 1,
             };
@@ -75,7 +75,7 @@ fn prefixes(text: &str, path: &std::path::Path, out: &mut Findings) -> Vec<IpNet
     }
     if bad > TOLD {
         let origin = Origin {
-            file: path.to_owned(),
+            file: path.into(),
             line: 0,
             column: 0,
         };

@@ -13,6 +13,8 @@ use std::{
 
 use thiserror::Error;
 
+use super::kept::SafeDirectories;
+
 /// The largest file, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024 * 1024;
 const MAX_FILE_MIB: u64 = MAX_FILE / (1024 * 1024);
@@ -137,6 +139,37 @@ pub fn text(path: &Path) -> Result<String, ReadError> {
     // Looked at first, so that no device is opened, and again once open, so that nothing can be
     // put in its place in between.
     check_path(path)?;
+    Ok(opened(path)?.0)
+}
+
+/// What the system says of a file that nobody else can change or replace, as [`check_path`];
+/// directories that are `known` are not looked at again.
+///
+/// # Errors
+///
+/// Returns why it cannot be used.
+pub(super) fn metadata(path: &Path, known: &SafeDirectories) -> Result<Metadata, ReadError> {
+    let metadata = std::fs::symlink_metadata(path).map_err(missing)?;
+    if metadata.is_symlink() {
+        check_path(path)?;
+        return std::fs::metadata(path).map_err(missing);
+    }
+    check(path, &metadata)?;
+    // Without a link at its end the file is in the directory that its name says.
+    let directory = path.parent().filter(|_| path.is_absolute());
+    if directory.is_none_or(|directory| !known.contains(directory)) {
+        check_directories(path)?;
+        directory.inspect(|directory| known.insert(directory));
+    }
+    Ok(metadata)
+}
+
+/// The text of a file that was looked at, and what the system said of it when it was opened.
+///
+/// # Errors
+///
+/// Returns why it cannot be used.
+pub(super) fn opened(path: &Path) -> Result<(String, Metadata), ReadError> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
@@ -144,7 +177,8 @@ pub fn text(path: &Path) -> Result<String, ReadError> {
         .map_err(missing)?;
     let metadata = file.metadata()?;
     check(path, &metadata)?;
-    read(file, metadata.len())
+    let text = read(file, metadata.len())?;
+    Ok((text, metadata))
 }
 
 /// Whether nobody else can change the file at `path`, or put another in its place.

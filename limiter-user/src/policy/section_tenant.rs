@@ -34,7 +34,7 @@ const KEYS: [&str; 13] = [
 const MODES: [(&str, Mode); 2] = [("observe", Mode::Observe), ("enforce", Mode::Enforce)];
 
 /// A tenant as it is written.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct RawTenant {
     pub name: String,
     pub origin: Origin,
@@ -50,7 +50,7 @@ pub(super) struct RawTenant {
 }
 
 /// A domain as it is written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RawDomain {
     /// In lower case, without the final dot.
     pub name: Located<String>,

@@ -4,11 +4,7 @@
 //! looked up one by one through the name service (LDAP, systemd's dynamic users); listing those
 //! all is not asked for, since that can take minutes.
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use nix::{errno::Errno, unistd};
 
@@ -141,7 +137,7 @@ impl Users {
                     unknown.insert(name, ());
                     warnings.push(Warning {
                         origin: Origin {
-                            file: origin.to_owned(),
+                            file: origin.into(),
                             line: 0,
                             column: 0,
                         },
@@ -229,7 +225,7 @@ fn for_each_line(
         if let Err(problem) = taken {
             warnings.push(Warning {
                 origin: Origin {
-                    file: PathBuf::from(path),
+                    file: path.into(),
                     line: index + 1,
                     column: 1,
                 },

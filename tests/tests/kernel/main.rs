@@ -10,6 +10,7 @@
 mod adoption;
 mod arithmetic;
 mod attaching;
+mod bulk;
 mod changes;
 mod charging;
 mod cost;

@@ -128,7 +128,7 @@ fn names(sanctions: &[Sanction]) -> String {
 #[must_use]
 pub fn warnings(stranded: &[Stranded], config: &Path) -> Vec<Fault> {
     let origin = Origin {
-        file: config.to_owned(),
+        file: config.into(),
         line: 0,
         column: 0,
     };

@@ -33,6 +33,8 @@ const BLOCKED: u32 = 1;
 pub(super) struct Known {
     prefixes: PrefixSet,
     filter: Vec<u64>,
+    /// Whether the filter is known to be that of the prefixes.
+    exact: bool,
 }
 
 /// What is to be done.
@@ -63,7 +65,8 @@ impl Mirror {
         };
         let known = self.blocked.insert(known);
         if known.prefixes == *wanted {
-            if known.filter == filter_of(wanted) {
+            known.exact = known.exact || known.filter == filter_of(wanted);
+            if known.exact {
                 return Ok(None);
             }
             // An agent that was killed left bits behind.
@@ -135,12 +138,23 @@ impl Mirror {
         self.blocked = Some(Known {
             prefixes: wanted,
             filter,
+            exact: true,
         });
         Ok(touched)
     }
 }
 
 impl Known {
+    /// What stands in maps that nothing was written to.
+    pub(super) fn nothing() -> Self {
+        let prefixes = PrefixSet::default();
+        Self {
+            filter: filter_of(&prefixes),
+            prefixes,
+            exact: true,
+        }
+    }
+
     fn read(maps: &Maps) -> Result<Self, KernelError> {
         let entries = maps.blocked.entries()?;
         let prefixes = entries
@@ -149,6 +163,7 @@ impl Known {
         Ok(Self {
             prefixes: PrefixSet::of(prefixes),
             filter: maps.blocked_filter.all()?,
+            exact: false,
         })
     }
 }

@@ -5,15 +5,18 @@
 //! the tenant they pointed to goes; an index that became free is not used again in the same pass.
 
 mod blocked;
+mod entries;
 mod exempt;
+mod fresh;
 mod locks;
 mod room;
 mod sanctions;
+mod sets;
 mod settings;
 mod tenants;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
 };
 
@@ -31,7 +34,13 @@ pub use self::sanctions::{
     Ended, InForce, LONGEST_SANCTION, LayerNeeds, Reinstated, SHORTEST_SANCTION, SanctionError,
     Sanctioned,
 };
-use self::tenants::{Written, run_of};
+use self::{
+    entries::{Entries, Entry},
+    fresh::Fresh,
+    locks::Forwards,
+    sets::Sets,
+    tenants::run_of,
+};
 use super::{
     Kernel, KernelError,
     alloc::{Run, Slots},
@@ -67,27 +76,18 @@ impl Changes {
     }
 }
 
-/// A tenant as it stands in the kernel.
-#[derive(Clone, Debug)]
-struct Entry {
-    name: String,
-    tenant: Tenant,
-    set: LimitSet,
-    run: Option<Run>,
-}
-
 /// The agent's copy of what stands in the kernel.
 #[derive(Debug)]
 pub struct Mirror {
-    entries: BTreeMap<u32, Entry>,
+    entries: Entries,
     by_name: HashMap<String, u32>,
     slots: Slots,
     /// How many blocks there are.
     blocks: u32,
-    /// Interned sets of limits, with how many tenants use each.
-    sets: HashMap<LimitSet, (u32, usize)>,
-    free_sets: BTreeSet<u32>,
-    fresh_set: u32,
+    sets: Sets,
+    forwards: Forwards,
+    /// Whether locks were last joined for a node that has limits itself.
+    joined_with_node: Option<bool>,
     /// Exempt sets by content.
     exempt_sets: BTreeMap<Vec<Exempt>, u32>,
     exempt: BTreeMap<(u32, ExemptKey), ExemptPorts>,
@@ -99,8 +99,14 @@ pub struct Mirror {
     inheritance: Option<Inheritance>,
     /// Everybody's own sanctions, where there are any.
     own: BTreeMap<u32, Sanctions>,
-    /// Whether an earlier life of the agent may have left something at free indices.
-    adopted: bool,
+    /// Whether any tenant may be under a sanction in force.
+    sanctions_in_force: bool,
+    /// Whether the maps were made by this agent: what it did not write is zero.
+    maps_are_new: bool,
+    /// Free indices at which there was a tenant once, or part of one.
+    worn: BTreeSet<u32>,
+    /// The indices of the tenants of the last image, in its order.
+    order: Vec<u32>,
     ports: Vec<(u16, u8)>,
     free: BTreeSet<u32>,
     fresh: u32,
@@ -118,21 +124,24 @@ impl Mirror {
     /// A map cannot be read.
     pub fn read(maps: &Maps, netns: u32) -> Result<Self, KernelError> {
         let mut mirror = Self {
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
             by_name: HashMap::new(),
             slots: Slots::new(maps.blocks.len()),
             blocks: maps.blocks.len(),
-            sets: HashMap::new(),
-            free_sets: BTreeSet::new(),
-            fresh_set: 1,
+            sets: Sets::default(),
+            forwards: Forwards::default(),
+            joined_with_node: None,
             exempt_sets: BTreeMap::new(),
             exempt: BTreeMap::new(),
-            identities: Identities::read(maps)?,
-            blocked: None,
+            identities: Identities::default(),
+            blocked: maps.are_new.then(blocked::Known::nothing),
             settings: None,
             inheritance: None,
             own: BTreeMap::new(),
-            adopted: false,
+            sanctions_in_force: false,
+            maps_are_new: maps.are_new,
+            worn: BTreeSet::new(),
+            order: Vec::new(),
             ports: Vec::new(),
             free: BTreeSet::new(),
             fresh: FIRST_TENANT,
@@ -146,45 +155,67 @@ impl Mirror {
             netns,
             scope: (0, 0),
         };
-        let mut runs = Vec::new();
-        for (key, index) in maps.names.entries()? {
-            let tenant = maps.tenants.get(index)?;
-            if !tenant.exists() {
-                continue;
-            }
-            let set = maps.limit_sets.get(tenant.limit_set)?;
-            let run = run_of(&tenant, &set);
-            mirror.read_own(index, maps)?;
-            runs.extend(run);
-            mirror.use_set(&set, tenant.limit_set);
-            let name = key_name(&key);
-            mirror.by_name.insert(name.clone(), index);
-            mirror.entries.insert(
-                index,
-                Entry {
-                    name,
-                    tenant,
-                    set,
-                    run,
-                },
-            );
-            mirror.fresh = mirror.fresh.max(index + 1);
-        }
-        mirror.adopted = !mirror.entries.is_empty();
-        mirror.slots = Slots::with_used(maps.blocks.len(), &runs);
-        mirror.free = (FIRST_TENANT..mirror.fresh)
-            .filter(|i| !mirror.entries.contains_key(i))
-            .collect();
-        mirror.free_sets = {
-            let used: BTreeSet<u32> = mirror.sets.values().map(|(id, _)| *id).collect();
-            (1..mirror.fresh_set)
-                .filter(|id| !used.contains(id))
-                .collect()
-        };
-        for (bits, key, ports) in maps.exempt.entries()? {
-            mirror.exempt.insert((bits, key), ports);
+        if !maps.are_new {
+            mirror.read_again(maps)?;
         }
         Ok(mirror)
+    }
+
+    /// Reads what an earlier life of the agent left in the kernel.
+    fn read_again(&mut self, maps: &Maps) -> Result<(), KernelError> {
+        self.identities = Identities::read(maps)?;
+        self.forwards = Forwards::read(maps)?;
+        let tenants = maps.tenants.all()?;
+        let own = maps.sanctions.all()?;
+        let mut sets: HashMap<u32, LimitSet> = HashMap::new();
+        let mut runs = Vec::new();
+        for (key, index) in maps.names.entries()? {
+            let at = usize::try_from(index).unwrap_or(usize::MAX);
+            let Some(tenant) = tenants.get(at).filter(|tenant| tenant.exists()) else {
+                continue;
+            };
+            let set = match sets.get(&tenant.limit_set) {
+                Some(set) => *set,
+                None => {
+                    let set = maps.limit_sets.get(tenant.limit_set)?;
+                    sets.insert(tenant.limit_set, set);
+                    set
+                }
+            };
+            let run = run_of(tenant, &set);
+            if let Some(own) = own.get(at).filter(|own| own.any()) {
+                self.own.insert(index, *own);
+            }
+            runs.extend(run);
+            self.sets.adopt(&set, tenant.limit_set);
+            let name = key_name(&key);
+            self.by_name.insert(name.clone(), index);
+            let tenant = *tenant;
+            self.insert(index, Entry { name, tenant, run });
+            self.fresh = self.fresh.max(index.saturating_add(1));
+        }
+        // Whoever was killed in the middle of adding or removing tenants left parts of them.
+        self.worn = (0_u32..)
+            .zip(tenants.iter().zip(&own))
+            .filter(|(_, (tenant, own))| **tenant != Tenant::default() || own.any())
+            .map(|(index, _)| index)
+            .filter(|index| !self.entries.contains(*index))
+            .collect();
+        self.slots = Slots::with_used(maps.blocks.len(), &runs);
+        self.free = (FIRST_TENANT..self.fresh)
+            .filter(|index| !self.entries.contains(*index))
+            .collect();
+        self.sets.find_free();
+        for (bits, key, ports) in maps.exempt.entries()? {
+            self.exempt.insert((bits, key), ports);
+        }
+        Ok(())
+    }
+
+    /// Remembers a tenant as it stands in the kernel.
+    fn insert(&mut self, index: u32, entry: Entry) {
+        self.sanctions_in_force |= entry.tenant.sanctions.any();
+        self.entries.insert(index, entry);
     }
 
     /// The kernel's index of a tenant.
@@ -197,7 +228,7 @@ impl Mirror {
     pub fn tenants(&self) -> impl Iterator<Item = (u32, &str)> {
         self.entries
             .iter()
-            .map(|(index, entry)| (*index, entry.name.as_str()))
+            .map(|(index, entry)| (index, entry.name.as_str()))
     }
 
     /// Makes the kernel hold `image`.
@@ -216,7 +247,10 @@ impl Mirror {
     }
 
     fn apply_policy(&mut self, image: &Image, kernel: &mut Kernel) -> Result<Changes, KernelError> {
-        self.check_room(image, &kernel.maps)?;
+        // Of no use any more if this pass does not come to its end.
+        let before = std::mem::take(&mut self.order);
+        let places = self.places(image, &before);
+        self.check_room(image, &places, &kernel.maps)?;
         let depths = depths(image.cgroups.iter().map(|binding| binding.depth))?;
         let blocked = self.plan_blocked(&image.blocked, &kernel.maps)?;
         let mut changes = Changes::default();
@@ -229,40 +263,79 @@ impl Mirror {
             changes.blocked = self.write_blocked(plan, kernel)?;
         }
         let retired = self.write_exempt_sets(image, kernel)?;
-        let indices = self.assign_indices(image)?;
+        let indices = self.assign_indices(image, places)?;
         self.merge_locks(image, &indices, kernel)?;
-        let counts_mail = image.counts_mail();
-        for (at, tenant) in image.tenants.iter().enumerate() {
-            let index = indices[at];
-            let parent = tenant.parent.map_or(NOBODY, |parent| indices[parent]);
-            match self.write_tenant(index, parent, tenant, counts_mail[at], image, kernel)? {
-                Written::Same => {}
-                Written::Changed => changes.changed += 1,
-                Written::Added => changes.added += 1,
-            }
-        }
+        self.write_tenants(image, &indices, kernel, &mut changes)?;
         // Before anybody's identities lead to tenants with other ancestors.
         self.refresh_sanctions(kernel)?;
 
-        let wanted = identities_of(image, |at| Owner::tenant(indices[at]));
+        let wanted = claims_of(image, 0, |at| Owner::tenant(indices[at]));
         changes.identities = self.identities.become_in(wanted, &mut kernel.maps)?;
         self.write_settings(image, depths, kernel)?;
 
-        let kept: BTreeSet<u32> = indices.into_iter().collect();
-        let gone: Vec<u32> = self
-            .entries
-            .keys()
-            .filter(|index| !kept.contains(index))
-            .copied()
-            .collect();
         // Children first, so that nobody's parent is missing.
-        for index in gone.into_iter().rev() {
+        for index in self.gone(&indices, &before).into_iter().rev() {
             self.remove_tenant(index, kernel)?;
             changes.removed += 1;
         }
         self.remove_exempt(&retired, kernel)?;
         self.inheritance = None;
+        self.order = indices;
         Ok(changes)
+    }
+
+    /// Writes all tenants that are new or changed. The new ones first, many at once, so that they
+    /// are there before anybody refers to them; parents before their children.
+    fn write_tenants(
+        &mut self,
+        image: &Image,
+        indices: &[u32],
+        kernel: &mut Kernel,
+        changes: &mut Changes,
+    ) -> Result<(), KernelError> {
+        let counts_mail = image.counts_mail();
+        let all = || {
+            let places = indices.iter().zip(&counts_mail);
+            image
+                .tenants
+                .iter()
+                .zip(places)
+                .map(|(tenant, (index, counts))| {
+                    let parent = tenant.parent.map_or(NOBODY, |parent| indices[parent]);
+                    ((*index, parent), tenant, *counts)
+                })
+        };
+        let mut fresh = Fresh::new(self.slots.first_unused(), self.maps_are_new);
+        let new: Vec<_> = all()
+            .filter(|((index, _), ..)| !self.entries.contains(*index))
+            .collect();
+        for (at, tenant, counts) in &new {
+            let added = self.add_tenant(*at, tenant, *counts, image, &mut fresh, kernel);
+            if let Err(error) = added {
+                // Those before it can stand there all the same.
+                self.write_fresh(&mut fresh, kernel)?;
+                return Err(error);
+            }
+        }
+        self.write_fresh(&mut fresh, kernel)?;
+        changes.added = new.len();
+        if self.entries.len() > changes.added {
+            for (at, tenant, counts) in all() {
+                changes.changed += usize::from(self.change_tenant(at, tenant, counts, kernel)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tenants that stand in the kernel and are not among `kept`, in the order of their
+    /// indices. `before` are those of the last pass, if it came to its end.
+    fn gone(&self, kept: &[u32], before: &[u32]) -> Vec<u32> {
+        if kept == before {
+            return Vec::new();
+        }
+        let kept: HashSet<u32> = kept.iter().copied().collect();
+        let all = self.entries.iter().map(|(index, _)| index);
+        all.filter(|index| !kept.contains(index)).collect()
     }
 
     /// What tenants begin with that the next [`apply`](Self::apply) adds. Nothing is attached yet:
@@ -273,22 +346,55 @@ impl Mirror {
 
     /// The tenants from the index `from` on, their limits, and where the state of these stands.
     pub(super) fn states(&self, from: u32) -> impl Iterator<Item = (u32, &str, &LimitSet, Run)> {
-        self.entries.range(from..).filter_map(|(index, entry)| {
-            Some((*index, entry.name.as_str(), &entry.set, entry.run?))
+        self.entries.from(from).filter_map(|(index, entry)| {
+            let set = self.sets.get(entry.tenant.limit_set);
+            Some((index, entry.name.as_str(), set, entry.run?))
         })
     }
 
-    /// Finds or assigns the index of every tenant of the image.
-    fn assign_indices(&mut self, image: &Image) -> Result<Vec<u32>, KernelError> {
-        let mut indices = Vec::with_capacity(image.tenants.len());
-        for (at, tenant) in image.tenants.iter().enumerate() {
-            let index = match (at, self.by_name.get(&tenant.name)) {
-                (0, _) => NODE,
-                (1, _) => DEFAULT,
-                (_, Some(index)) => *index,
-                (_, None) => self.free_index()?,
+    /// The index of every tenant of the image that has one. `before` are those of the last image.
+    fn places(&self, image: &Image, before: &[u32]) -> Vec<Option<u32>> {
+        let at_the_same_place = |at: usize, name: &str| {
+            let index = *before.get(at)?;
+            (self.entries.get(index)?.name == name).then_some(index)
+        };
+        image
+            .tenants
+            .iter()
+            .enumerate()
+            .map(|(at, tenant)| match at {
+                0 => Some(NODE),
+                1 => Some(DEFAULT),
+                // Most stand where they stood last time.
+                _ => at_the_same_place(at, &tenant.name)
+                    .or_else(|| self.by_name.get(&tenant.name).copied()),
+            })
+            .collect()
+    }
+
+    /// The index of every tenant of the image, assigned where there is none in `places`.
+    fn assign_indices(
+        &mut self,
+        image: &Image,
+        places: Vec<Option<u32>>,
+    ) -> Result<Vec<u32>, KernelError> {
+        let missing = image.tenants.len().saturating_sub(self.by_name.len());
+        self.by_name.reserve(missing);
+        let mut indices = Vec::with_capacity(places.len());
+        for (tenant, place) in image.tenants.iter().zip(places) {
+            let index = match place {
+                // The node and the default have theirs before they have a name.
+                Some(index) if index >= FIRST_TENANT => index,
+                Some(index) => {
+                    self.by_name.entry(tenant.name.clone()).or_insert(index);
+                    index
+                }
+                None => {
+                    let index = self.free_index()?;
+                    self.by_name.insert(tenant.name.clone(), index);
+                    index
+                }
             };
-            self.by_name.insert(tenant.name.clone(), index);
             indices.push(index);
         }
         Ok(indices)
@@ -335,11 +441,12 @@ impl Mirror {
     }
 }
 
-/// What an image says about whose identities are.
-fn identities_of(image: &Image, tenant: impl Fn(TenantRef) -> Owner) -> Identities {
+/// What an image says about whose identities are, uids below `first_uid` aside.
+fn claims_of(image: &Image, first_uid: u32, tenant: impl Fn(TenantRef) -> Owner) -> Identities {
     let cgroups = image.cgroups.iter();
+    let uids = image.uids.iter();
     Identities::wanted(
-        &image.uids,
+        uids.filter(|binding| binding.range.last >= first_uid),
         |binding| match binding.holder {
             Holder::Mta => Owner::MTA,
             Holder::Tenant(at) => tenant(at),

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use limiter_common::{
-    abi::FIRST_TENANT,
+    abi::DENSE_UIDS,
     limit::{BLOCK_SLOTS, LimitSet},
     owner::Owner,
 };
 
-use super::{Entry, Mirror, identities_of};
+use super::{Mirror, claims_of};
 use crate::{
     kernel::{
         KernelError,
@@ -16,49 +16,55 @@ use crate::{
         limits::lay_out,
         maps::Maps,
     },
-    policy::image::{Image, ImageTenant},
+    policy::image::Image,
 };
 
 impl Mirror {
     /// Makes sure that everything fits, the blocked prefixes aside, which are planned with their
     /// room. Old and new stand side by side while they are written, so what goes away gives its
     /// room back only afterwards.
-    pub(super) fn check_room(&self, image: &Image, maps: &Maps) -> Result<(), KernelError> {
-        self.room_for_tenants(image)?;
-        self.room_for_slots(image)?;
-        self.room_for_sets(image, usize_of(maps.limit_sets.len()))?;
+    pub(super) fn check_room(
+        &self,
+        image: &Image,
+        places: &[Option<u32>],
+        maps: &Maps,
+    ) -> Result<(), KernelError> {
+        self.room_for_tenants(places)?;
+        self.room_for_slots(image, places)?;
+        self.room_for_sets(image, places, usize_of(maps.limit_sets.len()))?;
         self.room_for_exempt(image, maps.exempt.room())?;
-        // Whose they are does not matter here.
-        let wanted = identities_of(image, |_| Owner::MTA);
+        // Whose they are does not matter here, and there is room for every ordinary uid.
+        let wanted = claims_of(image, DENSE_UIDS, |_| Owner::MTA);
         match self.identities.lacks_room(&wanted, maps) {
             None => Ok(()),
             Some((what, needed, room)) => Err(KernelError::NoRoom { what, needed, room }),
         }
     }
 
-    fn room_for_tenants(&self, image: &Image) -> Result<(), KernelError> {
+    fn room_for_tenants(&self, places: &[Option<u32>]) -> Result<(), KernelError> {
         let room = usize_of(self.capacity);
-        let new = image
-            .tenants
-            .iter()
-            .skip(usize_of(FIRST_TENANT))
-            .filter(|tenant| !self.by_name.contains_key(&tenant.name))
-            .count();
+        let new = places.iter().filter(|place| place.is_none()).count();
         if new <= self.free.len() + room - usize_of(self.fresh) {
             return Ok(());
         }
         Err(KernelError::NoRoom {
             what: "tenants",
-            needed: image.tenants.len(),
+            needed: places.len(),
             room,
         })
     }
 
     /// Takes and gives back the same runs of slots in the same order as the pass will, in a copy.
-    fn room_for_slots(&self, image: &Image) -> Result<(), KernelError> {
+    fn room_for_slots(&self, image: &Image, places: &[Option<u32>]) -> Result<(), KernelError> {
         let mut copy: Option<Slots> = None;
-        for tenant in &image.tenants {
-            let old = self.entry_of(tenant).and_then(|entry| entry.run);
+        let all = || {
+            let entries = places.iter().map(|place| self.entries.get((*place)?));
+            image.tenants.iter().zip(entries)
+        };
+        let new = all().filter(|(_, entry)| entry.is_none());
+        let known = all().filter(|(_, entry)| entry.is_some());
+        for (tenant, entry) in new.chain(known) {
+            let old = entry.and_then(|entry| entry.run);
             let size = size_for(tenant.limits.len());
             if size == old.map(|run| run.size) {
                 continue;
@@ -83,20 +89,23 @@ impl Mirror {
     }
 
     /// As above, for the interned sets; only counted one by one where it could be too many.
-    fn room_for_sets(&self, image: &Image, room: usize) -> Result<(), KernelError> {
+    fn room_for_sets(
+        &self,
+        image: &Image,
+        places: &[Option<u32>],
+        room: usize,
+    ) -> Result<(), KernelError> {
         // Set 0 is the empty one.
         let room = room.saturating_sub(1);
         if self.sets.len() + image.tenants.len() <= room {
             return Ok(());
         }
-        let mut users: HashMap<LimitSet, usize> = self
-            .sets
-            .iter()
-            .map(|(set, (_, users))| (*set, *users))
-            .collect();
-        for tenant in &image.tenants {
-            let old = self.entry_of(tenant);
-            let old_set = old.map_or(LimitSet::default(), |entry| entry.set);
+        let mut users: HashMap<LimitSet, usize> = self.sets.users();
+        for (tenant, place) in image.tenants.iter().zip(places) {
+            let old = place.and_then(|place| self.entries.get(place));
+            let old_set = old.map_or(LimitSet::default(), |entry| {
+                *self.sets.get(entry.tenant.limit_set)
+            });
             let old_size = old.and_then(|entry| entry.run).map_or(0, |run| run.size);
             let set = lay_out(&tenant.limits, &old_set, old_size).set;
             if set.count != 0 {
@@ -117,10 +126,6 @@ impl Mirror {
             }
         }
         Ok(())
-    }
-
-    fn entry_of(&self, tenant: &ImageTenant) -> Option<&Entry> {
-        self.entries.get(self.by_name.get(&tenant.name)?)
     }
 }
 

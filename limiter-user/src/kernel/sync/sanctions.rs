@@ -206,7 +206,7 @@ impl Mirror {
 
     /// The tenant at `index` and everybody below it.
     fn affected_by(&self, index: u32) -> impl Iterator<Item = u32> {
-        let all = self.entries.keys().copied();
+        let all = self.entries.iter().map(|(index, _)| index);
         all.filter(move |at| self.line(*at).any(|above| above == index))
     }
 
@@ -223,7 +223,7 @@ impl Mirror {
     /// All tenants' own sanctions.
     pub fn all_own_sanctions(&self) -> impl Iterator<Item = (&str, Sanctions)> {
         self.own.iter().filter_map(|(index, own)| {
-            let entry = self.entries.get(index)?;
+            let entry = self.entries.get(*index)?;
             Some((entry.name.as_str(), *own))
         })
     }
@@ -233,10 +233,11 @@ impl Mirror {
     /// nobody is.
     pub fn sanctioned(&self, now_ns: u64) -> impl Iterator<Item = &str> {
         let now_s = sanction::seconds(now_ns);
-        let entries = (!self.own.is_empty()).then(|| self.entries.values());
+        let entries = (!self.own.is_empty()).then(|| self.entries.iter());
         entries
             .into_iter()
             .flatten()
+            .map(|(_, entry)| entry)
             .filter(move |entry| entry.tenant.sanctions.strongest(now_s).is_some())
             .map(|entry| entry.name.as_str())
     }
@@ -262,7 +263,7 @@ impl Mirror {
             .map(|(index, own)| (*index, *own))
             .collect();
         for (index, mut own) in due {
-            let name = self.entries.get(&index).map(|entry| entry.name.clone());
+            let name = self.entries.get(index).map(|entry| entry.name.clone());
             for which in Sanction::ALL {
                 let place = &mut own.until_s[usize::from(*which as u8)];
                 if over(*place) {
@@ -297,15 +298,6 @@ impl Mirror {
         }
     }
 
-    /// Reads the own sanctions of the tenant at `index`.
-    pub(super) fn read_own(&mut self, index: u32, maps: &Maps) -> Result<(), KernelError> {
-        let own = maps.sanctions.get(index)?;
-        if own.any() {
-            self.own.insert(index, own);
-        }
-        Ok(())
-    }
-
     /// Lets go of the own sanctions of an index that is about to be free.
     pub(super) fn forget_own(
         &mut self,
@@ -325,20 +317,24 @@ impl Mirror {
 
     /// Writes what is in force wherever it is not what follows from everybody's own.
     pub(super) fn refresh_sanctions(&mut self, kernel: &mut Kernel) -> Result<(), KernelError> {
+        if self.own.is_empty() && !self.sanctions_in_force {
+            return Ok(());
+        }
         let wrong: Vec<(u32, Sanctions)> = self
             .entries
             .iter()
             .filter_map(|(index, entry)| {
-                let wanted = self.effective(*index);
-                (wanted != entry.tenant.sanctions).then_some((*index, wanted))
+                let wanted = self.effective(index);
+                (wanted != entry.tenant.sanctions).then_some((index, wanted))
             })
             .collect();
         for (index, wanted) in wrong {
             kernel.set_sanctions(index, wanted)?;
-            if let Some(entry) = self.entries.get_mut(&index) {
+            if let Some(entry) = self.entries.get_mut(index) {
                 entry.tenant.sanctions = wanted;
             }
         }
+        self.sanctions_in_force = !self.own.is_empty();
         Ok(())
     }
 
@@ -355,7 +351,7 @@ impl Mirror {
     fn sanctionable(&self, tenant: &str) -> Result<u32, SanctionError> {
         match self.index_of(tenant) {
             Some(NODE) => Err(SanctionError::Node),
-            Some(index) if self.entries.contains_key(&index) => Ok(index),
+            Some(index) if self.entries.contains(index) => Ok(index),
             _ => Err(SanctionError::UnknownTenant {
                 name: tenant.to_owned(),
             }),
@@ -368,7 +364,7 @@ impl Mirror {
 
     /// A tenant and its ancestors.
     fn line(&self, index: u32) -> impl Iterator<Item = u32> {
-        let parent = |at: &u32| self.entries.get(at).map(|entry| entry.tenant.parent);
+        let parent = |at: &u32| self.entries.get(*at).map(|entry| entry.tenant.parent);
         std::iter::successors(Some(index), parent).take(MAX_DEPTH + 1)
     }
 

@@ -12,48 +12,131 @@ use limiter_common::{
     window::Slot,
 };
 
-use super::{Entry, Mirror, locks::holding_lock};
+use super::{Mirror, entries::Entry, fresh::Fresh};
 use crate::{
     kernel::{
         Kernel, KernelError,
         alloc::{Run, size_for},
         clock,
-        limits::{Layout, Source, lay_out},
+        limits::{Layout, Source, is_laid_out, lay_out},
         maps::name_key,
     },
     policy::image::{Image, ImageTenant},
 };
 
-/// What became of a tenant.
-pub(super) enum Written {
-    Same,
-    Changed,
-    Added,
-}
-
 impl Mirror {
-    /// Writes one tenant if anything about it changed.
-    pub(super) fn write_tenant(
+    /// Adds a tenant that does not stand in the kernel: with all others that wait, where it can be,
+    /// else at once.
+    pub(super) fn add_tenant(
         &mut self,
-        index: u32,
-        parent: u32,
+        (index, parent): (u32, u32),
         tenant: &ImageTenant,
         counts_mail: bool,
         image: &Image,
+        fresh: &mut Fresh,
         kernel: &mut Kernel,
-    ) -> Result<Written, KernelError> {
-        let old = self.entries.get(&index).cloned();
-        let (old_set, old_run) = match &old {
-            Some(entry) => (entry.set, entry.run),
-            None => (LimitSet::default(), None),
+    ) -> Result<(), KernelError> {
+        let layout = fresh.lay_out(&tenant.limits);
+        let lock = self.new_lock(index, parent, image)?;
+        let mut policy = Tenant {
+            sanctions: self.inherited(parent),
+            ..self.policy_of(tenant, (lock, parent), counts_mail, Tenant::default())
         };
-        let layout = lay_out(&tenant.limits, &old_set, old_run.map_or(0, |run| run.size));
-        let lock = match &old {
-            // What holds now was joined with what is wanted before. It is named itself, not one
-            // that gave way to it: programs follow a few forwards only.
-            Some(entry) => holding_lock(&kernel.maps, entry.tenant.lock)?,
-            None => self.new_lock(index, parent, image, &kernel.maps)?,
+        let run = self.place(&layout, None)?;
+        policy.block = run.map_or(0, |run| run.block);
+        policy.first_slot = run.map_or(0, |run| run.first);
+        policy.limit_set = self
+            .sets
+            .intern(&layout.set, kernel.maps.limit_sets.len())?;
+        let inheritance = self.inheritance.as_ref();
+        let begins_with =
+            inheritance.and_then(|it| it.slots(&tenant.name, &tenant.limits, &layout));
+        let together = !self.worn.contains(&index) && fresh.takes(run);
+        if together {
+            fresh.add(index, &tenant.name, policy, run, begins_with.as_deref());
+        } else {
+            // Its parent may wait.
+            self.write_fresh(fresh, kernel)?;
+            self.sets.write(&mut kernel.maps.limit_sets)?;
+            self.sweep(index, kernel)?;
+            kernel.maps.stats.set(index, Stats::default())?;
+            match begins_with {
+                Some(slots) => {
+                    kernel.set_tenant(index, &policy, &slots, u64::MAX)?;
+                }
+                None => write_policy(kernel, index, &policy, &layout, None)?,
+            }
+            // After the policy: whoever reads the maps finds a tenant behind every name, wherever
+            // the agent was killed.
+            kernel.maps.names.insert(name_key(&tenant.name), index)?;
+        }
+        let entry = Entry {
+            name: tenant.name.clone(),
+            tenant: policy,
+            run,
         };
+        self.insert(index, entry);
+        if fresh.is_full() {
+            self.write_fresh(fresh, kernel)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a tenant that stands in the kernel if anything about it changed. Gives whether it
+    /// did.
+    pub(super) fn change_tenant(
+        &mut self,
+        (index, parent): (u32, u32),
+        tenant: &ImageTenant,
+        counts_mail: bool,
+        kernel: &mut Kernel,
+    ) -> Result<bool, KernelError> {
+        let Some(old) = self.entries.get(index) else {
+            return Ok(false);
+        };
+        // What holds now was joined with what is wanted before. It is named itself, not one that
+        // gave way to it: programs follow a few forwards only.
+        let lock = self.forwards.holding(old.tenant.lock)?;
+        let mut policy = self.policy_of(tenant, (lock, parent), counts_mail, old.tenant);
+        let old_set = self.sets.get(old.tenant.limit_set);
+        let (old_policy, old_run) = (old.tenant, old.run);
+        let old_size = old_run.map_or(0, |run| run.size);
+        if policy == old_policy && is_laid_out(&tenant.limits, old_set, old_size) {
+            return Ok(false);
+        }
+        let layout = lay_out(&tenant.limits, old_set, old_size);
+        if policy == old_policy && layout.set == *old_set && layout.in_place {
+            return Ok(false);
+        }
+        let run = self.place(&layout, old_run)?;
+        policy.block = run.map_or(0, |run| run.block);
+        policy.first_slot = run.map_or(0, |run| run.first);
+        policy.limit_set = self
+            .sets
+            .intern(&layout.set, kernel.maps.limit_sets.len())?;
+        self.sets.write(&mut kernel.maps.limit_sets)?;
+        write_policy(kernel, index, &policy, &layout, old_run)?;
+        self.sets.release(old_policy.limit_set);
+        if let (Some(old_run), true) = (old_run, old_run != run) {
+            self.slots.release(old_run);
+        }
+        let entry = Entry {
+            name: tenant.name.clone(),
+            tenant: policy,
+            run,
+        };
+        self.insert(index, entry);
+        Ok(true)
+    }
+
+    /// The policy of a tenant, but for where its limits and their state stand.
+    fn policy_of(
+        &self,
+        tenant: &ImageTenant,
+        (lock, parent): (u32, u32),
+        counts_mail: bool,
+        old: Tenant,
+    ) -> Tenant {
         let mut flags = tenant::flags::EXISTS;
         if tenant.enforce {
             flags |= tenant::flags::ENFORCE;
@@ -61,67 +144,19 @@ impl Mirror {
         if counts_mail {
             flags |= tenant::flags::COUNTS_MAIL;
         }
-        let mut policy = Tenant {
+        let exempt_set = match tenant.exempt.is_empty() {
+            true => 0,
+            false => self.exempt_sets.get(&tenant.exempt).copied().unwrap_or(0),
+        };
+        Tenant {
             lock,
             parent,
             flags,
             direct_smtp: tenant.direct_smtp as u8,
             submission: tenant.submission as u8,
-            exempt_set: self.exempt_sets.get(&tenant.exempt).copied().unwrap_or(0),
-            ..match &old {
-                Some(entry) => entry.tenant,
-                None => Tenant {
-                    sanctions: self.inherited(parent),
-                    ..Tenant::default()
-                },
-            }
-        };
-        if old.is_some() && layout.set == old_set && layout.in_place && policy == same(&old) {
-            return Ok(Written::Same);
+            exempt_set,
+            ..old
         }
-
-        let run = self.place(&layout, old_run)?;
-        policy.block = run.map_or(0, |run| run.block);
-        policy.first_slot = run.map_or(0, |run| run.first);
-        policy.limit_set = self.intern(&layout.set, kernel)?;
-        let written = match &old {
-            Some(_) => Written::Changed,
-            None => {
-                self.sweep(index, kernel)?;
-                kernel.maps.stats.set(index, Stats::default())?;
-                Written::Added
-            }
-        };
-        let begins_with = match (&old, &self.inheritance) {
-            (None, Some(inheritance)) => inheritance.slots(&tenant.name, &tenant.limits, &layout),
-            _ => None,
-        };
-        match begins_with {
-            Some(slots) => {
-                kernel.set_tenant(index, &policy, &slots, u64::MAX)?;
-            }
-            None => write_policy(kernel, index, &policy, &layout, old_run)?,
-        }
-        if old.is_none() {
-            // After the policy: whoever reads the maps finds a tenant behind every name, wherever
-            // the agent was killed.
-            kernel.maps.names.insert(name_key(&tenant.name), index)?;
-        }
-
-        if let Some(entry) = &old {
-            self.release_set(&entry.set);
-            if let (Some(old_run), true) = (entry.run, entry.run != run) {
-                self.slots.release(old_run);
-            }
-        }
-        let entry = Entry {
-            name: tenant.name.clone(),
-            tenant: policy,
-            set: layout.set,
-            run,
-        };
-        self.entries.insert(index, entry);
-        Ok(written)
     }
 
     /// Where the state of a layout is to stand.
@@ -145,57 +180,10 @@ impl Mirror {
         }
     }
 
-    /// The id of a set of limits, written if it is new.
-    fn intern(&mut self, set: &LimitSet, kernel: &mut Kernel) -> Result<u32, KernelError> {
-        if set.count == 0 {
-            return Ok(0);
-        }
-        if let Some((id, users)) = self.sets.get_mut(set) {
-            *users += 1;
-            return Ok(*id);
-        }
-        let room = kernel.maps.limit_sets.len();
-        let id = match self.free_sets.pop_first() {
-            Some(id) => id,
-            None if self.fresh_set < room => {
-                self.fresh_set += 1;
-                self.fresh_set - 1
-            }
-            None => {
-                let room = usize::try_from(room).unwrap_or(usize::MAX);
-                return Err(KernelError::NoRoom {
-                    what: "different sets of limits",
-                    needed: room + 1,
-                    room,
-                });
-            }
-        };
-        kernel.maps.limit_sets.set(id, set)?;
-        self.sets.insert(*set, (id, 1));
-        Ok(id)
-    }
-
-    pub(super) fn use_set(&mut self, set: &LimitSet, id: u32) {
-        if id != 0 {
-            self.sets.entry(*set).or_insert((id, 0)).1 += 1;
-            self.fresh_set = self.fresh_set.max(id + 1);
-        }
-    }
-
-    fn release_set(&mut self, set: &LimitSet) {
-        if let Some((id, users)) = self.sets.get_mut(set) {
-            *users = users.saturating_sub(1);
-            if *users == 0 {
-                self.free_sets.insert(*id);
-                self.sets.remove(set);
-            }
-        }
-    }
-
     /// Takes away what an agent that was killed in the middle of removing a tenant left at its
     /// index: a new one inherits nothing.
     fn sweep(&self, index: u32, kernel: &mut Kernel) -> Result<(), KernelError> {
-        if !self.adopted {
+        if !self.worn.contains(&index) {
             return Ok(());
         }
         let left = kernel.maps.tenants.get(index)?;
@@ -214,7 +202,7 @@ impl Mirror {
         index: u32,
         kernel: &mut Kernel,
     ) -> Result<(), KernelError> {
-        let Some(entry) = self.entries.get(&index).cloned() else {
+        let Some(entry) = self.entries.get(index).cloned() else {
             return Ok(());
         };
         // The name first: see `write_tenant`. Its own sanctions stay until it is gone: an agent
@@ -223,13 +211,14 @@ impl Mirror {
         kernel.set_observe(index, 0)?;
         kernel.set_tenant(index, &nobody(entry.tenant.lock), &[], u64::MAX)?;
         self.forget_own(index, kernel)?;
-        self.release_set(&entry.set);
+        self.sets.release(entry.tenant.limit_set);
         if let Some(run) = entry.run {
             self.slots.release(run);
         }
         self.by_name.remove(&entry.name);
-        self.entries.remove(&index);
+        self.entries.remove(index);
         self.free.insert(index);
+        self.worn.insert(index);
         Ok(())
     }
 }
@@ -311,11 +300,6 @@ fn converted(state: Slot, source: &Source, at_ns: u64) -> SlotChange {
         expected_total: state.total,
         state: new,
     }
-}
-
-/// The policy of an entry as it would be written again.
-fn same(old: &Option<Entry>) -> Tenant {
-    old.as_ref().map_or(Tenant::default(), |entry| entry.tenant)
 }
 
 /// The run that a tenant's state stands in.

@@ -63,7 +63,7 @@ fn check_file(kind: Kind, path: &Path) -> Option<Fault> {
 
 fn warning(path: &Path, line: usize, problem: String, advice: &str) -> Fault {
     let origin = Origin {
-        file: path.to_owned(),
+        file: path.into(),
         line,
         column: usize::from(line > 0),
     };

@@ -86,7 +86,7 @@ pub(crate) fn tenant(name: &str) -> Tenant {
         policies: BTreeSet::new(),
         is_domain: false,
         origin: Origin {
-            file: PathBuf::from(format!("{name}.yaml")),
+            file: PathBuf::from(format!("{name}.yaml")).into(),
             line: 1,
             column: 1,
         },
@@ -103,7 +103,7 @@ pub(crate) fn located_at<T>(value: T, file: &str, line: usize) -> Located<T> {
     Located {
         value,
         origin: Origin {
-            file: PathBuf::from(file),
+            file: PathBuf::from(file).into(),
             line,
             column: 3,
         },

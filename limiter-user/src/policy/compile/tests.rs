@@ -4,7 +4,10 @@ mod accounts;
 mod cgroups;
 mod uids;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use limiter_common::{
     abi::{MAX_CGROUP_DEPTH, MAX_TENANT_NAME},
@@ -277,7 +280,7 @@ fn what_is_odd_about_the_system_is_told() {
     let mut system = System::default();
     system.warnings.push(Warning {
         origin: Origin {
-            file: PathBuf::from("/etc/passwd"),
+            file: Path::new("/etc/passwd").into(),
             line: 7,
             column: 1,
         },

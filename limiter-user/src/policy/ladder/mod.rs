@@ -57,7 +57,7 @@ pub struct LoadedLadder {
 pub fn load_ladder(path: &Path) -> LoadedLadder {
     let (read, out) = ladder_file(path).unwrap_or_else(|error| {
         let mut out = Findings::default();
-        out.enter(path.to_owned());
+        out.enter(path.into());
         if matches!(error, ReadError::Missing) {
             let problem = format!("{} does not exist", path.display());
             let allowed = "create it, or name another policy file";
@@ -92,7 +92,7 @@ pub(super) struct ReadLadder {
 pub(super) fn ladder_file(path: &Path) -> Result<(Option<ReadLadder>, Findings), ReadError> {
     let text = read::text(path)?;
     let mut out = Findings::default();
-    out.enter(path.to_owned());
+    out.enter(path.into());
     let ladder = document(&text, &mut out);
     Ok((ladder, out))
 }

@@ -7,6 +7,7 @@ mod faults_main;
 mod faults_tenants;
 mod faults_yaml;
 mod hostile;
+mod kept;
 mod meaning;
 mod networks;
 mod notices;

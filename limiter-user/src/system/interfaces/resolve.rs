@@ -167,7 +167,7 @@ impl<'a> Resolver<'a> {
     pub fn warn(&mut self, origin: Option<&Origin>, problem: String, advice: &str) {
         self.warnings.push(Warning {
             origin: origin.cloned().unwrap_or_else(|| Origin {
-                file: self.wanted.config.clone(),
+                file: self.wanted.config.as_path().into(),
                 ..Origin::default()
             }),
             problem,

@@ -63,7 +63,7 @@ fn the_same_uid_by_two_tenants_is_an_error_that_names_both() {
             &facts,
         );
         assert_eq!(fault.severity, Severity::Error);
-        assert_eq!(fault.origin.file, PathBuf::from("other.yaml"));
+        assert_eq!(*fault.origin.file, *Path::new("other.yaml"));
         for part in [
             "uid 2001 ",
             "tenant one (user alice, one.yaml:4:3)",
@@ -200,7 +200,7 @@ fn a_tenant_cannot_be_the_mta() {
     policy.node.mta.users = None;
     let found = fault(&policy, &system(&[("postfix", 89)], &[]));
     assert_eq!(found.severity, Severity::Error);
-    assert_eq!(found.origin.file, PathBuf::from("one.yaml"));
+    assert_eq!(*found.origin.file, *Path::new("one.yaml"));
     assert!(
         found.problem.contains("the MTA (MTA user postfix"),
         "{found}"
