@@ -198,8 +198,11 @@ impl Identities {
             self.uid_ranges.extend(new);
         }
         touched += self.write_uids(&wanted.uids, |wire| wire != 0, maps)?;
-        let both = self.own_addresses.union(&wanted.own_addresses).copied();
-        own::pass(&both.collect(), maps)?;
+        let moved = self.own_addresses != wanted.own_addresses;
+        if moved {
+            let both = self.own_addresses.union(&wanted.own_addresses).copied();
+            own::pass(&both.collect(), maps)?;
+        }
         for address in wanted.own_addresses.difference(&self.own_addresses.clone()) {
             maps.own_addresses.insert(*address, 1)?;
             self.own_addresses.insert(*address);
@@ -244,7 +247,9 @@ impl Identities {
             self.own_addresses.remove(address);
             touched += 1;
         }
-        own::pass(&self.own_addresses, maps)?;
+        if moved {
+            own::pass(&self.own_addresses, maps)?;
+        }
         for prefix in gone(&self.addresses, &wanted.addresses) {
             maps.addresses.remove(prefix.0, prefix.1)?;
             self.addresses.remove(&prefix);

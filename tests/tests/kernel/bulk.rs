@@ -105,7 +105,7 @@ fn another_agent_finds_thousands_in_some_calls() {
         assert!(read <= 60, "{read} calls to read what stands there");
         let (changes, made) = apply(lab, &town(100));
         assert!(!changes.any(), "{changes}");
-        assert!(made <= 16, "{made} calls for nothing");
+        assert!(made <= 10, "{made} calls for nothing");
         assert_town(lab);
         assert_eq!(lab.used("customer3"), [40]);
         lab.assert_sound();
@@ -133,7 +133,7 @@ fn without_calls_for_many_they_come_one_by_one() {
         // SAFETY: as above.
         unsafe { std::env::remove_var("LIMITER_TEST_NO_BATCH") };
         assert_eq!((changes.added, changes.changed), (0, 1));
-        assert!(made <= 200, "{made} calls for one change");
+        assert!(made <= 10, "{made} calls for one change");
         assert!(lab.charge("customer0", 7) && !lab.charge("customer0", 1));
         lab.assert_sound();
     });
