@@ -9,13 +9,16 @@ use std::{
 };
 
 use etherparse::PacketBuilder;
+use limiter_common::mark::MARKS;
 use limiter_tests::{
-    Agent, Capture, Config, Guest, NODE4, Node, Place, Process, Sink, Wiring, machine, mx,
+    Agent, Capture, Config, Guest, NODE4, NODE6, Node, Place, Process, Sink, Wiring, machine, mx,
     orders::How,
     packet_socket::PacketSocket,
     packets::{Ended, PacketReport},
     process, programs, wait,
 };
+
+use crate::stage::{Stage, at_once};
 
 /// How long first packets stay unanswered: long enough to be repeated several times.
 const UNANSWERED: Duration = Duration::from_secs(16);
@@ -173,6 +176,37 @@ fn a_first_packet_that_is_repeated_is_one_attempt() {
         assert!(syns >= 4, "{tenant} repeats it: {syns}");
         counts(&agent, tenant, CONNECTIONS, 1);
     }
+}
+
+#[test]
+fn a_repeated_first_packet_needs_no_mark_any_more() {
+    let stage = Stage::new();
+    let capture = Capture::start(stage.node.outside());
+    nft(
+        &stage.node.elsewhere(),
+        "table inet silent {
+            chain in { type filter hook input priority 0; meta nfproto ipv6 tcp dport 25 drop; }
+        }",
+    );
+    let mut tenants = tenant("alice", "users: [alice]");
+    tenants += "---
+tenant: bob
+direct_smtp: allow
+match: {users: [bob]}
+limits: [{unit: connections, max: 100000, window: 1h}]
+";
+    let agent = Agent::start(&stage.node, &Config::new("mode: enforce", &tenants));
+
+    let attempt = stage.node.sender(2001).attempt(mx(true)).start().go();
+    let attempt = thread::spawn(move || attempt.finish_within(UNANSWERED));
+    // Whatever place hers had, somebody else has left a mark there before it is repeated for long.
+    let many = 2 * u64::from(MARKS);
+    assert_eq!(at_once(&stage, 2002, 2, many / 2), (many, 0));
+    assert_eq!(agent.used("bob", 0), many);
+    assert_eq!(attempt.join().expect("no panic"), None, "nobody answers");
+    let syns = capture.all().only(|seen| seen.from.ip() == NODE6).syns(25);
+    assert!(syns >= 4, "it is repeated: {syns}");
+    counts(&agent, "alice", CONNECTIONS, 1);
 }
 
 #[test]

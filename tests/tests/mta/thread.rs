@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,8 @@ fn the_thread_holds_what_comes_later() {
         assert!(report.faults.is_empty(), "{report:?}");
         held += report.held.get("alice").copied().unwrap_or(0);
     }
+    // What Postfix took in hand before goes on, to a door that is still closed.
+    thread::sleep(Duration::from_secs(1));
     let sink = open_destination(node);
     town.flush();
     wait_for(&sink, &["bob"]);
